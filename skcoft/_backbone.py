@@ -1,0 +1,142 @@
+"""Backbones: a timm name or a module of the user's, as one network from images to features."""
+
+import difflib
+import sys
+from copy import deepcopy
+from os import fspath
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ._random import seeded
+
+LEAST_SIZE = 128
+
+
+class Backbone(nn.Module):
+    """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool."""
+
+    def __init__(self, body, mean, std):
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, images):
+        features = self.body((images - self.mean) / self.std)
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+def build_backbone(backbone, weights, image_size, common_size, seed):
+    """Return (network in eval mode on the CPU, image size (H, W)).
+
+    ``image_size`` None means timm's input size, or for a module of the user's the size that all
+    shots share (``common_size``). Where the backbone takes any size, images smaller than its own
+    are enlarged to 128 pixels at most: more adds work but no detail.
+    """
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if isinstance(backbone, nn.Module):
+        size = image_size or common_size
+        if size is None:
+            raise ValueError(
+                "image_size is needed: the images differ in size and the backbone is an "
+                "nn.Module, which states none of its own."
+            )
+        network = Backbone(deepcopy(backbone), mean=[0.0] * 3, std=[1.0] * 3)
+    else:
+        network, size = _build_timm(backbone, weights, image_size, common_size, seed)
+    network.eval()
+    _check_output(network, size, backbone)
+    return network, tuple(size)
+
+
+def _build_timm(name, weights, image_size, common_size, seed):
+    import timm
+
+    name_only = name.split(".")[0]
+    if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name_only):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        hint = f" Near names: {', '.join(near)}." if near else ""
+        raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
+    local = weights not in ("pretrained", None)
+    if local and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"weights={fspath(weights)!r} is neither a file, 'pretrained' nor None."
+        )
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    options = {"num_classes": 0}
+    if image_size and config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
+    with seeded(seed):
+        try:
+            body = timm.create_model(name, pretrained=weights == "pretrained", **options)
+        except Exception as error:
+            if weights != "pretrained":
+                raise
+            raise OSError(
+                f"The pre-trained weights of backbone={name!r} could not be fetched from the "
+                f"hub ({type(error).__name__}). Without a network, pass a local file in timm's "
+                "layout, weights='path/to/file.safetensors', or weights=None for random ones."
+            ) from error
+    if local:
+        _load_local(body, name_only, weights)
+    data = timm.data.resolve_data_config(model=body)
+    size = image_size or data["input_size"][1:]
+    if image_size is None and common_size and not body.pretrained_cfg.get("fixed_input_size"):
+        size = tuple(min(own, max(LEAST_SIZE, *common_size)) for own in size)
+    return Backbone(body, data["mean"], data["std"]), size
+
+
+def _load_local(body, name, path):
+    """Load a file in timm's layout; keys of a classifier head may be there or not."""
+    import timm
+
+    try:
+        state = timm.models.load_state_dict(fspath(path), device="cpu")
+    except Exception as error:
+        raise ValueError(
+            f"weights={fspath(path)!r} could not be read as a .safetensors or .pth state dict: "
+            f"{error}"
+        ) from error
+    module = sys.modules[timm.models.model_entrypoint(name).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)  # resizes a ViT's positions
+    if convert is not None:
+        state = convert(state, body)
+    own = body.state_dict()
+    heads = body.pretrained_cfg.get("classifier") or ()
+    heads = {h.split(".")[0] for h in ([heads] if isinstance(heads, str) else heads)}
+    problems = {
+        "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
+        "unknown": [k for k in state if k not in own and k.split(".")[0] not in heads],
+        "of another shape": [
+            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+            for k in own
+            if k in state and state[k].shape != own[k].shape
+        ],
+    }
+    if any(problems.values()):
+        text = "; ".join(
+            f"{len(keys)} {problem}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+            for problem, keys in problems.items()
+            if keys
+        )
+        raise ValueError(f"weights={fspath(path)!r} do not fit backbone={name!r}. Keys {text}.")
+    body.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+
+
+@torch.no_grad()
+def _check_output(network, size, backbone):
+    try:
+        features = network(torch.zeros(1, 3, *size))
+    except Exception as error:
+        raise ValueError(
+            f"The backbone cannot process images of {size[0]}x{size[1]} pixels as a batch "
+            f"(1, 3, {size[0]}, {size[1]}): {error}"
+        ) from error
+    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 1:
+        got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features)
+        raise ValueError(
+            f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
+        )

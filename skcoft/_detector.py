@@ -1,0 +1,439 @@
+"""COFTDetector: an embedder, a density and a threshold."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import ClassifierTags
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder
+from ._images import read_input
+from ._threshold import automatic_offset, fit_density
+from ._validation import any_of, check_parameters, having, number, one_of
+from .density import GaussianDensity, KernelDensity
+
+DENSITIES = {"kde": KernelDensity, "gaussian": GaussianDensity}
+
+
+class COFTDetector(OutlierMixin, BaseEstimator):
+    """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
+
+    A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
+    embeddings of their views, and a threshold is set that holds for unseen normal images.
+
+    Parameters
+    ----------
+    backbone : str or torch.nn.Module, default="resnet18"
+        A timm architecture name, or a module that maps float images ``(n, 3, H, W)`` in 0..1 to
+        ``(n, d)`` or ``(n, d, h, w)`` (averaged over positions). A module is copied, never
+        changed; it has to normalise its input itself. Not used for rows of features.
+    weights : "pretrained", path or None, default="pretrained"
+        ``"pretrained"`` fetches timm's weights from the hub (cached by it), a path names a
+        ``.safetensors`` or ``.pth`` file in timm's layout, None means random weights. Not used
+        where ``backbone`` is a module.
+    image_size : int, (H, W) or None, default=None
+        Size in pixels that images are resized to (nothing is cropped). An int means a square.
+        None means the backbone's own input size, or the images' size for a module.
+    image_shape : (H, W) or (H, W, C), default=None
+        Given, the rows of a two-dimensional X are flattened images of this shape. None means
+        that they are rows of features: no backbone is built, and a small network is fine-tuned
+        with feature noise and masking as views.
+    max_iter : int, default=40
+        Iterations of fine-tuning. 0 gives the frozen backbone.
+    batch_size : int, default=8
+        Shots drawn per iteration; two views and one synthesised anomaly are made of each.
+    learning_rate : float or "auto", default="auto"
+        Greatest learning rate of AdamW (it follows a half cosine down to 0). ``"auto"`` means
+        3e-5 for images, gentle because a brisk one destroys pre-trained features, and 1e-3 for
+        rows.
+    contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
+        Family of the contrastive term, see :mod:`skcoft.losses`.
+    temperature : float, default=0.25
+        Temperature of the first two families. Not used by ``"simsiam"``.
+    positive_weight : float, default=1.0
+        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
+    negative_weight : float, default=0.1
+        Weight λ_NP of the negative pairs; 0 turns the term off.
+    negatives : str, callable, list of these or None, default="cutpaste"
+        Anomalies for the negative pairs: ``"cutpaste"``, ``"noise_texture"``,
+        ``"patch_shuffle"``, ``"rotation"``, a callable on image tensors ``(n, 3, H, W)`` in
+        0..1, ``"labelled"`` (images with y == -1), or a list to draw from per image. On rows
+        of features every name but ``"labelled"`` means shuffled and disturbed features.
+    augmentation : callable or None, default=None
+        None means :func:`skcoft.augmentation.random_views`. A callable gets one image tensor
+        ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
+        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
+        from torch is seeded.
+    n_views : int, default=8
+        N_A, the views of each shot that the density is fitted on, besides the shot itself.
+    density : {"kde", "gaussian"} or estimator, default="kde"
+        ``"kde"`` is :class:`skcoft.density.KernelDensity`, ``"gaussian"`` the paper's
+        Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
+        and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
+        parameters as ``density__bandwidth``.
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
+        that about 5 % of unseen normal images fall below it. A float is the share of the
+        training images that is called anomalous, as elsewhere in scikit-learn.
+    device : str, torch.device or None, default=None
+        Where the network runs; None means CUDA where there is one, else the CPU.
+    n_jobs : int or None, default=None
+        Threads that decode images of a sequence; None means 1.
+    random_state : int, RandomState or None, default=None
+        Seed of random weights, views, negatives and batches.
+    verbose : int, default=0
+        1 shows a progress bar while fine-tuning.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function`` is ``score_samples`` minus it.
+    density_ : estimator
+        The fitted density.
+    embedder_ : COFTEmbedder
+        The fitted embedder.
+    embeddings_ : ndarray of shape (n_shots, d)
+        L2-normalised embeddings of the shots.
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        ``"loss"`` and its terms ``"contrastive"``, ``"positive"``, ``"negative"`` (unweighted).
+    n_iter_ : int
+        Iterations of fine-tuning done.
+    device_ : str
+        Device in use.
+    n_features_in_ : int
+        Number of columns, where X is two-dimensional.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has them.
+
+    See Also
+    --------
+    COFTEmbedder : The embeddings alone, as a transformer.
+    sklearn.neighbors.LocalOutlierFactor : Outlier detection on rows of features.
+
+    Notes
+    -----
+    On a CPU the score of an image does not depend, to the last bit, on the other images of the
+    call. Fine-tuning keeps batch normalisation at its source statistics.
+
+    References
+    ----------
+    .. [1] Liao et al., "COFT-AD: COntrastive Fine-Tuning for Few-Shot Anomaly Detection",
+       IEEE TIP 2024, arXiv 2402.18998.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcoft import COFTDetector
+    >>> digits = load_digits()
+    >>> zeros, ones = (digits.images[digits.target == t] / 16 for t in (0, 1))
+    >>> detector = COFTDetector("resnet10t", weights=None, image_size=32, max_iter=2,
+    ...                         random_state=0).fit(zeros[:8])
+    >>> scores = detector.score_samples([*zeros[8:12], *ones[:4]])
+    >>> bool(scores[:4].mean() > scores[4:].mean())
+    True
+    """
+
+    def __init__(
+        self,
+        backbone="resnet18",
+        *,
+        weights="pretrained",
+        image_size=None,
+        image_shape=None,
+        max_iter=40,
+        batch_size=8,
+        learning_rate="auto",
+        contrastive="mean_shifted",
+        temperature=0.25,
+        positive_weight=1.0,
+        negative_weight=0.1,
+        negatives="cutpaste",
+        augmentation=None,
+        n_views=8,
+        density="kde",
+        contamination="auto",
+        device=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.contrastive = contrastive
+        self.temperature = temperature
+        self.positive_weight = positive_weight
+        self.negative_weight = negative_weight
+        self.negatives = negatives
+        self.augmentation = augmentation
+        self.n_views = n_views
+        self.density = density
+        self.contamination = contamination
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    _constraints = {  # noqa: RUF012
+        **EMBEDDER_CONSTRAINTS,
+        "n_views": number(Integral, 0),
+        "density": any_of(one_of(*DENSITIES), having("score_samples")),
+        "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
+    }
+
+    def fit(self, X, y=None):
+        """Fine-tune the backbone, fit the density and set the threshold.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            The shots: 1 or more normal images. With ``negatives="labelled"`` also anomalies.
+        y : array-like of shape (n_samples,), default=None
+            Used with ``negatives="labelled"`` only: +1 for normal, -1 for an anomaly.
+
+        Returns
+        -------
+        self : COFTDetector
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid, or nothing can be contrasted.
+        FileNotFoundError
+            If an image or the weights do not exist.
+        OSError
+            If pre-trained weights cannot be fetched.
+        FloatingPointError
+            If the loss becomes infinite or NaN.
+        """
+        check_parameters(self, self._constraints)
+        inputs = read_input(self, X, reset=True)
+        embedder = COFTEmbedder(**{p: getattr(self, p) for p in EMBEDDER_PARAMETERS})
+        normals = embedder._fit(inputs, y)
+        support, shots = embedder._embed_views(normals, self.n_views)
+        self._fit_density(support, shots, np.arange(len(shots)) < len(normals))
+        self.embedder_ = embedder
+        return self
+
+    def partial_fit(self, X, y=None):
+        """Add more normal images to the density and move the threshold; no fine-tuning.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            More normal images, of the kind seen in fit.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : COFTDetector
+            The detector; fitted from scratch where it was not fitted before.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        if not hasattr(self, "embedder_"):
+            return self.fit(X, y)
+        check_parameters(self, self._constraints)
+        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        support, shots = self.embedder_._embed_views(
+            inputs, self.n_views, first_shot=len(self.embeddings_)
+        )
+        self._fit_density(
+            np.concatenate([self._support, support]),
+            np.concatenate([self._shots, shots]),
+            np.concatenate([self._own, np.arange(len(shots)) < len(inputs)]),
+        )
+        return self
+
+    def _fit_density(self, support, shots, own):
+        density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
+        fitted = fit_density(density, support, shots)
+        if self.contamination == "auto":
+            offset = automatic_offset(fitted, support, shots, own)
+        else:
+            scores = fitted.score_samples(support[own])
+            offset = float(np.percentile(scores, 100 * self.contamination))
+        self._support, self._shots, self._own = support, shots, own
+        self.density_, self.offset_ = fitted, offset
+        self.embeddings_ = support[own]
+
+    @property
+    def history_(self):
+        """Loss terms per iteration."""
+        return self.embedder_.history_
+
+    @property
+    def n_iter_(self):
+        """Iterations of fine-tuning done."""
+        return self.embedder_.n_iter_
+
+    @property
+    def device_(self):
+        """Device in use."""
+        return self.embedder_.device_
+
+    def embed(self, X):
+        """Embed images by the fine-tuned network.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to embed; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, d)
+            L2-normalised embeddings, float64.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        check_is_fitted(self, "embedder_")
+        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        return self.embedder_._embed(inputs)
+
+    def score_samples(self, X):
+        """Log density of each image's embedding.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to score; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Log density in nats, float64; higher means more normal.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        embeddings = self.embed(X)
+        return np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
+
+    def decision_function(self, X):
+        """Signed distance of the score from the threshold.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to score; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``; negative means anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Decide for each image.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to decide on; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def kneighbors(self, X, n_neighbors=1, *, return_distance=True):
+        """Find the shots that a decision leans on.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            The queries; of the kind seen in fit.
+        n_neighbors : int, default=1
+            How many shots to find for each.
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples, n_neighbors)
+            Euclidean distances of embeddings, nearest first; only with ``return_distance``.
+        indices : ndarray of shape (n_samples, n_neighbors)
+            Indices of shots, in the order of fit, then of every partial_fit.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or ``n_neighbors`` is not between 1 and the number of shots.
+        """
+        embeddings = self.embed(X)
+        if not 1 <= n_neighbors <= len(self.embeddings_):
+            raise ValueError(
+                f"n_neighbors must be between 1 and {len(self.embeddings_)}, the number of "
+                f"shots; got {n_neighbors!r}."
+            )
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(self.embeddings_)
+        return neighbors.kneighbors(embeddings, return_distance=return_distance)
+
+    def score(self, X, y):
+        """Area under the ROC curve of ``score_samples``.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to score; of the kind seen in fit.
+        y : array-like of shape (n_samples,)
+            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
+
+        Returns
+        -------
+        float
+            1 where every normal image scores above every anomalous one, 0.5 at chance.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or y has other labels or only one.
+        """
+        scores = self.score_samples(X)
+        y = np.asarray(y)
+        check_consistent_length(scores, y)
+        labels = np.unique(y).tolist()
+        if labels not in ([-1, 1], [0, 1]):
+            raise ValueError(
+                f"y must hold both +1 (normal) and -1 (anomalous); got labels {labels}."
+            )
+        return float(roc_auc_score(y, scores))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
+        return tags
+
+
+EMBEDDER_PARAMETERS = COFTEmbedder().get_params(deep=False)

@@ -1,0 +1,59 @@
+"""Running a network over inputs: which device, which batches, exact scores."""
+
+import torch
+import torch.nn.functional as F
+
+from ._images import Images
+
+# On a CPU small batches are as fast as large ones, and one fixed size makes every embedding
+# independent, to the last bit, of what else is in its batch.
+BATCH = {"cpu": 8, "rows": 256, "accelerator": 64}
+CACHE_BYTES = 2**30
+
+
+def resolve_device(device):
+    """Return the torch device to use; None means CUDA where there is one, else the CPU."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={str(device)!r} is not available here: {error}") from error
+    return device
+
+
+def make_loader(inputs, size, device, *, cache=False):
+    """Return a function from indices to a batch of ``inputs`` on the device.
+
+    With ``cache``, inputs that fit into 1 GiB are decoded once and kept.
+    """
+    if not isinstance(inputs, Images):
+        rows = torch.from_numpy(inputs).to(device)
+        return lambda index: rows[index]
+    if cache and len(inputs) * 3 * size[0] * size[1] * 4 <= CACHE_BYTES:
+        images = inputs.load(torch.arange(len(inputs)), size).to(device)
+        return lambda index: images[index]
+    return lambda index: inputs.load(index.cpu(), size).to(device)
+
+
+@torch.inference_mode()
+def embed(network, load, n, size):
+    """L2-normalised embeddings (n, d), a float64 array, of items 0 to n - 1.
+
+    ``load`` maps indices to a batch; every batch is padded to ``size`` rows.
+    """
+    out = []
+    for start in range(0, n, size):
+        batch = load(torch.arange(start, min(start + size, n)))
+        count = len(batch)
+        if count < size:
+            padding = batch.new_zeros(size - count, *batch.shape[1:])
+            batch = torch.cat([batch, padding])
+        out.append(F.normalize(network(batch).float(), dim=1)[:count].cpu())
+    return torch.cat(out).double().numpy()
+
+
+def batch_size(device, rows):
+    """Size of the batches that inference runs in."""
+    return BATCH["rows" if rows else "cpu" if device.type == "cpu" else "accelerator"]

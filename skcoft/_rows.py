@@ -1,0 +1,51 @@
+"""The same method on rows of features: a small network, noise views, shuffled negatives."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._random import seeded
+
+HIDDEN = 64
+NOISE = 0.1
+MASKED = 0.1
+LIMIT = 1e4
+
+
+class RowsNetwork(nn.Module):
+    """Standardise, add a residual multilayer perceptron, append a constant.
+
+    The perceptron's last layer starts at zero, so the network starts as the identity on
+    standardised rows. The constant keeps a row's magnitude when embeddings are L2-normalised.
+    """
+
+    def __init__(self, rows, seed):
+        super().__init__()
+        scale = rows.std(axis=0)
+        scale[~(scale > 10 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0))] = 1.0
+        self.register_buffer("mean", torch.from_numpy(rows.mean(axis=0)))
+        self.register_buffer("scale", torch.from_numpy(scale))
+        with seeded(seed):
+            self.body = nn.Sequential(
+                nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, rows.shape[1])
+            )
+        nn.init.zeros_(self.body[2].weight)
+        nn.init.zeros_(self.body[2].bias)
+
+    def forward(self, rows):
+        x = ((rows - self.mean) / self.scale).clamp(-LIMIT, LIMIT).float()
+        x = (x + self.body(x)) / rows.shape[1] ** 0.5
+        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+    def views(self, rows, generator):
+        """Add noise of a tenth of a standard deviation; mask a tenth of the features."""
+        noise = torch.empty_like(rows).normal_(generator=generator)
+        masked = torch.empty_like(rows).uniform_(generator=generator) < MASKED
+        return torch.where(masked, self.mean, rows + NOISE * self.scale * noise)
+
+    def shuffled(self, rows, generator):
+        """Give each feature the value of another row, and every second feature a large error."""
+        order = torch.empty_like(rows).uniform_(generator=generator).argsort(dim=0)
+        error = torch.empty_like(rows).normal_(generator=generator)
+        hit = torch.empty_like(rows).uniform_(generator=generator) < 0.5
+        return rows.gather(0, order) + 2 * self.scale * error * hit

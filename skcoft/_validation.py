@@ -1,0 +1,48 @@
+"""Checks of constructor parameters: one declarative table per estimator."""
+
+from numbers import Integral, Real
+
+
+def number(kind=Real, low=-float("inf"), high=float("inf"), *, open_low=False):
+    """Return (test, description) for a number in an interval."""
+    noun = "an integer" if kind is Integral else "a number"
+    bounds = [f"{'>' if open_low else '>='} {low}"] if low > -float("inf") else []
+    bounds += [f"<= {high}"] if high < float("inf") else []
+
+    def test(value):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        return (low < value if open_low else low <= value) and value <= high
+
+    return test, " ".join([noun, " and ".join(bounds)]).strip()
+
+
+def one_of(*options):
+    """Return (test, description) for a choice among strings (or None)."""
+    names = " or ".join(repr(o) for o in options)
+    return (lambda value: (value is None or isinstance(value, str)) and value in options), names
+
+
+def having(method):
+    """Return (test, description) for an object with a method; classes do not count."""
+    return (
+        lambda value: not isinstance(value, type) and callable(getattr(value, method, None)),
+        f"an object with `{method}`",
+    )
+
+
+def any_of(*constraints):
+    """Return (test, description) that holds where one of the constraints does."""
+    tests, texts = zip(*constraints, strict=True)
+    return (lambda value: any(test(value) for test in tests)), " or ".join(texts)
+
+
+def check_parameters(estimator, table):
+    """Raise ValueError for the first parameter of ``estimator`` that breaks its constraint."""
+    for name, (test, wanted) in table.items():
+        value = getattr(estimator, name)
+        if not test(value):
+            raise ValueError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}; "
+                f"got {value!r}."
+            )

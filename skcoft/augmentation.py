@@ -1,0 +1,304 @@
+"""Views of normal images and synthesised anomalies.
+
+Every function maps a batch of images ``(n, C, H, W)``, values 0 to 1, to a new batch of the same
+shape, on the device that it lies on. Each image gets its own draw, and all draws come from the
+given ``torch.Generator``; the global random state is neither read nor written.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["cutpaste", "noise_texture", "patch_shuffle", "random_views", "rotation"]
+
+
+def _uniform(images, low, high, generator, shape=()):
+    """Draw one value (or one array of ``shape``) per image."""
+    size = (len(images), *shape)
+    draws = torch.rand(size, generator=generator, device=images.device, dtype=images.dtype)
+    return low + (high - low) * draws
+
+
+def _coordinates(images):
+    """Pixel coordinates x and y, each (1, H, W), the centre at 0, in units of the shorter side."""
+    height, width = images.shape[-2:]
+    x = (torch.arange(width, device=images.device, dtype=images.dtype) + 0.5) - width / 2
+    y = (torch.arange(height, device=images.device, dtype=images.dtype) + 0.5) - height / 2
+    short = min(height, width)
+    return (x / short).expand(1, height, width), (y[:, None] / short).expand(1, height, width)
+
+
+def _sample(images, x, y):
+    """Images read at coordinates as given by ``_coordinates``; the border is mirrored."""
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    grid = torch.stack([x * (2 * short / width), y * (2 * short / height)], dim=-1)
+    return F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def random_views(
+    images,
+    *,
+    generator=None,
+    degrees=5.0,
+    translate=0.05,
+    scale=0.1,
+    flip=0.5,
+    brightness=0.1,
+    contrast=0.1,
+):
+    """Draw one view of each image: a gentle affine map, a mirror image, a change of light.
+
+    The defaults are this package's own: mild, so that a view of a normal image is still a
+    plausible normal image (the density is fitted on views, and defects can be subtle).
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+    degrees : float, default=5.0
+        Greatest rotation, in degrees.
+    translate : float, default=0.05
+        Greatest shift, as a share of the shorter side.
+    scale : float, default=0.1
+        Greatest relative change of size.
+    flip : float, default=0.5
+        Probability of a left-right mirror image.
+    brightness : float, default=0.1
+        Greatest added value.
+    contrast : float, default=0.1
+        Greatest relative change of the deviation from the image's mean.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The views, values 0 to 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import random_views
+    >>> images = torch.rand(4, 3, 32, 48)
+    >>> random_views(images, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 3, 32, 48])
+    """
+    generator = _generator(images, generator)
+    angle = _uniform(images, -math.radians(degrees), math.radians(degrees), generator, (1, 1))
+    size = _uniform(images, 1 - scale, 1 + scale, generator, (1, 1))
+    shift_x, shift_y = _uniform(images, -translate, translate, generator, (2, 1, 1)).unbind(1)
+    mirror = 1 - 2 * (_uniform(images, 0, 1, generator, (1, 1)) < flip).to(images)
+    x, y = _coordinates(images)
+    cos, sin = angle.cos() / size, angle.sin() / size
+    views = _sample(images, mirror * (cos * x - sin * y) + shift_x, sin * x + cos * y + shift_y)
+    gain = _uniform(images, 1 - contrast, 1 + contrast, generator, (1, 1, 1))
+    light = _uniform(images, -brightness, brightness, generator, (1, 1, 1))
+    mean = views.mean(dim=(1, 2, 3), keepdim=True)
+    return ((views - mean) * gain + mean + light).clamp_(0, 1)
+
+
+def cutpaste(images, *, generator=None):
+    """Paste a piece of each image elsewhere in it: a patch, or a thin turned scar.
+
+    Half of the draws are patches (2 to 15 % of the area, side ratio 0.3 to 3), half are scars
+    (1 to 6 % wide, 10 to 40 % long, any angle), with a change of light of up to ±0.15 [1]_.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The synthesised anomalies.
+
+    References
+    ----------
+    .. [1] Li et al., "CutPaste: Self-Supervised Learning for Anomaly Detection and
+       Localization", CVPR 2021, arXiv 2104.04015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import cutpaste
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> anomalies = cutpaste(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((anomalies != images).any(dim=(1, 2, 3)).all())
+    True
+    """
+    generator = _generator(images, generator)
+    scar = _uniform(images, 0, 1, generator) < 0.5
+    area = _uniform(images, 0.02, 0.15, generator)
+    ratio = torch.exp(_uniform(images, -math.log(3), math.log(3), generator))
+    long = _uniform(images, 0.1, 0.4, generator)
+    thin = _uniform(images, 0.01, 0.06, generator)
+    width = torch.where(scar, long, (area * ratio).sqrt())[:, None, None]
+    height = torch.where(scar, thin, (area / ratio).sqrt())[:, None, None]
+    turn = _uniform(images, 0, math.pi, generator) * scar
+    x, y = _coordinates(images)
+    reach = torch.tensor([x.max(), y.max()], device=images.device, dtype=images.dtype) * 0.8
+    target = _uniform(images, -1, 1, generator, (2,)) * reach
+    move = _uniform(images, 0, 1, generator, (2,)) * reach + 0.2 * reach
+    source = torch.where(target > 0, target - move, target + move)
+    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
+    dx, dy = x - target[:, 0, None, None], y - target[:, 1, None, None]
+    inside = ((cos * dx + sin * dy).abs() < width / 2) & ((cos * dy - sin * dx).abs() < height / 2)
+    pasted = _sample(images, dx + source[:, 0, None, None], dy + source[:, 1, None, None])
+    pasted = pasted + _uniform(images, -0.15, 0.15, generator, (1, 1, 1))
+    return torch.where(inside[:, None], pasted.clamp_(0, 1), images)
+
+
+def rotation(images, *, generator=None):
+    """Turn each image by 90, 180 or 270 degrees; other than square ones are stretched to fit.
+
+    Turned views as negatives suit images that always stand upright [1]_.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The turned images.
+
+    References
+    ----------
+    .. [1] Tack et al., "CSI: Novelty Detection via Contrastive Learning on Distributionally
+       Shifted Instances", NeurIPS 2020, arXiv 2007.08176.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import rotation
+    >>> rotation(torch.rand(4, 3, 32, 48)).shape
+    torch.Size([4, 3, 32, 48])
+    """
+    generator = _generator(images, generator)
+    turns = torch.randint(1, 4, (len(images),), generator=generator, device=images.device)
+    out = images.flip(2, 3)
+    for quarter in (1, 3):
+        chosen = turns == quarter
+        turned = torch.rot90(images[chosen], quarter, (2, 3))
+        if turned.shape[-2:] != images.shape[-2:] and len(turned):
+            turned = F.interpolate(turned, images.shape[-2:], mode="bilinear")
+        out[chosen] = turned
+    return out
+
+
+def patch_shuffle(images, *, generator=None, grid=4):
+    """Cut each image into ``grid`` × ``grid`` tiles and shuffle them.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1; H and W at least ``grid``.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+    grid : int, default=4
+        Tiles along each side. Rows and columns beyond a multiple of it stay in place.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The shuffled images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import patch_shuffle
+    >>> images = torch.rand(2, 1, 8, 8)
+    >>> shuffled = patch_shuffle(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((shuffled.flatten().sort()[0] == images.flatten().sort()[0]).all())
+    True
+    """
+    generator = _generator(images, generator)
+    n, channels = images.shape[:2]
+    height, width = images.shape[2] // grid, images.shape[3] // grid
+    out = images.clone()
+    region = out[:, :, : height * grid, : width * grid]
+    tiles = region.reshape(n, channels, grid, height, grid, width).permute(0, 2, 4, 1, 3, 5)
+    order = _uniform(images, 0, 1, generator, (grid * grid,)).argsort(dim=1)
+    tiles = tiles.reshape(n, grid * grid, -1)
+    tiles = tiles.gather(1, order[:, :, None].expand_as(tiles))
+    tiles = tiles.reshape(n, grid, grid, channels, height, width).permute(0, 3, 1, 4, 2, 5)
+    region.copy_(tiles.reshape(region.shape))
+    return out
+
+
+def noise_texture(images, *, generator=None):
+    """Blend smooth random colour into a blob of smooth random shape.
+
+    The blob covers 2 to 15 % of the image, at an opacity of 0.3 to 1, in the manner of DRAEM
+    [1]_ with noise in place of foreign textures.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The synthesised anomalies.
+
+    References
+    ----------
+    .. [1] Zavrtanik et al., "DRAEM - A Discriminatively Trained Reconstruction Embedding for
+       Surface Anomaly Detection", ICCV 2021, arXiv 2108.07610.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import noise_texture
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> anomalies = noise_texture(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((anomalies != images).any(dim=(1, 2, 3)).all())
+    True
+    """
+    generator = _generator(images, generator)
+    shape = _smooth_noise(images, 1, (2, 4, 8), generator)
+    share = _uniform(images, 0.02, 0.15, generator)
+    ranked = shape.flatten(1).sort(dim=1, descending=True)[0]
+    rank = (share * ranked.shape[1]).long().clamp(1, ranked.shape[1] - 1)
+    inside = shape >= ranked.gather(1, rank[:, None])[:, :, None, None]
+    texture = _smooth_noise(images, images.shape[1], (4, 16, 32), generator).mul_(0.5).add_(0.5)
+    opacity = _uniform(images, 0.3, 1, generator, (1, 1, 1)) * inside
+    return images + opacity * (texture.clamp_(0, 1) - images)
+
+
+def _smooth_noise(images, channels, frequencies, generator):
+    """Sum of noise octaves with weights drawn per image, (n, channels, H, W), about -1 to 1."""
+    total = 0
+    for frequency in frequencies:
+        coarse = _uniform(images, -1, 1, generator, (channels, frequency + 1, frequency + 1))
+        weight = _uniform(images, 0, 1, generator, (1, 1, 1))
+        total = total + weight * F.interpolate(coarse, images.shape[-2:], mode="bicubic")
+    return total
+
+
+def _generator(images, generator):
+    if generator is None:
+        generator = torch.Generator(images.device)
+        generator.seed()
+    return generator
+
+
+SYNTHESIZERS = {
+    "cutpaste": cutpaste,
+    "noise_texture": noise_texture,
+    "patch_shuffle": patch_shuffle,
+    "rotation": rotation,
+}
