@@ -57,7 +57,7 @@ def _build_timm(name, weights, image_size, common_size, seed):
 
     name_only = name.split(".")[0]
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name_only):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.6)
         hint = f" Near names: {', '.join(near)}." if near else ""
         raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
     local = weights not in ("pretrained", None)

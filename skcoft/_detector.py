@@ -200,7 +200,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
         Returns
         -------
-        self : COFTDetector
+        COFTDetector
             The fitted detector.
 
         Raises
@@ -235,7 +235,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
         Returns
         -------
-        self : COFTDetector
+        COFTDetector
             The detector; fitted from scratch where it was not fitted before.
 
         Raises

@@ -211,7 +211,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        self : COFTEmbedder
+        COFTEmbedder
             The fitted embedder.
 
         Raises
@@ -286,7 +286,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             for function in (views, synthesize):
                 if function is not None:  # a callable that fails does so before any training
                     function(one, torch.Generator(device).manual_seed(0))
-            frozen = embed(network, load, len(normals), batch_size(device, size is None))
+            piece = batch_size(device, size is None)
+            frozen = embed(network, load, len(normals), piece)
             center = torch.from_numpy(frozen.mean(axis=0)).float().to(device)
             with seeded(head_seed):
                 contrast = Contrast(self.contrastive, len(center), center, self.temperature)
@@ -306,6 +307,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 batch_size=self.batch_size,
                 learning_rate=rate,
                 generator=generator,
+                piece=piece,
                 verbose=self.verbose,
             )
         self.network_ = network

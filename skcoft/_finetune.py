@@ -58,6 +58,7 @@ def fine_tune(
     batch_size,
     learning_rate,
     generator,
+    piece,
     verbose=0,
 ):
     """Train ``network`` in place and return the history: a dict of one array per loss term.
@@ -65,7 +66,8 @@ def fine_tune(
     Every iteration draws ``batch_size`` shots (each as often as the others), two views of each
     and, where ``synthesize`` is given, as many anomalies made from further views. The network
     stays in eval mode: batch normalisation keeps the source statistics, which a handful of
-    images could only spoil, and trains its affine parameters.
+    images could only spoil, and trains its affine parameters. It also makes images independent
+    of each other, so the forward pass may run in pieces of ``piece`` images.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if not parameters:
@@ -92,7 +94,7 @@ def fine_tune(
             if synthesize is not None:
                 batch.append(synthesize(views(images, generator), generator))
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                features = network(torch.cat(batch))
+                features = torch.cat([network(part) for part in torch.cat(batch).split(piece)])
             h = F.normalize(features.float(), dim=1)
             n = len(shots)
             terms = {

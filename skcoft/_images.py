@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
@@ -35,9 +35,7 @@ class Images:
         """(H, W) where all images agree on it, else None."""
         if isinstance(self.items, torch.Tensor):
             return tuple(self.items.shape[-2:])
-        sizes = {
-            _open(item).size[::-1] if isinstance(item, str) else _size(item) for item in self.items
-        }
+        sizes = {_size(item) for item in self.items}
         return sizes.pop() if len(sizes) == 1 else None
 
     def load(self, indices, size):
@@ -218,7 +216,14 @@ def _open(path):
 
 
 def _size(item):
-    return item.size[::-1] if isinstance(item, Image.Image) else tuple(item.shape[-2:])
+    """(H, W), as the image is shown."""
+    if isinstance(item, torch.Tensor):
+        return tuple(item.shape[-2:])
+    if isinstance(item, str):
+        with _open(item) as image:
+            return _size(image)
+    turned = item.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return item.size if turned else item.size[::-1]
 
 
 def _decode(item, size):
@@ -241,16 +246,22 @@ def _pil_to_tensor(image, name):
         return torch.from_numpy(_checked_values(array, name))[None, None]
     gray = image.mode in ("1", "L", "LA", "La")
     array = np.array(image.convert("L" if gray else "RGB"))
-    return torch.from_numpy(array)[None, None] if gray else torch.from_numpy(array).permute(2, 0, 1)[None]
+    image = torch.from_numpy(array)
+    return image[None, None] if gray else image.permute(2, 0, 1)[None]
 
 
 def _to_rgb(images):
-    """Float RGB in 0..1: gray is repeated, an alpha channel is dropped."""
-    images = images[:, :3].float() / 255 if images.dtype == torch.uint8 else images[:, :3].float()
-    return images.expand(-1, 3, -1, -1)
+    """Float RGB in 0..1: gray is repeated, an alpha channel is dropped.
+
+    The memory layout is always the same: another one would round differently further on.
+    """
+    rgb = images[:, :3].float()
+    if images.dtype == torch.uint8:
+        rgb = rgb / 255
+    return rgb.expand(-1, 3, -1, -1).contiguous()
 
 
 def _resize(images, size):
     if tuple(images.shape[-2:]) == tuple(size):
-        return images.contiguous()
+        return images
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp_(0, 1)

@@ -10,13 +10,15 @@ HIDDEN = 64
 NOISE = 0.1
 MASKED = 0.1
 LIMIT = 1e4
+LIFT = 5.0
 
 
 class RowsNetwork(nn.Module):
     """Standardise, add a residual multilayer perceptron, append a constant.
 
     The perceptron's last layer starts at zero, so the network starts as the identity on
-    standardised rows. The constant keeps a row's magnitude when embeddings are L2-normalised.
+    standardised rows. The constant keeps a row's magnitude when embeddings are L2-normalised:
+    up to about ``LIFT`` standard deviations from the mean the map is nearly linear.
     """
 
     def __init__(self, rows, seed):
@@ -35,7 +37,7 @@ class RowsNetwork(nn.Module):
     def forward(self, rows):
         x = ((rows - self.mean) / self.scale).clamp(-LIMIT, LIMIT).float()
         x = (x + self.body(x)) / rows.shape[1] ** 0.5
-        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        return torch.cat([x, torch.full_like(x[:, :1], LIFT)], dim=1)
 
     def views(self, rows, generator):
         """Add noise of a tenth of a standard deviation; mask a tenth of the features."""

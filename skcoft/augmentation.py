@@ -189,8 +189,10 @@ def rotation(images, *, generator=None):
     out = images.flip(2, 3)
     for quarter in (1, 3):
         chosen = turns == quarter
+        if not chosen.any():
+            continue
         turned = torch.rot90(images[chosen], quarter, (2, 3))
-        if turned.shape[-2:] != images.shape[-2:] and len(turned):
+        if turned.shape[-2:] != images.shape[-2:]:
             turned = F.interpolate(turned, images.shape[-2:], mode="bilinear")
         out[chosen] = turned
     return out

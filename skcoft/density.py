@@ -88,7 +88,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        self : KernelDensity
+        KernelDensity
             The fitted estimator.
 
         Raises
@@ -125,7 +125,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        self : KernelDensity
+        KernelDensity
             The fitted estimator; its scores and those of ``fitted`` are on one scale.
         """
         return self.set_params(bandwidth=fitted.bandwidth_).fit(X)
@@ -242,7 +242,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        self : GaussianDensity
+        GaussianDensity
             The fitted estimator.
 
         Raises
@@ -291,7 +291,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        self : GaussianDensity
+        GaussianDensity
             The fitted estimator; its scores and those of ``fitted`` are on one scale.
         """
         self.fit(X)

@@ -38,7 +38,7 @@ def info_nce_loss(first, second, shots, *, temperature=0.25):
     ----------
     first, second : tensor of shape (n, d)
         Embeddings of two views; row i of both comes from the same image.
-    shots : integer tensor of shape (n,)
+    shots : tensor of int, shape (n,)
         The shot that each row comes from.
     temperature : float, default=0.25
         :math:`\tau`; smaller weights the nearest negatives more.
@@ -82,10 +82,10 @@ def mean_shifted_loss(first, second, shots, center, *, temperature=0.25):
     ----------
     first, second : tensor of shape (n, d)
         Embeddings of two views; row i of both comes from the same image.
-    shots : integer tensor of shape (n,)
+    shots : tensor of int, shape (n,)
         The shot that each row comes from.
     center : tensor of shape (d,)
-        c, the centre of the shots' embeddings before fine-tuning.
+        Centre c of the shots' embeddings before fine-tuning.
     temperature : float, default=0.25
         As in :func:`info_nce_loss`.
 
@@ -160,7 +160,7 @@ def positive_pair_loss(embeddings, shots):
     ----------
     embeddings : tensor of shape (n, d)
         Embeddings of views of the shots.
-    shots : integer tensor of shape (n,)
+    shots : tensor of int, shape (n,)
         The shot that each row comes from.
 
     Returns
@@ -192,7 +192,7 @@ def negative_pair_loss(embeddings, anomalies, *, margin=0.0):
     anomalies : tensor of shape (m, d)
         Embeddings of synthesised (or labelled) anomalies.
     margin : float, default=0.0
-        m, the cosine below which a pair is far enough apart to be left alone; -1 gives the
+        Cosine m below which a pair is far enough apart to be left alone; -1 gives the
         plain cosine.
 
     Returns

@@ -1,0 +1,226 @@
+"""scikit-learn's checks and our own contract, over every estimator."""
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyNet
+from numpy.testing import assert_array_equal
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft.density import GaussianDensity, KernelDensity
+
+ESTIMATORS = [COFTDetector(), COFTEmbedder(), GaussianDensity(), KernelDensity()]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_sklearn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+def test_no_sklearn_check_is_skipped(estimator):
+    """parametrize_with_checks would mark checks that a tag turns off as skipped or xfailed."""
+    for _, check in estimator_checks_generator(estimator, mark="skip"):
+        assert not hasattr(check, "skip") and getattr(check, "func", check).__module__
+
+
+# What follows runs on images, over both estimators.
+
+
+def tiny(cls, **params):
+    defaults = dict(backbone=TinyNet(), max_iter=3, learning_rate=0.01, random_state=0)
+    return cls(**{**defaults, **params})
+
+
+def outputs(fitted, X):
+    """What users see: scores of a detector, embeddings of an embedder."""
+    return fitted.score_samples(X) if isinstance(fitted, COFTDetector) else fitted.transform(X)
+
+
+both = pytest.mark.parametrize("cls", [COFTDetector, COFTEmbedder])
+
+
+@both
+def test_kinds_of_input_agree(cls, photos, tmp_path):
+    paths = [tmp_path / f"{i:02d}.png" for i in range(len(photos))]
+    for path, photo in zip(paths, photos, strict=True):
+        Image.fromarray(photo).save(path)
+    kinds = {
+        "float": photos / 255,
+        "tensor": torch.from_numpy(photos).permute(0, 3, 1, 2),
+        "list": list(photos),
+        "paths": paths,
+        "PIL": [Image.fromarray(p) for p in photos],
+    }
+    fitted = tiny(cls).fit(photos[:6])
+    expected = outputs(fitted, photos)
+    for kind, X in kinds.items():
+        assert_array_equal(outputs(fitted, X), expected, err_msg=f"scored {kind}")
+        refitted = tiny(cls).fit(X[:6])
+        assert_array_equal(outputs(refitted, photos), expected, err_msg=f"fitted {kind}")
+    flat = tiny(cls, image_shape=photos.shape[1:]).fit(photos[:6].reshape(6, -1))
+    assert_array_equal(outputs(flat, photos.reshape(len(photos), -1)), expected)
+    assert flat.n_features_in_ == photos[0].size
+
+
+@both
+@pytest.mark.parametrize("backbone", [TinyNet(), "resnet10t", "test_vit"], ids=str)
+def test_scores_do_not_depend_on_the_batch(cls, backbone, photos):
+    size = (24, 20) if isinstance(backbone, TinyNet) else 64
+    fitted = tiny(cls, backbone=backbone, weights=None, image_size=size, max_iter=1)
+    fitted.fit(photos[:5])
+    together = outputs(fitted, photos)
+    alone = np.concatenate([outputs(fitted, photos[i : i + 1]) for i in range(len(photos))])
+    assert_array_equal(together, alone)
+    order = np.random.default_rng(0).permutation(len(photos))
+    assert_array_equal(outputs(fitted, photos[order]), together[order])
+
+
+@both
+def test_same_seed_same_fit(cls, photos):
+    first, again = (outputs(tiny(cls).fit(photos[:6]), photos) for _ in range(2))
+    other = outputs(tiny(cls, random_state=1).fit(photos[:6]), photos)
+    assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@both
+def test_input_and_global_state_are_left_alone(cls, photos):
+    X = photos / 255
+    X.setflags(write=False)
+    before = X.copy()
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)  # noqa: NPY002
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    fitted = tiny(cls, backbone="resnet10t", weights=None, image_size=32).fit(X[:6])
+    outputs(fitted, X)
+    assert random.getstate() == state[0]
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), state[1], strict=True))  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), state[2])
+    assert_array_equal(X, before)
+
+
+@both
+def test_quiet(cls, photos, capfd, recwarn):
+    outputs(tiny(cls).fit(photos[:6]), photos)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+@both
+def test_pickle_loads_in_a_fresh_process_without_a_network(cls, photos, tmp_path):
+    fitted = tiny(cls, backbone="resnet10t", weights=None, image_size=32).fit(photos[:6])
+    (tmp_path / "fitted.pkl").write_bytes(pickle.dumps(fitted))
+    np.save(tmp_path / "photos.npy", photos)
+    method = "score_samples" if cls is COFTDetector else "transform"
+    code = (
+        "import pickle, numpy as np\n"
+        "fitted = pickle.load(open('fitted.pkl', 'rb'))\n"
+        f"np.save('out.npy', fitted.{method}(np.load('photos.npy')))\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert_array_equal(np.load(tmp_path / "out.npy"), outputs(fitted, photos))
+
+
+@both
+def test_clone_and_set_params(cls, photos):
+    fitted = tiny(cls).fit(photos[:6])
+    copy = clone(fitted)
+    assert not any(name.endswith("_") and not name.startswith("__") for name in vars(copy))
+    assert_array_equal(outputs(copy.fit(photos[:6]), photos), outputs(fitted, photos))
+    assert copy.set_params(temperature=0.5).temperature == 0.5
+
+
+@both
+def test_other_kind_at_predict(cls, photos):
+    fitted = tiny(cls).fit(photos[:6])
+    name = "COFTEmbedder"
+    with pytest.raises(ValueError, match=f"{name} was fitted on images, X holds rows of features"):
+        outputs(fitted, np.zeros((3, 5)))
+    rows = tiny(cls).fit(np.random.default_rng(0).normal(size=(6, 5)))
+    with pytest.raises(ValueError, match="was fitted on rows of features, X holds images"):
+        outputs(rows, photos)
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"backbone": 3}, "'backbone' parameter .* a timm architecture name or an nn.Module"),
+        ({"weights": 1}, "'weights' parameter .* 'pretrained' or a path or None; got 1"),
+        ({"image_size": 0}, "'image_size' parameter .* integer >= 1 or .H, W. or None; got 0"),
+        ({"image_shape": 8}, r"'image_shape' parameter .* \(H, W\) or \(H, W, C\) or None"),
+        ({"max_iter": -1}, "'max_iter' parameter .* an integer >= 0; got -1"),
+        ({"max_iter": 2.5}, "'max_iter' parameter"),
+        ({"batch_size": 0}, "'batch_size' parameter"),
+        ({"learning_rate": 0}, "'learning_rate' parameter .* a number > 0 or 'auto'; got 0"),
+        ({"contrastive": "simclr"}, "'mean_shifted' or 'infonce' or 'simsiam'; got 'simclr'"),
+        ({"temperature": 0}, "'temperature' parameter"),
+        ({"positive_weight": -1}, "'positive_weight' parameter"),
+        ({"negative_weight": float("nan")}, "'negative_weight' parameter"),
+        ({"negatives": "cut"}, "'negatives' parameter .* 'cutpaste' or .* 'labelled'"),
+        ({"negatives": []}, "'negatives' parameter"),
+        ({"augmentation": "strong"}, "'augmentation' parameter .* a callable or None"),
+        ({"n_jobs": 0}, "'n_jobs' parameter"),
+        ({"device": 3}, "'device' parameter"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not available here"),
+        ({"device": "gpu"}, "device='gpu' is not available here"),
+        ({"verbose": -1}, "'verbose' parameter"),
+    ],
+)
+@both
+def test_bad_parameters(cls, params, message, photos):
+    with pytest.raises(ValueError, match=message):
+        tiny(cls, **params).fit(photos[:6])
+
+
+@both
+def test_unfitted(cls, photos):
+    with pytest.raises(ValueError, match=f"This {cls.__name__} instance is not fitted yet"):
+        outputs(tiny(cls), photos)
+
+
+def test_pipeline_of_embedder_and_another_detector(digits):
+    zeros, ones = digits
+    pipeline = make_pipeline(tiny(COFTEmbedder), LocalOutlierFactor(3, novelty=True))
+    pipeline.fit(zeros[:16])
+    scores = pipeline.score_samples(np.concatenate([zeros[16:], ones]))
+    assert scores[: len(zeros) - 16].mean() > scores[len(zeros) - 16 :].mean()
+
+
+def test_grid_search_in_a_pipeline():
+    """Over the training, the backbone and a parameter of the density, in two processes."""
+    data = load_digits()
+    X = data.data[np.isin(data.target, (0, 1))][:60]
+    y = np.where(data.target[np.isin(data.target, (0, 1))][:60] == 0, 1, -1)
+    detector = tiny(
+        COFTDetector, image_shape=(8, 8), weights=None, image_size=32, density=KernelDensity()
+    )
+    pipeline = make_pipeline(MinMaxScaler(feature_range=(0, 1), clip=True), detector)
+    grid = {
+        "coftdetector__negative_weight": [0, 1],
+        "coftdetector__backbone": [TinyNet(), "resnet10t"],
+        "coftdetector__density__bandwidth": ["scale", 0.1],
+    }
+    normal, anomalous = np.flatnonzero(y == 1), np.flatnonzero(y == -1)
+    folds = [
+        (normal[:8], np.r_[normal[8:], anomalous]),
+        (normal[8:16], np.r_[normal[:8], normal[16:], anomalous]),
+    ]
+    search = GridSearchCV(pipeline, grid, cv=folds, n_jobs=2, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(scores) == 8 and np.isfinite(scores).all() and len(set(scores)) > 2
+    assert search.best_score_ > 0.6

@@ -1,0 +1,187 @@
+import copy
+
+import numpy as np
+import pytest
+from conftest import TinyNet
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KernelDensity as TreeKernelDensity
+
+from skcoft import COFTDetector
+from skcoft.density import GaussianDensity, KernelDensity
+
+
+def detector(**params):
+    defaults = dict(backbone=TinyNet(), max_iter=3, learning_rate=0.01, random_state=0)
+    return COFTDetector(**{**defaults, **params})
+
+
+@pytest.fixture
+def task(digits):
+    """8 shots; test images; their labels."""
+    zeros, ones = digits
+    X = np.concatenate([zeros[8:40], ones[:32]])
+    return zeros[:8], X, np.r_[np.ones(32), -np.ones(32)]
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        "kde",
+        "gaussian",
+        KernelDensity("loo"),
+        GaussianDensity(0.1),
+        TreeKernelDensity(bandwidth=0.2),
+        GaussianMixture(2, reg_covar=1e-3, random_state=0),
+        IsolationForest(random_state=0),
+    ],
+    ids=str,
+)
+def test_every_density_separates_digits(density, task):
+    shots, X, y = task
+    fitted = detector(density=density).fit(shots)
+    scores = fitted.score_samples(X)
+    assert scores.dtype == np.float64 and scores.shape == (64,)
+    assert_allclose(fitted.decision_function(X), scores - fitted.offset_)
+    assert_array_equal(fitted.predict(X), np.where(scores < fitted.offset_, -1, 1))
+    assert fitted.score(X, y) == pytest.approx(roc_auc_score(y, scores))
+    assert fitted.score(X, y) > 0.8
+    assert fitted.density_ is not density
+
+
+def test_fitted_attributes(task):
+    shots, X, _ = task
+    fitted = detector(n_views=3).fit(shots)
+    assert fitted.embeddings_.shape == (8, 16)
+    assert_array_equal(fitted.embeddings_, fitted.embed(shots))
+    assert_allclose(np.linalg.norm(fitted.embed(X), axis=1), 1, rtol=1e-6)
+    assert fitted.n_iter_ == 3 and len(fitted.history_["loss"]) == 3
+    assert fitted.device_ == str(fitted.embedder_.network_.mean.device)
+    assert len(fitted.density_._kernels) == 8 * 4
+
+
+def test_threshold_flags_few_unseen_normals(digits):
+    zeros, ones = digits
+    rates = []
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(zeros))
+        fitted = detector(random_state=seed).fit(zeros[order[:8]])
+        rates.append(np.mean(fitted.predict(zeros[order[8:]]) == -1))
+    assert np.mean(rates) < 0.15
+    assert np.mean(fitted.predict(ones) == -1) > 0.5
+
+
+def test_contamination_is_a_share_of_the_training_images(photos):
+    rows = np.random.default_rng(0).normal(size=(300, 4))
+    fitted = COFTDetector(contamination=0.1, max_iter=2, random_state=0).fit(rows)
+    assert np.sum(fitted.predict(rows) == -1) == 30
+    fitted = detector(contamination=0.25).fit(photos)
+    assert np.sum(fitted.predict(photos) == -1) == 3
+
+
+def test_fit_predict(photos):
+    assert_array_equal(
+        detector(contamination=0.25).fit_predict(photos),
+        detector(contamination=0.25).fit(photos).predict(photos),
+    )
+
+
+def test_one_shot(task):
+    shots, X, y = task
+    with pytest.warns(UserWarning, match="cannot calibrate a threshold on one image"):
+        fitted = detector().fit(shots[:1])
+    assert fitted.score(X, y) > 0.7
+
+
+def test_partial_fit_adds_shots_without_fine_tuning(task):
+    shots, X, _ = task
+    fitted = detector().fit(shots[:5])
+    weights = copy.deepcopy(fitted.embedder_.network_.state_dict())
+    offset, before = fitted.offset_, fitted.embeddings_
+    assert fitted.partial_fit(shots[5:]) is fitted
+    assert all((weights[k] == v).all() for k, v in fitted.embedder_.network_.state_dict().items())
+    assert_array_equal(fitted.embeddings_, np.concatenate([before, fitted.embed(shots[5:])]))
+    assert len(fitted.density_._kernels) == 8 * 9
+    assert fitted.offset_ != offset
+    indices = fitted.kneighbors(shots, return_distance=False)
+    assert_array_equal(indices[:, 0], np.arange(8))
+    first = detector().partial_fit(shots[:5])
+    assert_array_equal(first.score_samples(X), detector().fit(shots[:5]).score_samples(X))
+
+
+def test_bad_partial_fit_changes_nothing(task):
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    before = fitted.score_samples(X)
+    for bad in (np.zeros((2, 5)), np.full((2, 8, 8), 7.0)):
+        with pytest.raises(ValueError):
+            fitted.partial_fit(bad)
+    assert_array_equal(fitted.score_samples(X), before)
+
+
+def test_failed_refit_keeps_the_old_fit(task):
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    before = fitted.score_samples(X)
+    with pytest.raises(FloatingPointError):
+        fitted.set_params(learning_rate=1e30, max_iter=20).fit(shots)
+    assert_array_equal(fitted.score_samples(X), before)
+
+
+def test_kneighbors(task):
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    distances, indices = fitted.kneighbors(X, n_neighbors=3)
+    expected = np.linalg.norm(fitted.embed(X)[:, None] - fitted.embeddings_, axis=2)
+    assert_allclose(distances, np.sort(expected)[:, :3], atol=1e-7)
+    assert_array_equal(indices[:, 0], expected.argmin(1))
+    for n in (0, 9):
+        with pytest.raises(ValueError, match=f"between 1 and 8, the number of shots; got {n}"):
+            fitted.kneighbors(X, n_neighbors=n)
+
+
+@pytest.mark.parametrize("y", [[1] * 64, [0, 1, 2, 3] * 16, ["good", "bad"] * 32])
+def test_labels_that_cannot_be_scored(y, task):
+    shots, X, _ = task
+    with pytest.raises(ValueError, match=r"both \+1 \(normal\) and -1 \(anomalous\); got labels"):
+        detector().fit(shots).score(X, y)
+
+
+def test_zero_and_one_are_taken_as_anomalous_and_normal(task):
+    shots, X, y = task
+    fitted = detector().fit(shots)
+    assert fitted.score(X, y == 1) == fitted.score(X, y)
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"density": "svm"}, "'density' parameter .* 'kde' or 'gaussian' or an object with"),
+        ({"density": KernelDensity}, "'density' parameter"),
+        ({"contamination": 0}, "'contamination' parameter .* 'auto' or a number > 0 and <= 0.5"),
+        ({"contamination": 0.6}, "'contamination' parameter"),
+        ({"n_views": -1}, "'n_views' parameter"),
+    ],
+)
+def test_bad_parameters(params, message, task):
+    with pytest.raises(ValueError, match=message):
+        detector(**params).fit(task[0])
+
+
+def test_labelled_anomalies_stay_out_of_the_density(task):
+    shots, X, y = task
+    fitted = detector(negatives="labelled", negative_weight=1).fit(X, y)
+    assert len(fitted.embeddings_) == 32
+    assert fitted.score(X, y) > 0.9
+
+
+def test_real_images_and_weights(shared):
+    """Bottles: the default settings with ImageNet weights, few iterations."""
+    data = np.load(shared / "data" / "mvtec_bottle.npz")
+    weights = shared / "weights" / "mobilenetv2_100.safetensors"
+    fitted = COFTDetector("mobilenetv2_100", weights=weights, max_iter=3, random_state=0)
+    fitted.fit(data["normal"][:8])
+    X = np.concatenate([data["normal"][64:84], data["anomaly_broken_large"]])
+    assert fitted.score(X, np.r_[np.ones(20), -np.ones(20)]) > 0.9

@@ -1,0 +1,31 @@
+import inspect
+
+import pytest
+from numpydoc.validate import validate
+
+import skcoft
+
+PUBLIC = ["COFTDetector", "COFTEmbedder"] + [
+    f"{module}.{name}"
+    for module in ("augmentation", "density", "losses")
+    for name in getattr(skcoft, module).__all__
+]
+METHODS = [
+    f"{name}.{method}"
+    for name in ("COFTDetector", "COFTEmbedder", "density.KernelDensity", "density.GaussianDensity")
+    for method, function in vars(__import__("operator").attrgetter(name)(skcoft)).items()
+    if inspect.isfunction(function) and not method.startswith("_")
+]
+# no extended summary (ES01), example (EX01) or see also (SA01) asked of every function
+IGNORED = {"ES01", "EX01", "SA01", "GL08", "YD01"}
+
+
+@pytest.mark.parametrize("name", PUBLIC + METHODS)
+def test_numpydoc(name):
+    errors = [e for e in validate(f"skcoft.{name}")["errors"] if e[0] not in IGNORED]
+    assert not errors, errors
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example(name):
+    assert ">>> " in validate(f"skcoft.{name}")["docstring"]
