@@ -41,7 +41,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
         with feature noise and masking as views.
-    max_iter : int, default=40
+    max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
         Shots drawn per iteration; two views and one synthesised anomaly are made of each.
@@ -53,7 +53,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         Family of the contrastive term, see :mod:`skcoft.losses`.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float, default=1.0
+    positive_weight : float, default=10.0
         Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
     negative_weight : float, default=0.1
         Weight λ_NP of the negative pairs; 0 turns the term off.
@@ -143,12 +143,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         weights="pretrained",
         image_size=None,
         image_shape=None,
-        max_iter=40,
+        max_iter=20,
         batch_size=8,
         learning_rate="auto",
         contrastive="mean_shifted",
         temperature=0.25,
-        positive_weight=1.0,
+        positive_weight=10.0,
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,
@@ -181,7 +181,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    _constraints = {  # noqa: RUF012
+    _constraints = {
         **EMBEDDER_CONSTRAINTS,
         "n_views": number(Integral, 0),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),

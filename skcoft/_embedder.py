@@ -85,7 +85,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
         with feature noise and masking as views.
-    max_iter : int, default=40
+    max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
         Shots drawn per iteration; two views and one synthesised anomaly are made of each.
@@ -98,7 +98,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         harmed no data set in our measurements.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float, default=1.0
+    positive_weight : float, default=10.0
         Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
     negative_weight : float, default=0.1
         Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
@@ -167,12 +167,12 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         weights="pretrained",
         image_size=None,
         image_shape=None,
-        max_iter=40,
+        max_iter=20,
         batch_size=8,
         learning_rate="auto",
         contrastive="mean_shifted",
         temperature=0.25,
-        positive_weight=1.0,
+        positive_weight=10.0,
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,
@@ -341,9 +341,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             kinds = "rows of features", "images"
             fitted, got = kinds if isinstance(inputs, Images) else kinds[::-1]
             hint = " For flattened images set image_shape." if got == kinds[0] else ""
-            raise ValueError(
-                f"{type(self).__name__} was fitted on {fitted}, X holds {got}.{hint}"
-            )
+            raise ValueError(f"{type(self).__name__} was fitted on {fitted}, X holds {got}.{hint}")
         return inputs
 
     def _embed(self, inputs):

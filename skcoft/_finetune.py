@@ -137,7 +137,7 @@ def fine_tune(
 
 
 def draw_shots(n_shots, batch_size, generator):
-    """Indices of a batch: random permutations of the shots, one after another."""
+    """Draw the indices of a batch: random permutations of the shots, one after another."""
     repeats = -(-batch_size // n_shots)
     device = generator.device
     orders = [torch.randperm(n_shots, generator=generator, device=device) for _ in range(repeats)]

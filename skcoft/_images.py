@@ -79,7 +79,7 @@ def read_input(estimator, X, *, reset):
 
 
 def take(inputs, mask):
-    """Validated inputs where the boolean ``mask`` is true."""
+    """Return validated inputs where the boolean ``mask`` is true."""
     if not isinstance(inputs, Images):
         return inputs[mask]
     if isinstance(inputs.items, torch.Tensor):
@@ -127,7 +127,9 @@ def _as_array(X):
             "sizes go in a list of arrays."
         ) from error
     if array.size == 0 and array.ndim != 2:
-        raise ValueError(f"X is empty (shape {array.shape}): found 0 images, at least 1 is needed.")
+        raise ValueError(
+            f"X is empty (shape {array.shape}): found 0 images, at least 1 is needed."
+        )
     return array
 
 

@@ -43,7 +43,9 @@ def make_synthesizer(negatives, network, labelled, views):
         return kinds[0]
 
     def mixed(images, generator):
-        choice = torch.randint(len(kinds), (len(images),), generator=generator, device=images.device)
+        choice = torch.randint(
+            len(kinds), (len(images),), generator=generator, device=images.device
+        )
         out = images.clone()
         for k, synthesize in enumerate(kinds):
             chosen = choice == k
@@ -79,7 +81,9 @@ def _stack(items, batch, name):
     try:
         out = items if isinstance(items, torch.Tensor) else torch.stack(list(items))
     except (TypeError, RuntimeError) as error:
-        raise ValueError(f"The {name} callable must return tensors of one shape: {error}") from error
+        raise ValueError(
+            f"The {name} callable must return tensors of one shape: {error}"
+        ) from error
     if out.shape != batch.shape:
         raise ValueError(
             f"The {name} callable must keep the shape {tuple(batch.shape)}; "

@@ -66,9 +66,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
     True
     """
 
-    _constraints = {  # noqa: RUF012
-        "bandwidth": any_of(number(low=0, open_low=True), one_of("scale", "loo"))
-    }
+    _constraints = {"bandwidth": any_of(number(low=0, open_low=True), one_of("scale", "loo"))}
 
     def __init__(self, bandwidth="scale"):
         self.bandwidth = bandwidth
@@ -223,7 +221,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
     True
     """
 
-    _constraints = {  # noqa: RUF012
+    _constraints = {
         "shrinkage": any_of(number(low=0, high=1, open_low=True), one_of("oas", "ledoit_wolf"))
     }
 

@@ -171,7 +171,7 @@ def test_bad_parameters(params, message, task):
 
 
 def test_labelled_anomalies_stay_out_of_the_density(task):
-    shots, X, y = task
+    _, X, y = task
     fitted = detector(negatives="labelled", negative_weight=1).fit(X, y)
     assert len(fitted.embeddings_) == 32
     assert fitted.score(X, y) > 0.9

@@ -12,7 +12,12 @@ PUBLIC = ["COFTDetector", "COFTEmbedder"] + [
 ]
 METHODS = [
     f"{name}.{method}"
-    for name in ("COFTDetector", "COFTEmbedder", "density.KernelDensity", "density.GaussianDensity")
+    for name in (
+        "COFTDetector",
+        "COFTEmbedder",
+        "density.KernelDensity",
+        "density.GaussianDensity",
+    )
     for method, function in vars(__import__("operator").attrgetter(name)(skcoft)).items()
     if inspect.isfunction(function) and not method.startswith("_")
 ]

@@ -11,7 +11,9 @@ from skcoft.density import GaussianDensity, KernelDensity
 
 
 @pytest.mark.parametrize("shots", [8, 16, 64])
-@pytest.mark.parametrize("name, density", [("kde", KernelDensity()), ("gaussian", GaussianDensity())])
+@pytest.mark.parametrize(
+    "name, density", [("kde", KernelDensity()), ("gaussian", GaussianDensity())]
+)
 def test_malignant_rows_against_benign_shots(name, density, shots):
     """Better than chance; at most 2 points below the density on standardised features."""
     X, y = load_breast_cancer(return_X_y=True)

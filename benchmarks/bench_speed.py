@@ -1,0 +1,120 @@
+"""Speed as ratios, each measured in one run on this machine.
+
+1. ``fit`` against the bare torch loop of the same forward and backward passes.
+2. ``score_samples`` against the bare forward passes.
+3. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
+   512 dimensions.
+
+Both sides of a pair run in turn, several times; the median of the ratios is printed.
+
+    python benchmarks/bench_speed.py --backbone mobilenetv2_100
+"""
+
+import argparse
+import platform
+import time
+
+import numpy as np
+import sklearn.neighbors
+import torch
+
+import skcoft
+from skcoft import COFTDetector
+from skcoft._backbone import build_backbone
+from skcoft._inference import BATCH
+
+
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def compare(name, ours, theirs, repeats, inverse=False):
+    ours(), theirs()
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
+    ratios = [b / a if inverse else a / b for a, b in pairs]
+    a, b = np.median(pairs, axis=0)
+    print(
+        f"{name:32s} ratio {np.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
+        f"ours {a:.3f} s, other {b:.3f} s",
+        flush=True,
+    )
+
+
+def bare_fit(network, shape, n_iter, parts, piece):
+    """The same passes on the same shapes: no views, no loss terms, no bookkeeping."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9)
+    images = torch.rand(parts * 8, 3, *shape)
+    for _ in range(n_iter):
+        loss = torch.cat([network(part) for part in images.split(piece)]).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+@torch.inference_mode()
+def bare_forward(network, images, batch):
+    for part in images.split(batch):
+        network(part)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    print(
+        f"skcoft {skcoft.__version__}, torch {torch.__version__}, {torch.get_num_threads()} "
+        f"threads, {platform.machine()}; {args.backbone} at {args.size} px"
+    )
+    rng = np.random.default_rng(0)
+    shape = (args.size, args.size)
+    shots = rng.integers(0, 256, (8, *shape, 3), dtype=np.uint8)
+    queries = rng.integers(0, 256, (64, *shape, 3), dtype=np.uint8)
+    network, _ = build_backbone(args.backbone, None, shape, None, 0)
+
+    def detector():
+        return COFTDetector(
+            args.backbone,
+            weights=None,
+            image_size=args.size,
+            max_iter=args.iterations,
+            device="cpu",
+            random_state=0,
+        )
+
+    def bare():
+        fresh, _ = build_backbone(args.backbone, None, shape, None, 0)
+        bare_fit(fresh, shape, args.iterations, parts=3, piece=BATCH["cpu"])
+        bare_forward(fresh, torch.rand(80, 3, *shape), BATCH["cpu"])  # centre, shots and views
+
+    compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
+
+    fitted = detector().set_params(max_iter=0).fit(shots)
+    images = torch.rand(64, 3, *shape)
+    compare(
+        "score_samples / bare forward",
+        lambda: fitted.score_samples(queries),
+        lambda: bare_forward(network, images, BATCH["cpu"]),
+        args.repeats,
+    )
+
+    support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
+    mine = skcoft.density.KernelDensity(5.0).fit(support)
+    peer = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
+    compare(
+        "scikit-learn / our KernelDensity",
+        lambda: mine.score_samples(points),
+        lambda: peer.score_samples(points),
+        args.repeats,
+        inverse=True,
+    )
+    gap = np.abs(mine.score_samples(points) - peer.score_samples(points)).max()
+    print(f"largest difference of log densities: {gap:.1e}")
+
+
+if __name__ == "__main__":
+    main()

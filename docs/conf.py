@@ -1,0 +1,22 @@
+"""Sphinx settings."""
+
+import skcoft
+
+project = "skcoft"
+author = "The skcoft developers"
+copyright = "2026, the skcoft developers"
+version = release = skcoft.__version__
+
+extensions = [
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+html_theme = "pydata_sphinx_theme"
+html_title = f"skcoft {version}"
+autosummary_generate = True
+numpydoc_show_class_members = False
+sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples"}
