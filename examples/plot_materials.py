@@ -41,7 +41,9 @@ y = np.r_[np.ones(40), -np.ones(40)]
 # The detector whole, and the fine-tuned embedder in a pipeline with scikit-learn's local
 # outlier factor.
 
-options = dict(backbone="resnet10t", weights=None, learning_rate=1e-3, image_size=SIZE, random_state=0)
+options = dict(
+    backbone="resnet10t", weights=None, learning_rate=1e-3, image_size=SIZE, random_state=0
+)
 detector = COFTDetector(**options).fit(shots)
 pipeline = make_pipeline(COFTEmbedder(**options), LocalOutlierFactor(3, novelty=True)).fit(shots)
 decision = detector.decision_function(X)

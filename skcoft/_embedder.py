@@ -247,7 +247,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         return self._embed(self._check_kind(read_input(self, X, reset=False)))
 
     def _fit(self, inputs, y=None):
@@ -273,52 +273,60 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             network, size = RowsNetwork(normals, network_seed).eval(), None
         network.to(device)
         load = make_loader(normals, size, device, cache=True)
+        with torch.inference_mode():
+            width = network(load(torch.arange(1))).shape[1]
         history = {}
         if self.max_iter > 0:
-            views = make_views(self.augmentation, network)
-            synthesize = None
-            if uses_negatives:
-                labelled = None
-                if anomalies is not None:
-                    labelled = make_loader(anomalies, size, device, cache=True), len(anomalies)
-                synthesize = make_synthesizer(self.negatives, network, labelled, views)
-            one = load(torch.arange(1))
-            for function in (views, synthesize):
-                if function is not None:  # a callable that fails does so before any training
-                    function(one, torch.Generator(device).manual_seed(0))
-            piece = batch_size(device, size is None)
-            frozen = embed(network, load, len(normals), piece)
-            center = torch.from_numpy(frozen.mean(axis=0)).float().to(device)
-            with seeded(head_seed):
-                contrast = Contrast(self.contrastive, len(center), center, self.temperature)
-            rate = self.learning_rate
-            if rate == "auto":
-                rate = LEARNING_RATE["rows" if size is None else "images"]
-            history = fine_tune(
-                network,
-                contrast.to(device),
-                load,
-                len(normals),
-                views=views,
-                synthesize=synthesize,
-                positive_weight=self.positive_weight,
-                negative_weight=self.negative_weight,
-                max_iter=self.max_iter,
-                batch_size=self.batch_size,
-                learning_rate=rate,
-                generator=generator,
-                piece=piece,
-                verbose=self.verbose,
+            labelled = None
+            if anomalies is not None:
+                labelled = make_loader(anomalies, size, device, cache=True), len(anomalies)
+            history = self._fine_tune(
+                network, load, len(normals), size, labelled, head_seed, generator
             )
         self.network_ = network
         self.device_ = str(device)
         self.image_size_ = size
         self.history_ = history
         self.n_iter_ = len(history.get("loss", ()))
-        with torch.inference_mode():
-            self._n_features_out = network(load(torch.arange(1))).shape[1]
+        self._n_features_out = width
         self._view_seed = view_seed
         return normals
+
+    def _fine_tune(self, network, load, n_shots, size, labelled, head_seed, generator):
+        """Train ``network`` in place; ``labelled`` is (loader, number) of anomalies or None."""
+        device, rows = generator.device, size is None
+        views = make_views(self.augmentation, network)
+        synthesize = None
+        if self.negatives is not None and self.negative_weight > 0:
+            synthesize = make_synthesizer(self.negatives, network, labelled, views)
+        for function in (views, synthesize):
+            if function is not None:  # a callable that fails does so before any training
+                function(load(torch.arange(1)), torch.Generator(device).manual_seed(0))
+        piece = batch_size(device, rows)
+        center = torch.from_numpy(embed(network, load, n_shots, piece).mean(axis=0))
+        with seeded(head_seed):
+            contrast = Contrast(
+                self.contrastive, len(center), center.float().to(device), self.temperature
+            )
+        rate = self.learning_rate
+        if rate == "auto":
+            rate = LEARNING_RATE["rows" if rows else "images"]
+        return fine_tune(
+            network,
+            contrast.to(device),
+            load,
+            n_shots,
+            views=views,
+            synthesize=synthesize,
+            positive_weight=self.positive_weight,
+            negative_weight=self.negative_weight,
+            max_iter=self.max_iter,
+            batch_size=self.batch_size,
+            learning_rate=rate,
+            generator=generator,
+            piece=piece,
+            verbose=self.verbose,
+        )
 
     def _split(self, inputs, y):
         """Split validated inputs into normals and labelled anomalies (None where not used)."""
@@ -341,7 +349,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             kinds = "rows of features", "images"
             fitted, got = kinds if isinstance(inputs, Images) else kinds[::-1]
             hint = " For flattened images set image_shape." if got == kinds[0] else ""
-            raise ValueError(f"{type(self).__name__} was fitted on {fitted}, X holds {got}.{hint}")
+            raise ValueError(f"The estimator was fitted on {fitted}, X holds {got}.{hint}")
         return inputs
 
     def _embed(self, inputs):

@@ -29,7 +29,7 @@ def make_loader(inputs, size, device, *, cache=False):
     With ``cache``, inputs that fit into 1 GiB are decoded once and kept.
     """
     if not isinstance(inputs, Images):
-        rows = torch.from_numpy(inputs).to(device)
+        rows = torch.tensor(inputs, device=device)
         return lambda index: rows[index]
     if cache and len(inputs) * 3 * size[0] * size[1] * 4 <= CACHE_BYTES:
         images = inputs.load(torch.arange(len(inputs)), size).to(device)

@@ -146,7 +146,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
         ValueError
             If X is invalid or has another number of features than in fit.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "bandwidth_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         n, d = len(self._kernels), X.shape[1]
         constant = np.log(n) + d * np.log(self.bandwidth_) + 0.5 * d * LOG_2PI
@@ -316,7 +316,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         ValueError
             If X is invalid or has another number of features than in fit.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "location_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         squared = in_chunks(self._squared_mahalanobis, X, X.shape[1])
         return -0.5 * (squared + self._log_determinant + X.shape[1] * LOG_2PI)

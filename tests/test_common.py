@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
@@ -148,8 +149,7 @@ def test_clone_and_set_params(cls, photos):
 @both
 def test_other_kind_at_predict(cls, photos):
     fitted = tiny(cls).fit(photos[:6])
-    name = "COFTEmbedder"
-    with pytest.raises(ValueError, match=f"{name} was fitted on images, X holds rows of features"):
+    with pytest.raises(ValueError, match="was fitted on images, X holds rows of features"):
         outputs(fitted, np.zeros((3, 5)))
     rows = tiny(cls).fit(np.random.default_rng(0).normal(size=(6, 5)))
     with pytest.raises(ValueError, match="was fitted on rows of features, X holds images"):
@@ -189,8 +189,12 @@ def test_bad_parameters(cls, params, message, photos):
 
 @both
 def test_unfitted(cls, photos):
-    with pytest.raises(ValueError, match=f"This {cls.__name__} instance is not fitted yet"):
-        outputs(tiny(cls), photos)
+    failed = tiny(cls, backbone="no_such_network")
+    with pytest.raises(ValueError, match="is not a timm architecture"):
+        failed.fit(photos)
+    for estimator in (tiny(cls), failed):
+        with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted"):
+            outputs(estimator, photos)
 
 
 def test_pipeline_of_embedder_and_another_detector(digits):
