@@ -19,4 +19,5 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skcoft {version}"
 autosummary_generate = True
 numpydoc_show_class_members = False
+autodoc_default_options = {"members": True}
 sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples"}

@@ -20,7 +20,7 @@ from ._validation import any_of, check_parameters, number, one_of
 from ._views import make_synthesizer, make_views
 from .augmentation import SYNTHESIZERS
 
-LEARNING_RATE = {"images": 3e-5, "rows": 1e-3}
+LEARNING_RATE = {"images": 5e-6, "rows": 1e-3}
 
 _path = (lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path")
 _shape = (
@@ -80,7 +80,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         where ``backbone`` is a module.
     image_size : int, (H, W) or None, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
-        None means the backbone's own input size, or the images' size for a module.
+        None means the backbone's own input size (smaller images are enlarged to 128 pixels at
+        most where it takes any size), or the images' size for a module.
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -91,14 +92,14 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Shots drawn per iteration; two views and one synthesised anomaly are made of each.
     learning_rate : float or "auto", default="auto"
         Greatest learning rate of AdamW (it follows a half cosine down to 0). ``"auto"`` means
-        3e-5 for images, gentle because a brisk one destroys pre-trained features, and 1e-3 for
+        5e-6 for images, gentle because a brisk one destroys pre-trained features, and 1e-3 for
         rows.
     contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
         Family of the contrastive term. The default spreads shots only about their centre and
         harmed no data set in our measurements.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float, default=10.0
+    positive_weight : float, default=2.0
         Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
     negative_weight : float, default=0.1
         Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
@@ -126,7 +127,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ----------
     network_ : torch.nn.Module
         The fine-tuned network.
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (n_iterations,)
         ``"loss"`` and its terms ``"contrastive"``, ``"positive"``, ``"negative"`` (unweighted).
     n_iter_ : int
         Iterations done.
@@ -136,7 +137,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Size that images are resized to; None for rows.
     n_features_in_ : int
         Number of columns, where X is two-dimensional.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X has them.
 
     See Also
@@ -172,7 +173,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         learning_rate="auto",
         contrastive="mean_shifted",
         temperature=0.25,
-        positive_weight=10.0,
+        positive_weight=2.0,
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,

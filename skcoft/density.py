@@ -44,7 +44,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
         The bandwidth in use.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of features seen during fit, where X has them.
 
     See Also
@@ -197,7 +197,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         The shrinkage in use.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of features seen during fit, where X has them.
 
     See Also
