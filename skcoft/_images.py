@@ -257,9 +257,8 @@ def _to_rgb(images):
 
     The memory layout is always the same: another one would round differently further on.
     """
-    rgb = images[:, :3].float()
-    if images.dtype == torch.uint8:
-        rgb = rgb / 255
+    rgb = images[:, :3].contiguous()
+    rgb = rgb.float().div_(255) if rgb.dtype == torch.uint8 else rgb.float()
     return rgb.expand(-1, 3, -1, -1).contiguous()
 
 

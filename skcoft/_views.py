@@ -16,7 +16,7 @@ def make_views(augmentation, network):
 
     def views(batch, generator):
         with seeded(draw_seed(generator)):
-            items = [augmentation(item) for item in batch]
+            items = [augmentation(item.clone()) for item in batch]
         return _stack(items, batch, "augmentation")
 
     return views

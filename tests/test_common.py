@@ -115,6 +115,15 @@ def test_input_and_global_state_are_left_alone(cls, photos):
 
 
 @both
+def test_callables_that_write_in_place_do_not_change_the_input(cls, photos):
+    X = photos.astype(np.float32) / 255
+    before = X.copy()
+    callables = {"augmentation": lambda x: x.mul_(0.9), "negatives": lambda x: x.zero_()}
+    outputs(tiny(cls, **callables).fit(X), X)
+    assert_array_equal(X, before)
+
+
+@both
 def test_quiet(cls, photos, capfd, recwarn):
     outputs(tiny(cls).fit(photos[:6]), photos)
     assert capfd.readouterr() == ("", "")
