@@ -1,4 +1,4 @@
-"""Backbones: a timm name or a module of the user's, as one network from images to features."""
+"""Backbones: embedded, by timm name or a user's module, as one network, images to features."""
 
 import difflib
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from . import _embedded
 from ._random import seeded
 
 LEAST_SIZE = 128
@@ -45,11 +46,38 @@ def build_backbone(backbone, weights, image_size, common_size, seed):
                 "nn.Module, which states none of its own."
             )
         network = Backbone(deepcopy(backbone), mean=[0.0] * 3, std=[1.0] * 3)
+    elif backbone == "embedded":
+        network = _build_embedded(weights, seed)
+        size = image_size or _least_size(_embedded.SIZE, common_size)
     else:
         network, size = _build_timm(backbone, weights, image_size, common_size, seed)
+    if not isinstance(backbone, nn.Module):
+        network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
     _check_output(network, size, backbone)
     return network, tuple(size)
+
+
+def _build_embedded(weights, seed):
+    with seeded(seed):
+        body = _embedded.Embedded()
+    if weights is not None:
+        path = _embedded.WEIGHTS if weights == "pretrained" else _local_file(weights)
+        _load_local(body.trunk, path, "embedded", _embedded.ARCHITECTURE)
+    return Backbone(body, _embedded.MEAN, _embedded.STD)
+
+
+def _least_size(own, common):
+    """Return the backbone's own size, or for smaller images theirs, but 128 pixels at least."""
+    return tuple(min(o, max(LEAST_SIZE, *common)) for o in own) if common else own
+
+
+def _local_file(weights):
+    if not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"weights={fspath(weights)!r} is neither a file, 'pretrained' nor None."
+        )
+    return weights
 
 
 def _build_timm(name, weights, image_size, common_size, seed):
@@ -57,14 +85,13 @@ def _build_timm(name, weights, image_size, common_size, seed):
 
     name_only = name.split(".")[0]
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name_only):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.6)
+        known = ["embedded", *timm.list_models()]
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
         hint = f" Near names: {', '.join(near)}." if near else ""
         raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
     local = weights not in ("pretrained", None)
-    if local and not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"weights={fspath(weights)!r} is neither a file, 'pretrained' nor None."
-        )
+    if local:
+        _local_file(weights)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     options = {"num_classes": 0}
     if image_size and config is not None and config.fixed_input_size:
@@ -81,15 +108,15 @@ def _build_timm(name, weights, image_size, common_size, seed):
                 "layout, weights='path/to/file.safetensors', or weights=None for random ones."
             ) from error
     if local:
-        _load_local(body, name_only, weights)
+        _load_local(body, weights, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)
     size = image_size or data["input_size"][1:]
-    if image_size is None and common_size and not body.pretrained_cfg.get("fixed_input_size"):
-        size = tuple(min(own, max(LEAST_SIZE, *common_size)) for own in size)
+    if image_size is None and not body.pretrained_cfg.get("fixed_input_size"):
+        size = _least_size(size, common_size)
     return Backbone(body, data["mean"], data["std"]), size
 
 
-def _load_local(body, name, path):
+def _load_local(body, path, name, architecture):
     """Load a file in timm's layout; keys of a classifier head may be there or not."""
     import timm
 
@@ -100,7 +127,7 @@ def _load_local(body, name, path):
             f"weights={fspath(path)!r} could not be read as a .safetensors or .pth state dict: "
             f"{error}"
         ) from error
-    module = sys.modules[timm.models.model_entrypoint(name).__module__]
+    module = sys.modules[timm.models.model_entrypoint(architecture).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None)  # resizes a ViT's positions
     if convert is not None:
         state = convert(state, body)

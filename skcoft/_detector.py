@@ -26,14 +26,18 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or torch.nn.Module, default="resnet18"
-        A timm architecture name, or a module that maps float images ``(n, 3, H, W)`` in 0..1 to
-        ``(n, d)`` or ``(n, d, h, w)`` (averaged over positions). A module is copied, never
-        changed; it has to normalise its input itself. Not used for rows of features.
+    backbone : str or torch.nn.Module, default="embedded"
+        ``"embedded"`` is a small network that comes with the package, trained on procedurally
+        generated images: it needs no network connection and is fast on a CPU, but larger
+        backbones with ImageNet or DINOv2 weights are more accurate. Else a timm architecture
+        name, or a module that maps float images ``(n, 3, H, W)`` in 0..1 to ``(n, d)`` or
+        ``(n, d, h, w)`` (averaged over positions). A module is copied, never changed; it has to
+        normalise its input itself. Not used for rows of features.
     weights : "pretrained", path or None, default="pretrained"
-        ``"pretrained"`` fetches timm's weights from the hub (cached by it), a path names a
-        ``.safetensors`` or ``.pth`` file in timm's layout, None means random weights. Not used
-        where ``backbone`` is a module.
+        ``"pretrained"`` means the package's own file for ``"embedded"`` and timm's weights,
+        fetched from the hub and cached by it, for a timm name. A path names a ``.safetensors``
+        or ``.pth`` file in timm's layout, None means random weights. Not used where ``backbone``
+        is a module.
     image_size : int, (H, W) or None, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None means the backbone's own input size (smaller images are enlarged to 128 pixels at
@@ -139,7 +143,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone="resnet18",
+        backbone="embedded",
         *,
         weights="pretrained",
         image_size=None,

@@ -1,0 +1,231 @@
+"""Train the embedded backbone on procedurally generated images.
+
+    python -m pretraining.train --out run --seed 0
+
+Every image is of one of a fixed number of formulas (see ``images.py``). The signal is to name the
+formula (``--signal classify``), to bring images of one formula together (``contrast``, with many
+positives), or both; ``--dense`` adds the weight of finding, position by position, where a defect
+was put into an image. The run goes to ``--out``: ``checkpoint.pt`` and ``curve.csv``, from which
+the same command resumes, and at the end ``backbone.safetensors``, the float16 weights in timm's
+layout. ``--minutes`` stops early, to be resumed.
+"""
+
+import argparse
+import csv
+import json
+import os
+import time
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from skcoft._embedded import ARCHITECTURE, MEAN, OPTIONS, STD
+from skcoft.augmentation import cutpaste, noise_texture
+
+from .images import draw_formulas, photograph, render
+
+
+class Learner(nn.Module):
+    """The backbone with its heads: formula, projection, defect map."""
+
+    def __init__(self, n_formulas):
+        super().__init__()
+        self.body = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
+        width = self.body.num_features
+        self.name_formula = nn.Linear(width, n_formulas)
+        self.project = nn.Sequential(
+            nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 128)
+        )
+        self.find_defect = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in OPTIONS["channels"][1:])
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images):
+        """Return pooled features (n, 256) and a map of defect logits at a stride of 8."""
+        maps = self.body.forward_intermediates(
+            (images - self.mean) / self.std, indices=[2, 3, 4], intermediates_only=True
+        )
+        logits = 0
+        for head, features in zip(self.find_defect, maps, strict=True):
+            size = maps[0].shape[-2:]
+            logits = logits + F.interpolate(head(features), size, mode="bilinear")
+        return maps[-1].mean(dim=(2, 3)), logits[:, 0]
+
+
+class Pool:
+    """Rendered images of every formula, ``each`` per formula, replaced a few at a time.
+
+    Drawing costs about as much as a training step on the same images, so every image is used
+    several times, photographed anew each time.
+    """
+
+    def __init__(self, formulas, each, size, generator):
+        self.formulas, self.size, self.generator = formulas, size, generator
+        shape = (len(formulas), each, 3, size, size)
+        self.images = torch.empty(shape, dtype=torch.uint8, device=formulas.device)
+        self.next = 0
+        while self.next < len(formulas) * each:
+            self.renew(256)
+
+    def renew(self, count):
+        """Render the next ``count`` images, round and round."""
+        total = self.images.shape[0] * self.images.shape[1]
+        at = torch.arange(self.next, self.next + count, device=self.images.device) % total
+        rows, places = at % len(self.formulas), at // len(self.formulas)
+        drawn = render(self.formulas[rows], self.size, self.generator)
+        self.images[rows, places] = (drawn * 255).round().byte()
+        self.next += count
+
+    def draw(self, n_formulas, size):
+        """Return photographs (n, 3, size, size) and the formulas' indices, all of the pool's
+        images of each formula that is drawn."""
+        device, each = self.images.device, self.images.shape[1]
+        chosen = torch.randperm(len(self.formulas), generator=self.generator, device=device)
+        labels = chosen[:n_formulas].repeat_interleave(each)
+        images = self.images[chosen[:n_formulas]].flatten(0, 1)
+        order = torch.randperm(len(labels), generator=self.generator, device=device)
+        images = images[order].float() / 255
+        return photograph(images, size, self.generator), labels[order]
+
+
+def multi_positive(z, labels, temperature=0.1):
+    """Contrast with every image of the same formula as positive (Khosla et al. 2020, eq. 2)."""
+    z = F.normalize(z, dim=1)
+    logits = z @ z.T / temperature
+    own = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    logits = logits.masked_fill(own, -torch.inf)
+    positive = (labels[:, None] == labels) & ~own
+    log_share = logits - logits.logsumexp(dim=1, keepdim=True)
+    return -(log_share.masked_fill(~positive, 0).sum(1) / positive.sum(1)).mean()
+
+
+def put_defects(images, generator):
+    """Return the images with a defect in each, and where: a map at a stride of 8, 0 to 1."""
+    half = len(images) // 2
+    changed = torch.cat(
+        [
+            cutpaste(images[:half], generator=generator),
+            noise_texture(images[half:], generator=generator),
+        ]
+    )
+    different = ((changed - images).abs().amax(dim=1, keepdim=True) > 0.03).float()
+    return changed, F.avg_pool2d(different, 8)[:, 0]
+
+
+def losses(learner, images, labels, signal, dense, generator):
+    """Return the terms of the objective, by name."""
+    terms, n = {}, len(images)
+    if dense:
+        changed, where = put_defects(images[: n // 4], generator)
+        features, logits = learner(torch.cat([images, changed]))
+        target = torch.cat([torch.zeros_like(logits[:n]), where])
+        terms["dense"] = dense * F.binary_cross_entropy_with_logits(logits, target)
+    else:
+        features, _ = learner(images)
+    if signal in ("classify", "both"):
+        logits = learner.name_formula(features[:n])
+        terms["classify"] = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    if signal in ("contrast", "both"):
+        terms["contrast"] = multi_positive(learner.project(features[:n]), labels)
+    return terms
+
+
+def train(args):
+    """Train, resuming where the run in ``args.out`` stopped; returns the learner."""
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(args.seed)
+    generator = torch.Generator(device).manual_seed(args.seed)
+    formulas = draw_formulas(args.formulas, generator, device)
+    learner = Learner(args.formulas).to(device, memory_format=torch.channels_last)
+    decay = [p for p in learner.parameters() if p.ndim > 1]
+    plain = [p for p in learner.parameters() if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.rate, total_steps=args.steps, pct_start=0.05
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint, first = args.out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device)
+        learner.load_state_dict(state["learner"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        first = state["step"]
+        generator.manual_seed(args.seed + first)
+    start, pool = time.perf_counter(), Pool(formulas, args.each, args.size, generator)
+    learner.train()
+    means = {}
+    for step in range(first, args.steps):
+        pool.renew(args.renew)
+        size = args.size if step >= args.grow_at * args.steps else args.size * 2 // 3
+        images, labels = pool.draw(args.batch // args.each, size)
+        terms = losses(learner, images, labels, args.signal, args.dense, generator)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        for name, value in terms.items():
+            means.setdefault(name, []).append(value.item())
+        minutes = (time.perf_counter() - start) / 60
+        last = step + 1 == args.steps or (args.minutes and minutes >= args.minutes)
+        if last or (step + 1) % args.save_every == 0:
+            _report(args.out / "curve.csv", step + 1, minutes, means)
+            means = {}
+            state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"schedule": schedule.state_dict(), "step": step + 1}
+            torch.save(state, checkpoint.with_suffix(".part"))
+            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            save_backbone(learner, args.out / "backbone.safetensors")
+        if last:
+            break
+    return learner
+
+
+def _report(path, step, minutes, means):
+    row = {"step": step, "minutes": f"{minutes:.1f}"}
+    row |= {name: f"{sum(v) / len(v):.4f}" for name, v in means.items()}
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(*(f"{k} {v}" for k, v in row.items()), flush=True)
+
+
+def save_backbone(learner, path):
+    """Write the backbone's float16 weights in timm's layout, with what they are made for."""
+    state = {k: v for k, v in learner.body.state_dict().items() if "num_batches" not in k}
+    note = {"architecture": ARCHITECTURE, "options": json.dumps(OPTIONS)}
+    note |= {"mean": json.dumps(MEAN), "std": json.dumps(STD)}
+    save_file({k: v.half().contiguous().cpu() for k, v in state.items()}, path, note)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--signal", choices=["classify", "contrast", "both"], default="both")
+    parser.add_argument("--dense", type=float, default=5.0, help="weight of the defect map")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--minutes", type=float, help="stop and save after so long")
+    parser.add_argument("--formulas", type=int, default=2048)
+    parser.add_argument("--each", type=int, default=4, help="images of a formula in the pool")
+    parser.add_argument("--renew", type=int, default=16, help="images rendered anew per step")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--size", type=int, default=96, help="pixels")
+    parser.add_argument("--grow-at", type=float, default=0.85, help="share of steps at 2/3 size")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--device")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    train(parse())

@@ -1,0 +1,99 @@
+"""The image generator and the training script of the embedded backbone."""
+
+import csv
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from pretraining.images import draw_formulas, photograph, render
+from pretraining.shapes import SHAPES
+from pretraining.textures import TEXTURES
+from pretraining.train import multi_positive, parse, put_defects, train
+from skcoft import COFTEmbedder
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def fields(function, count):
+    numbers = [torch.rand(count, 1, 1, generator=seeded(i)) for i in range(24)]
+    axis = torch.linspace(-1, 1, 40)
+    y, x = (c.expand(count, 40, 40) for c in torch.meshgrid(axis, axis, indexing="ij"))
+    return function(numbers, x, y, seeded(9))
+
+
+@pytest.mark.parametrize("texture", TEXTURES, ids=lambda f: f.__name__)
+def test_textures_vary_within_their_range(texture):
+    out = fields(texture, 32)
+    assert out.shape == (32, 40, 40)
+    assert out.min() > -0.2 and out.max() < 1.2
+    assert (out.flatten(1).std(dim=1) > 1e-3).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("shape", dict.fromkeys(SHAPES), ids=lambda f: f.__name__)
+def test_shapes_have_an_inside_and_an_outside(shape):
+    out = fields(shape, 32)
+    assert torch.isfinite(out).all()
+    both = (out > 0).any(dim=(1, 2)) & (out <= 0).any(dim=(1, 2))
+    assert both.float().mean() > 0.8
+
+
+def test_images_of_one_formula_are_more_alike_than_others():
+    formulas = draw_formulas(16, seeded(1))
+    first, second = (render(formulas, 48, seeded(s)) for s in (2, 3))
+    for images in (first, photograph(first, 32, seeded(4))):
+        assert images.min() >= 0 and images.max() <= 1
+        assert images.flatten(1).std(dim=1).median() > 0.02
+    assert (first != second).any(dim=(1, 2, 3)).all()
+    colours = [normalize(i.mean(dim=(2, 3)) - 0.5, dim=1) for i in (first, second)]
+    alike = colours[0] @ colours[1].T
+    assert alike.diag().mean() > alike.mean() + 0.3
+
+
+def test_images_repeat_from_a_seed():
+    formulas = draw_formulas(12, seeded(5))
+    assert (render(formulas, 32, seeded(6)) == render(formulas, 32, seeded(6))).all()
+
+
+def test_multi_positive_is_the_mean_over_positives():
+    z, labels = torch.randn(6, 4, generator=seeded()), torch.tensor([0, 0, 0, 1, 1, 2])
+    labels[5] = 1
+    unit = normalize(z, dim=1)
+    expected = 0
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        total = sum((unit[i] @ unit[j] / 0.1).exp() for j in others)
+        same = [j for j in others if labels[j] == labels[i]]
+        expected -= sum((unit[i] @ unit[j] / 0.1) - total.log() for j in same) / len(same) / 6
+    torch.testing.assert_close(multi_positive(z, labels), expected)
+
+
+def test_defect_maps_say_where():
+    images = render(draw_formulas(8, seeded()), 64, seeded())
+    changed, where = put_defects(images, seeded())
+    assert where.shape == (8, 8, 8)
+    differs = (changed != images).any(dim=1).reshape(8, 8, 8, 8, 8).any(dim=(2, 4))
+    assert (where > 0).flatten(1).any(dim=1).sum() >= 6
+    assert not (where[~differs] > 0).any()
+
+
+@pytest.mark.parametrize("signal", ["classify", "contrast", "both"])
+def test_losses_fall_and_training_resumes(tmp_path, signal):
+    options = ["--out", str(tmp_path), "--signal", signal, "--formulas", "8", "--size", "48"]
+    options += ["--batch", "16", "--steps", "60", "--save-every", "10", "--rate", "5e-3"]
+    options += ["--device", "cpu", "--renew", "4"]
+    train(parse([*options, "--minutes", "1e-6"]))
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 1
+    train(parse(options))
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["step"]) for r in rows] == [1, *range(10, 61, 10)]
+    names = {"classify": ["classify"], "contrast": ["contrast"], "both": ["classify", "contrast"]}
+    for name in [*names[signal], "dense"]:
+        assert float(rows[-1][name]) < float(rows[1][name])
+    weights = tmp_path / "backbone.safetensors"
+    images = torch.rand(3, 3, 32, 32)
+    embedder = COFTEmbedder("embedded", weights=weights, max_iter=0).fit(images)
+    assert embedder.transform(images).shape == (3, 6144)
