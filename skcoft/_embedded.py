@@ -1,6 +1,5 @@
 """The backbone that comes with the package, trained on procedurally generated images."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -36,8 +35,3 @@ class Embedded(nn.Module):
         maps = self.trunk.forward_intermediates(images, indices=DEPTHS, intermediates_only=True)
         cells = [F.adaptive_avg_pool2d(features, GRID).flatten(1) for features in maps]
         return torch.cat([F.normalize(group, dim=1) for group in cells], dim=1)
-
-
-def checksum():
-    """SHA-256 of the weights file, in hexadecimal."""
-    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
