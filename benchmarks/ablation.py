@@ -7,13 +7,11 @@ fine-tuned embeddings, exactly as ``COFTDetector`` does, so one training serves 
     python benchmarks/ablation.py --eval EVAL --data DATA --weights WEIGHTS --seeds 3
 """
 
-import argparse
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
+from tasks import draw_shots, load, make_parser
 
 from skcoft import COFTDetector
 from skcoft._threshold import fit_density
@@ -31,33 +29,23 @@ VARIANTS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--eval", type=Path, required=True, help="folder of fewshot.py")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser = make_parser(__doc__.split("\n")[0])
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--variants", help="comma-separated; all by default")
-    parser.add_argument("--shots", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--max-test", type=int)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    sys.path.insert(0, str(args.eval))
-    import fewshot
-
+    auroc, tasks, columns = load(args)
     names = args.variants.split(",") if args.variants else list(VARIANTS)
-    files = sorted(args.data.glob("*.npz"))
-    tasks = [task for file in files for task in fewshot.load_tasks(file, args.max_test)]
     weights = args.weights / f"{args.backbone}.safetensors"
     print(f"{args.backbone}, {args.shots} shots, {args.seeds} seeds, max_test={args.max_test}")
-    print(f"{'':36s} {'mean':>5s} " + " ".join(f"{t[0].split('/')[-1][:8]:>8s}" for t in tasks))
+    print(f"{'':36s} {'mean':>5s} {columns}")
     for name in names:
         rows = {density: [] for density in DENSITIES}
         flagged, seconds = [], []
         for _, pool, normal, kinds, _ in tasks:
             found = {density: [] for density in DENSITIES}
             for seed in range(args.seeds):
-                shots = pool[np.random.default_rng(seed).permutation(len(pool))[: args.shots]]
+                shots = draw_shots(pool, args, seed)
                 detector = COFTDetector(
                     args.backbone, weights=weights, random_state=seed, **VARIANTS[name]
                 )
@@ -72,7 +60,7 @@ def main():
                     fitted = fit_density(estimator, detector._support, detector._shots)
                     scores = fitted.score_samples(h_normal)
                     found[density].append(
-                        np.mean([fewshot.auroc(scores, fitted.score_samples(h)) for h in h_kinds])
+                        np.mean([auroc(scores, fitted.score_samples(h)) for h in h_kinds])
                     )
             for density in DENSITIES:
                 rows[density].append(np.mean(found[density]))

@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .chance import uniform
 from .shapes import SHAPES
 from .textures import TEXTURES
 
@@ -32,7 +33,7 @@ def render(formulas, size, generator):
     chance changes, so that only the shape tells the formula.
     """
     n = len(formulas)
-    layout, other = formulas[:, LAYOUT], _uniform(n, N_NUMBERS, generator)
+    layout, other = formulas[:, LAYOUT], uniform(n, N_NUMBERS, generator)
     loose = (layout[:, 0] > 0.75)[:, None]
     ground = torch.where(loose, other, formulas)
     x, y = _coordinates(n, size, layout, generator)
@@ -53,15 +54,11 @@ def render(formulas, size, generator):
     return back.clamp_(0, 1)
 
 
-def _uniform(n, count, generator):
-    return torch.rand(n, count, generator=generator, device=generator.device)
-
-
 def _coordinates(n, size, layout, generator):
     """Pixel coordinates, -1 to 1, moved by chance; some formulas stand upright, some turn."""
     axis = (torch.arange(size, device=layout.device) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    chance = _uniform(n, 6, generator)[:, :, None, None].unbind(1)
+    chance = uniform(n, 6, generator)[:, :, None, None].unbind(1)
     free = (layout[:, 4] < 0.2)[:, None, None]
     angle = (chance[0] - 0.5) * torch.where(free, 2 * math.pi, 0.5)
     scale = torch.exp((chance[1] - 0.5) * 0.6)
@@ -104,7 +101,7 @@ def _shade(image, height, gloss, generator):
     steep = height.shape[-1] / 4
     dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) * steep
     dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) * steep
-    chance = _uniform(len(image), 2, generator)[:, :, None, None, None].unbind(1)
+    chance = uniform(len(image), 2, generator)[:, :, None, None, None].unbind(1)
     turn, tilt = chance[0] * 2 * math.pi, 0.4 + 0.6 * chance[1]
     length = (dx.square() + dy.square() + 1).sqrt()
     light = (tilt - (1 - 0.5 * tilt) * (dx * turn.cos() + dy * turn.sin())) / length
@@ -120,7 +117,7 @@ def photograph(images, size, generator):
     the batch gets one blur: few distinct sizes, few calls.
     """
     n, device = len(images), images.device
-    chance = _uniform(n, 12, generator)
+    chance = uniform(n, 12, generator)
     zoom = (0.45 + 0.55 * chance[:, 0]).sqrt()
     stretch = torch.exp((chance[:, 1] - 0.5) * 0.3)
     mirror = 1 - 2 * (chance[:, 2] < 0.5).float()
@@ -136,7 +133,7 @@ def photograph(images, size, generator):
             out[rows] = F.interpolate(reduced, (size, size), mode="bilinear")
     axis = torch.linspace(-1, 1, size, device=device)
     gain = torch.exp((chance[:, 5] - 0.5) * 0.4)[:, None]
-    balance = gain * torch.exp((_uniform(n, 3, generator) - 0.5) * 0.15)
+    balance = gain * torch.exp((uniform(n, 3, generator) - 0.5) * 0.15)
     tilt = (chance[:, 6:8, None, None] - 0.5) * 0.5
     slope = 1 + tilt[:, :1] * axis + tilt[:, 1:] * axis[:, None]
     contrast = (0.6 + 0.4 * chance[:, 8])[:, None, None, None]

@@ -8,9 +8,7 @@ import math
 
 import torch
 
-
-def _chance(x, generator, count):
-    return torch.rand(len(x), count, 1, 1, generator=generator, device=x.device).unbind(1)
+from .chance import chance
 
 
 def _bevel(distance, width):
@@ -39,7 +37,7 @@ def plate(p, x, y, generator):
 def wheel(p, x, y, generator):
     """Rings, nuts and gears: a polygon or a toothed disc with a hole and spokes."""
     radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
-    (turn,) = _chance(x, generator, 1)
+    (turn,) = chance(x, generator, 1)
     count = 3 + (p[0] * 14).floor()
     teeth = 0.12 * p[1] * torch.tanh(3 * torch.cos(count * (angle + turn)))
     sector = 2 * math.pi / count
@@ -78,7 +76,7 @@ def dish(p, x, y, generator):
 
 def body(p, x, y, generator):
     """A body of soft ellipses: trunk, head and limbs that move by chance."""
-    shake = _chance(x, generator, 12)
+    shake = chance(x, generator, 12)
     total = torch.zeros_like(x)
     for i in range(6):
         a, b, c = p[3 * i], p[3 * i + 1], p[3 * i + 2]
@@ -96,7 +94,7 @@ def body(p, x, y, generator):
 def star(p, x, y, generator):
     """A blossom or a blot: a radius that several harmonics change with the angle."""
     radius, angle = (x * x + y * y).sqrt() + 1e-6, torch.atan2(y, x)
-    (turn,) = _chance(x, generator, 1)
+    (turn,) = chance(x, generator, 1)
     edge = 0.3 + 0.3 * p[0]
     for k in range(2, 6):
         edge = edge + 0.15 * p[k] * torch.cos(k * angle + 6 * p[k + 4] + 0.5 * turn)

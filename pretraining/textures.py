@@ -10,10 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-
-def _chance(x, generator, count):
-    numbers = torch.rand(len(x), count, 1, 1, generator=generator, device=x.device)
-    return numbers.unbind(1)
+from .chance import chance
 
 
 def _between(value, low, high):
@@ -53,7 +50,7 @@ def waves(p, x, y, generator):
     frequency, spread = _between(p[0], 4, 45), p[1].square() * math.pi
     base = p[2] * math.pi
     total = 0
-    phases = _chance(x, generator, 5)
+    phases = chance(x, generator, 5)
     for i, phase in enumerate(phases):
         angle = base + spread * math.sin(3.7 * i)
         f = frequency * (1 + 0.5 * p[3] * math.sin(5.1 * i))
@@ -66,14 +63,14 @@ def wallpaper(p, x, y, generator):
     """Waves averaged over a lattice's symmetries: the wallpaper groups (Farris)."""
     turns = torch.where(p[0] < 0.25, 3.0, torch.where(p[0] < 0.5, 6.0, 4.0))
     frequency = _between(p[1], 3, 14)
-    a, b = _chance(x, generator, 2)
+    a, b = chance(x, generator, 2)
     u, v = (x + a) * frequency, (y + b) * frequency
     total = 0
     for i in range(3):
         angle = math.pi * (p[2 + i] * 2)
         order = 1 + i * (0.5 + p[5])
         for k in range(3):
-            turn = 2 * math.pi * k / turns + 0.0
+            turn = 2 * math.pi * k / turns
             mirrored = torch.where(p[6] < 0.5, 1.0, -1.0) * (k % 2) + (1 - k % 2)
             w = turn.cos() * u + mirrored * turn.sin() * v
             total = total + torch.cos(order * w + angle) / order
@@ -83,7 +80,7 @@ def wallpaper(p, x, y, generator):
 def tiles(p, x, y, generator):
     """Bricks, checkers, dots, grids and plain weaves."""
     frequency = _between(p[0], 1.5, 9)
-    a, b = _chance(x, generator, 2)
+    a, b = chance(x, generator, 2)
     u = (x + a) * frequency * _between(p[1], 0.5, 2)
     v = (y + b) * frequency
     row = v.floor()
@@ -99,7 +96,7 @@ def tiles(p, x, y, generator):
     checker = 0.2 + 0.6 * over
     kind = p[5]
     out = torch.where(kind < 0.3, brick, torch.where(kind < 0.5, dots, weave))
-    out = torch.where(kind > 0.85, checker + 0 * u, out)
+    out = torch.where(kind > 0.85, checker, out)
     shade = torch.sin(column * 12.9898 + row * 78.233 + a * 43.0)
     return (out * (1 - 0.3 * p[6]) + 0.15 * p[6] * shade + 0.1).clamp(0, 1)
 
@@ -107,7 +104,7 @@ def tiles(p, x, y, generator):
 def cells(p, x, y, generator):
     """Worley cells: grains, crystals, pebbles, cracked ground."""
     frequency = _between(p[0], 1.2, 7)
-    a, b = _chance(x, generator, 2)
+    a, b = chance(x, generator, 2)
     u, v = (x + 3 * a) * frequency, (y + 3 * b) * frequency
     column, row = u.floor(), v.floor()
     nearest = torch.full_like(x, 9.0)
@@ -176,7 +173,7 @@ def leaves(p, x, y, generator):
     out = torch.full_like(x, 0.5)
     power, smallest = 1 + 2 * p[0], _between(p[1], 0.04, 0.2)
     for _ in range(28):
-        a, b, c, d, shade = _chance(x, generator, 5)
+        a, b, c, d, shade = chance(x, generator, 5)
         radius = smallest * (1 - 0.98 * c).pow(-1 / power)
         u, v = x - (2.6 * a - 1.3), y - (2.6 * b - 1.3)
         angle = d * math.pi
@@ -191,7 +188,7 @@ def leaves(p, x, y, generator):
 def glyphs(p, x, y, generator):
     """Rows of a printed character of four strokes; every third cell may be blank."""
     frequency = _between(p[0], 0.7, 4)
-    a, b = _chance(x, generator, 2)
+    a, b = chance(x, generator, 2)
     u, v = (x + a) * frequency, (y + b) * frequency * 0.8
     column, row = u.floor(), v.floor()
     s, t = u - column, v - row
