@@ -1,7 +1,7 @@
 """Speed as ratios, each measured in one run on this machine.
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
-2. ``score_samples`` against the bare forward passes.
+2. ``score_samples`` against the bare forward passes, with and without local density.
 3. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
    512 dimensions.
 
@@ -95,14 +95,15 @@ def main():
 
     compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
 
-    fitted = detector().set_params(max_iter=0).fit(shots)
     images = torch.rand(64, 3, *shape)
-    compare(
-        "score_samples / bare forward",
-        lambda: fitted.score_samples(queries),
-        lambda: bare_forward(network, images, BATCH["cpu"]),
-        args.repeats,
-    )
+    for local in (False, True):
+        fitted = detector().set_params(max_iter=0, local=local).fit(shots)
+        compare(
+            f"score_samples / forward{', local' * local}",
+            lambda fitted=fitted: fitted.score_samples(queries),
+            lambda: bare_forward(network, images, BATCH["cpu"]),
+            args.repeats,
+        )
 
     support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
     mine = skcoft.density.KernelDensity(5.0).fit(support)

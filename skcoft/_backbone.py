@@ -6,27 +6,73 @@ from copy import deepcopy
 from os import fspath
 from pathlib import Path
 
+import numpy as np
 import torch
+from sklearn.random_projection import GaussianRandomProjection
 from torch import nn
 
 from . import _embedded
+from ._local import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
 
 LEAST_SIZE = 128
 
 
 class Backbone(nn.Module):
-    """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool."""
+    """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool.
+
+    ``depths`` are the indices of the body's intermediate maps that local embeddings are made of;
+    empty, the body's output is the one map. None means that there is none.
+    """
 
     def __init__(self, body, mean, std):
         super().__init__()
         self.body = body
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.register_buffer("projection", None)
+        self.depths = None
 
     def forward(self, images):
-        features = self.body((images - self.mean) / self.std)
-        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+        return _pool(self.body((images - self.mean) / self.std))
+
+    def features_and_positions(self, images):
+        """Return pooled features (n, d) and local embeddings (n, h, w, e) of one pass."""
+        features, maps = self._features_and_maps(images, self.depths)
+        return features, local_embeddings(maps, self.projection)
+
+    def _features_and_maps(self, images, depths):
+        images = (images - self.mean) / self.std
+        if depths == []:
+            maps = self.body(images)
+            return _pool(maps), [maps]
+        final, maps = self.body.forward_intermediates(images, indices=depths)
+        return _pool(self.body.forward_head(final)), maps
+
+    @torch.no_grad()
+    def find_depths(self, size, seed):
+        """Choose ``depths``, and a random projection where their maps are wide."""
+        images = torch.zeros(1, 3, *size)
+        if self.body((images - self.mean) / self.std).ndim == 4:
+            depths, maps = [], self._features_and_maps(images, [])[1]
+        elif hasattr(self.body, "forward_intermediates") and hasattr(self.body, "forward_head"):
+            features, maps = self._features_and_maps(images, None)
+            if not torch.allclose(features, self(images), rtol=1e-3, atol=1e-4):
+                return  # this body pools in a way of its own
+            depths = choose_depths([tuple(features.shape[-2:]) for features in maps])
+            maps = [maps[depth] for depth in depths]
+        else:
+            return
+        self.depths = depths
+        width = sum(features.shape[1] for features in maps)
+        if width > WIDTH:
+            projection = GaussianRandomProjection(WIDTH, random_state=seed)
+            components = projection.fit(np.zeros((1, width))).components_
+            self.projection = torch.from_numpy(components.T.copy()).float()
+
+
+def _pool(features):
+    return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
 def build_backbone(backbone, weights, image_size, common_size, seed):
@@ -55,6 +101,7 @@ def build_backbone(backbone, weights, image_size, common_size, seed):
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
     _check_output(network, size, backbone)
+    network.find_depths(size, seed)
     return network, tuple(size)
 
 

@@ -1,8 +1,11 @@
 """COFTDetector: an embedder, a density and a threshold."""
 
+from copy import deepcopy
 from numbers import Integral
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
@@ -11,8 +14,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder
 from ._images import read_input
-from ._threshold import automatic_offset, fit_density
-from ._validation import any_of, check_parameters, having, number, one_of
+from ._local import LocalDensity, lowest
+from ._threshold import fit_density, join_densities
+from ._validation import any_of, boolean, check_parameters, having, number, one_of
 from .density import GaussianDensity, KernelDensity
 
 DENSITIES = {"kde": KernelDensity, "gaussian": GaussianDensity}
@@ -79,6 +83,14 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
         and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
         parameters as ``density__bandwidth``.
+    local : bool or "auto", default="auto"
+        Whether scores also count a kernel density of local embeddings, those at every position
+        of two middle depths of the backbone, which sees small defects and draws
+        :meth:`anomaly_map`. The two log densities are joined on the scale of held-out shots.
+        ``"auto"`` means yes, except that with ``"embedded"`` (whose whole-image embedding knows
+        positions, and whose scores it made worse in our measurements) the local density only
+        draws maps. False leaves it out, as the paper does: for anomalies of meaning rather than
+        of surface. Not used for rows and for modules that return vectors only.
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
         that about 5 % of unseen normal images fall below it. A float is the share of the
@@ -159,6 +171,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         augmentation=None,
         n_views=8,
         density="kde",
+        local="auto",
         contamination="auto",
         device=None,
         n_jobs=None,
@@ -180,6 +193,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         self.augmentation = augmentation
         self.n_views = n_views
         self.density = density
+        self.local = local
         self.contamination = contamination
         self.device = device
         self.n_jobs = n_jobs
@@ -190,6 +204,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         **EMBEDDER_CONSTRAINTS,
         "n_views": number(Integral, 0),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),
+        "local": any_of(boolean(), one_of("auto")),
         "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
     }
 
@@ -223,8 +238,15 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         inputs = read_input(self, X, reset=True)
         embedder = COFTEmbedder(**{p: getattr(self, p) for p in EMBEDDER_PARAMETERS})
         normals = embedder._fit(inputs, y)
-        support, shots = embedder._embed_views(normals, self.n_views)
-        self._fit_density(support, shots, np.arange(len(shots)) < len(normals))
+        local = None
+        if self.local and embedder._has_positions:
+            local = LocalDensity(embedder._view_seed)
+        support, shots, positions = embedder._embed_views(
+            normals, self.n_views, local=local and np.asarray
+        )
+        if local is not None:
+            local.add(positions, shots, len(normals))
+        self._fit_density(support, shots, np.arange(len(shots)) < len(normals), local)
         self.embedder_ = embedder
         return self
 
@@ -252,25 +274,27 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        support, shots = self.embedder_._embed_views(
-            inputs, self.n_views, first_shot=len(self.embeddings_)
+        local = deepcopy(self._local)
+        support, shots, positions = self.embedder_._embed_views(
+            inputs, self.n_views, first_shot=len(self.embeddings_), local=local and np.asarray
         )
+        if local is not None:
+            local.add(positions, shots, len(inputs))
         self._fit_density(
             np.concatenate([self._support, support]),
             np.concatenate([self._shots, shots]),
             np.concatenate([self._own, np.arange(len(shots)) < len(inputs)]),
+            local,
         )
         return self
 
-    def _fit_density(self, support, shots, own):
+    def _fit_density(self, support, shots, own, local):
         density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
         fitted = fit_density(density, support, shots)
-        if self.contamination == "auto":
-            offset = automatic_offset(fitted, support, shots, own)
-        else:
-            scores = fitted.score_samples(support[own])
-            offset = float(np.percentile(scores, 100 * self.contamination))
+        joined = None if self.local == "auto" and self.backbone == "embedded" else local
+        weight, offset = join_densities(fitted, joined, support, shots, own, self.contamination)
         self._support, self._shots, self._own = support, shots, own
+        self._local, self._local_weight = local, weight
         self.density_, self.offset_ = fitted, offset
         self.embeddings_ = support[own]
 
@@ -309,10 +333,13 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self, "embedder_")
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        return self.embedder_._embed(inputs)
+        return self.embedder_._embed(inputs)[0]
 
     def score_samples(self, X):
-        """Log density of each image's embedding.
+        """Log density of each image.
+
+        That of its embedding; with ``local``, plus the mean log density of its least likely
+        hundredth of positions, shifted and scaled so that both vary alike over held-out shots.
 
         Parameters
         ----------
@@ -329,8 +356,52 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        embeddings = self.embed(X)
-        return np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
+        check_is_fitted(self, "embedder_")
+        if not self._local_weight:
+            return np.asarray(self.density_.score_samples(self.embed(X)), dtype=np.float64)
+        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        embeddings, local = self.embedder_._embed(
+            inputs, local=lambda positions: lowest(self._local.log_maps(positions))
+        )
+        scores = np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
+        return scores + self._local_weight * (local - self._local.location)
+
+    def anomaly_map(self, X):
+        """Where each image departs from the shots.
+
+        Parameters
+        ----------
+        X : images, see the user guide
+            What to map; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, H, W), or list of n_samples ndarrays of shape (H, W)
+            Negative local log density at the resolution of the images, float64, higher means
+            more anomalous; a list where the images differ in size. The scale is that of fit, the
+            same for every image: 0 is what the least likely spots of an unseen normal image
+            reach on average, 1 is one standard deviation above.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit, or the detector has no local density.
+        """
+        check_is_fitted(self, "embedder_")
+        if self._local is None:
+            raise ValueError(
+                "anomaly_map needs images, local other than False and a backbone with feature "
+                f"maps (timm, or a module that returns them); got local={self.local!r}, "
+                f"backbone={self.backbone!r}."
+            )
+        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        maps = self.embedder_._embed(inputs, local=self._local.log_maps)[1]
+        maps = (self._local.location - maps) / self._local.scale
+        enlarged = [
+            F.interpolate(torch.from_numpy(part)[None, None], size, mode="bilinear")[0, 0].numpy()
+            for part, size in zip(maps, inputs.sizes, strict=True)
+        ]
+        return np.stack(enlarged) if inputs.common_size else enlarged
 
     def decision_function(self, X):
         """Signed distance of the score from the threshold.

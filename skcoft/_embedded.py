@@ -32,6 +32,15 @@ class Embedded(nn.Module):
         self.trunk = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
 
     def forward(self, images):
-        maps = self.trunk.forward_intermediates(images, indices=DEPTHS, intermediates_only=True)
-        cells = [F.adaptive_avg_pool2d(features, GRID).flatten(1) for features in maps]
-        return torch.cat([F.normalize(group, dim=1) for group in cells], dim=1)
+        return self.forward_intermediates(images, DEPTHS)[0]
+
+    def forward_intermediates(self, images, indices=None):
+        """Features and the maps of some depths, as timm's networks offer them."""
+        maps = self.trunk.forward_intermediates(images, intermediates_only=True)
+        cells = [F.adaptive_avg_pool2d(maps[depth], GRID).flatten(1) for depth in DEPTHS]
+        features = torch.cat([F.normalize(group, dim=1) for group in cells], dim=1)
+        return features, [maps[depth] for depth in indices or range(len(maps))]
+
+    def forward_head(self, features):
+        """Features as they are: they are pooled already."""
+        return features

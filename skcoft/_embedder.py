@@ -253,7 +253,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "network_")
-        return self._embed(self._check_kind(read_input(self, X, reset=False)))
+        return self._embed(self._check_kind(read_input(self, X, reset=False)))[0]
 
     def _fit(self, inputs, y=None):
         """Fine-tune on validated inputs; return those of them that are normal."""
@@ -307,7 +307,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             if function is not None:  # a callable that fails does so before any training
                 function(load(torch.arange(1)), torch.Generator(device).manual_seed(0))
         piece = batch_size(device, rows)
-        center = torch.from_numpy(embed(network, load, n_shots, piece).mean(axis=0))
+        center = torch.from_numpy(embed(network, load, n_shots, piece)[0].mean(axis=0))
         with seeded(head_seed):
             contrast = Contrast(
                 self.contrastive, len(center), center.float().to(device), self.temperature
@@ -359,24 +359,32 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ValueError(f"The estimator was fitted on {fitted}, X holds {got}.{hint}")
         return inputs
 
-    def _embed(self, inputs):
-        return self._embed_views(inputs, 0)[0]
+    @property
+    def _has_positions(self):
+        return getattr(self.network_, "depths", None) is not None
 
-    def _embed_views(self, inputs, n_views, first_shot=0):
+    def _embed(self, inputs, local=None):
+        embeddings, _, made = self._embed_views(inputs, 0, local=local)
+        return embeddings, made
+
+    def _embed_views(self, inputs, n_views, first_shot=0, local=None):
         """Embed the inputs and ``n_views`` views of each.
 
-        Returns embeddings (n * (n_views + 1), d), the inputs' own first, and the shot of each
-        row, counted from ``first_shot``.
+        Returns embeddings (n * (n_views + 1), d), the inputs' own first; the shot of each row,
+        counted from ``first_shot``; what ``local`` makes of local embeddings, or None.
         """
         n, device = len(inputs), torch.device(self.device_)
         size = batch_size(device, self.image_size_ is None)
         load = make_loader(inputs, self.image_size_, device, cache=n_views > 0)
-        parts = [embed(self.network_, load, n, size)]
+        parts = [embed(self.network_, load, n, size, local)]
         generator = torch.Generator(device).manual_seed(self._view_seed + first_shot)
         views = make_views(self.augmentation, self.network_)
         for _ in range(n_views):
-            parts.append(embed(self.network_, lambda i: views(load(i), generator), n, size))
-        return np.concatenate(parts), np.tile(np.arange(n) + first_shot, n_views + 1)
+            view = lambda i: views(load(i), generator)  # noqa: E731
+            parts.append(embed(self.network_, view, n, size, local))
+        embeddings, made = zip(*parts, strict=True)
+        shots = np.tile(np.arange(n) + first_shot, n_views + 1)
+        return np.concatenate(embeddings), shots, None if local is None else np.concatenate(made)
 
     def __getstate__(self):
         state = dict(super().__getstate__())

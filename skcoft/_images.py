@@ -33,10 +33,15 @@ class Images:
     @property
     def common_size(self):
         """(H, W) where all images agree on it, else None."""
-        if isinstance(self.items, torch.Tensor):
-            return tuple(self.items.shape[-2:])
-        sizes = {_size(item) for item in self.items}
+        sizes = set(self.sizes)
         return sizes.pop() if len(sizes) == 1 else None
+
+    @property
+    def sizes(self):
+        """(H, W) of every image."""
+        if isinstance(self.items, torch.Tensor):
+            return [tuple(self.items.shape[-2:])] * len(self)
+        return [_size(item) for item in self.items]
 
     def load(self, indices, size):
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""

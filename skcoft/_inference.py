@@ -1,5 +1,6 @@
 """Running a network over inputs: which device, which batches, exact scores."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -38,20 +39,27 @@ def make_loader(inputs, size, device, *, cache=False):
 
 
 @torch.inference_mode()
-def embed(network, load, n, size):
+def embed(network, load, n, size, local=None):
     """L2-normalised embeddings (n, d), a float64 array, of items 0 to n - 1.
 
-    ``load`` maps indices to a batch; every batch is padded to ``size`` rows.
+    ``load`` maps indices to a batch; every batch is padded to ``size`` rows. Also returns what
+    the function ``local`` makes of the local embeddings (batch, h, w, e) of every batch, or None.
     """
-    out = []
+    out, made = [], []
     for start in range(0, n, size):
         batch = load(torch.arange(start, min(start + size, n)))
         count = len(batch)
         if count < size:
             padding = batch.new_zeros(size - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
-        out.append(F.normalize(network(batch).float(), dim=1)[:count].cpu())
-    return torch.cat(out).double().numpy()
+        if local is None:
+            features = network(batch)
+        else:
+            features, positions = network.features_and_positions(batch)
+            made.append(local(positions[:count].cpu().numpy()))
+        out.append(F.normalize(features.float(), dim=1)[:count].cpu())
+    embeddings = torch.cat(out).double().numpy()
+    return embeddings, np.concatenate(made) if made else None
 
 
 def batch_size(device, rows):

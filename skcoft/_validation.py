@@ -2,6 +2,8 @@
 
 from numbers import Integral, Real
 
+import numpy as np
+
 
 def number(kind=Real, low=-float("inf"), high=float("inf"), *, open_low=False):
     """Return (test, description) for a number in an interval."""
@@ -29,6 +31,11 @@ def having(method):
         lambda value: not isinstance(value, type) and callable(getattr(value, method, None)),
         f"an object with `{method}`",
     )
+
+
+def boolean():
+    """Return (test, description) for True or False."""
+    return (lambda value: isinstance(value, (bool, np.bool_))), "True or False"
 
 
 def any_of(*constraints):

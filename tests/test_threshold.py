@@ -3,8 +3,14 @@ import pytest
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 
-from skcoft._threshold import automatic_offset, fit_density, held_out_scores
+from skcoft._threshold import fit_density, held_out_scores, join_densities
 from skcoft.density import GaussianDensity, KernelDensity
+
+
+def automatic_offset(fitted, embeddings, shots, own):
+    weight, offset = join_densities(fitted, None, embeddings, shots, own, "auto")
+    assert weight == 0  # there is no local density
+    return offset
 
 
 def sample(k, n_views=8, d=64, seed=0):
@@ -65,4 +71,12 @@ def test_one_shot_warns():
     fitted = fit_density(KernelDensity(), embeddings, shots)
     with pytest.warns(UserWarning, match="cannot calibrate a threshold on one image"):
         offset = automatic_offset(fitted, embeddings, shots, own)
-    assert offset == fitted.score_samples(embeddings).min()
+    assert np.isfinite(offset)
+    assert offset <= fitted.score_samples(embeddings).min()  # every view is held out
+
+
+def test_contamination_is_a_share_of_the_shots():
+    embeddings, shots, own, _ = sample(8)
+    fitted = fit_density(KernelDensity(), embeddings, shots)
+    _, offset = join_densities(fitted, None, embeddings, shots, own, 0.25)
+    assert np.sum(fitted.score_samples(embeddings[own]) < offset) == 2
