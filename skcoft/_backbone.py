@@ -55,14 +55,16 @@ class Backbone(nn.Module):
         images = torch.zeros(1, 3, *size)
         if self.body((images - self.mean) / self.std).ndim == 4:
             depths, maps = [], self._features_and_maps(images, [])[1]
-        elif hasattr(self.body, "forward_intermediates") and hasattr(self.body, "forward_head"):
-            features, maps = self._features_and_maps(images, None)
-            if not torch.allclose(features, self(images), rtol=1e-3, atol=1e-4):
-                return  # this body pools in a way of its own
-            depths = choose_depths([tuple(features.shape[-2:]) for features in maps])
-            maps = [maps[depth] for depth in depths]
         else:
-            return
+            try:
+                features, maps = self._features_and_maps(images, None)
+                depths = choose_depths([tuple(found.shape[-2:]) for found in maps])
+                maps = [maps[depth] for depth in depths]
+                same = torch.allclose(features, self(images), rtol=1e-3, atol=1e-4)
+            except (AttributeError, TypeError, ValueError, RuntimeError, AssertionError):
+                return  # a body that does not offer its maps as timm's do
+            if not same:
+                return  # a body that pools in a way of its own
         self.depths = depths
         width = sum(features.shape[1] for features in maps)
         if width > WIDTH:

@@ -379,9 +379,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         parts = [embed(self.network_, load, n, size, local)]
         generator = torch.Generator(device).manual_seed(self._view_seed + first_shot)
         views = make_views(self.augmentation, self.network_)
-        for _ in range(n_views):
-            view = lambda i: views(load(i), generator)  # noqa: E731
-            parts.append(embed(self.network_, view, n, size, local))
+
+        def load_view(index):
+            return views(load(index), generator)
+
+        parts += [embed(self.network_, load_view, n, size, local) for _ in range(n_views)]
         embeddings, made = zip(*parts, strict=True)
         shots = np.tile(np.arange(n) + first_shot, n_views + 1)
         return np.concatenate(embeddings), shots, None if local is None else np.concatenate(made)

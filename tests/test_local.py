@@ -168,12 +168,17 @@ def test_without_local_density(tiny_net):
         def forward(self, images):
             return images.mean(dim=(2, 3))
 
+    class OtherMaps(Vectors):
+        def forward_intermediates(self, images):
+            raise NotImplementedError
+
     shots = stripes(4)
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
     vectors = COFTDetector(Vectors(), max_iter=0, random_state=0).fit(shots)
+    other = COFTDetector(OtherMaps(), max_iter=0, random_state=0).fit(shots)
     off = COFTDetector(tiny_net, local=False, max_iter=0, random_state=0).fit(shots)
     assert_array_equal(off.score_samples(shots), off.density_.score_samples(off.embed(shots)))
-    for fitted, X in ((rows, np.ones((2, 3))), (vectors, shots), (off, shots)):
+    for fitted, X in ((rows, np.ones((2, 3))), (vectors, shots), (other, shots), (off, shots)):
         with pytest.raises(ValueError, match="anomaly_map needs"):
             fitted.anomaly_map(X)
     with pytest.raises(ValueError, match="'local' parameter"):
