@@ -2,11 +2,13 @@
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from .losses import (
@@ -19,6 +21,7 @@ from .losses import (
 
 PROJECTED = 128
 HEAD_LEARNING_RATE = 10  # times the network's: heads start from random weights
+RECOMPUTED = 2**21  # pixel values of a batch on a CPU, beyond which activations are not kept
 TERMS = ("loss", "contrastive", "positive", "negative")
 
 
@@ -67,7 +70,8 @@ def fine_tune(
     and, where ``synthesize`` is given, as many anomalies made from further views. The network
     stays in eval mode: batch normalisation keeps the source statistics, which a handful of
     images could only spoil, and trains its affine parameters. It also makes images independent
-    of each other, so the forward pass may run in pieces of ``piece`` images.
+    of each other, so the forward pass may run in pieces of ``piece`` images. Of large batches on a
+    CPU only one piece's activations are held at a time: they are computed again for its gradient.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if not parameters:
@@ -93,8 +97,11 @@ def fine_tune(
             batch = [views(images, generator), views(images, generator)]
             if synthesize is not None:
                 batch.append(synthesize(views(images, generator), generator))
+            large = device.type == "cpu" and sum(map(torch.numel, batch)) > RECOMPUTED
+            run = partial(checkpoint, network, use_reentrant=False) if large else network
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                features = torch.cat([network(part) for part in torch.cat(batch).split(piece)])
+                parts = torch.cat(batch).split(max(1, piece // 2) if large else piece)
+                features = torch.cat([run(part) for part in parts])
             h = F.normalize(features.float(), dim=1)
             n = len(shots)
             terms = {

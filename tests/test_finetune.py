@@ -77,6 +77,22 @@ def test_batch_norm_keeps_its_statistics_and_trains_its_affine_part():
     assert not fitted.network_.training
 
 
+def test_recomputed_activations_give_the_same_fit(monkeypatch):
+    kept = embedder(negative_weight=1).fit(IMAGES)
+    calls = []
+
+    def spy(function, *args, **options):
+        calls.append(len(args[0]))
+        return torch.utils.checkpoint.checkpoint(function, *args, **options)
+
+    monkeypatch.setattr(finetune, "RECOMPUTED", 0)
+    monkeypatch.setattr(finetune, "checkpoint", spy)
+    again = embedder(negative_weight=1).fit(IMAGES)
+    assert calls and max(calls) == 4
+    np.testing.assert_allclose(again.history_["loss"], kept.history_["loss"], rtol=1e-5)
+    np.testing.assert_allclose(again.transform(IMAGES), kept.transform(IMAGES), atol=1e-5)
+
+
 def test_interrupt_stops_cleanly(monkeypatch):
     calls = []
 
