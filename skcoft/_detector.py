@@ -2,27 +2,29 @@
 
 from copy import deepcopy
 from numbers import Integral
+from os import PathLike
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import ClassifierTags
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from ._decision import DecisionMixin
 from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder
 from ._images import read_input
 from ._local import LocalDensity, lowest
-from ._threshold import fit_density, join_densities
+from ._memory import cached, check_storable
+from ._threshold import automatic_offset, fit_density, join_densities
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
 from .density import GaussianDensity, KernelDensity
 
 DENSITIES = {"kde": KernelDensity, "gaussian": GaussianDensity}
 
 
-class COFTDetector(OutlierMixin, BaseEstimator):
+class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
@@ -97,6 +99,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         training images that is called anomalous, as elsewhere in scikit-learn.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
+    memory : str, joblib.Memory or None, default=None
+        A folder, or joblib's object for one, where fine-tuned embedders and the embeddings of
+        the images that they met are kept, as in :class:`sklearn.pipeline.Pipeline`. Detectors that
+        differ only in density, ``n_views``, ``local`` or ``contamination`` then share one
+        fine-tuning; scores of the same images are not computed twice either. Images count by
+        their contents. None keeps nothing.
     n_jobs : int or None, default=None
         Threads that decode images of a sequence; None means 1.
     random_state : int, RandomState or None, default=None
@@ -110,6 +118,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         Threshold: ``decision_function`` is ``score_samples`` minus it.
     density_ : estimator
         The fitted density.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Scores that p-values are taken from: of the shots, each held out, or of the images of
+        :meth:`set_threshold`.
     embedder_ : COFTEmbedder
         The fitted embedder.
     embeddings_ : ndarray of shape (n_shots, d)
@@ -174,6 +185,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         local="auto",
         contamination="auto",
         device=None,
+        memory=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -196,6 +208,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         self.local = local
         self.contamination = contamination
         self.device = device
+        self.memory = memory
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -205,6 +218,11 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         "n_views": number(Integral, 0),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),
         "local": any_of(boolean(), one_of("auto")),
+        "memory": any_of(
+            one_of(None),
+            (lambda v: isinstance(v, (str, PathLike)), "a folder"),
+            having("cache"),
+        ),
         "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
     }
 
@@ -237,17 +255,15 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         check_parameters(self, self._constraints)
         inputs = read_input(self, X, reset=True)
         embedder = COFTEmbedder(**{p: getattr(self, p) for p in EMBEDDER_PARAMETERS})
-        normals = embedder._fit(inputs, y)
+        normals, _ = embedder._split(inputs, y)
+        if self.memory is not None:
+            check_storable(embedder)
+        embedder = cached(self.memory, fit_embedder, embedder, inputs, y, files=[self.weights])
         local = None
         if self.local and embedder._has_positions:
             local = LocalDensity(embedder._view_seed)
-        support, shots, positions = embedder._embed_views(
-            normals, self.n_views, local=local and np.asarray
-        )
-        if local is not None:
-            local.add(positions, shots, len(normals))
-        self._fit_density(support, shots, np.arange(len(shots)) < len(normals), local)
-        self.embedder_ = embedder
+        learned = cached(self.memory, embed_shots, embedder, normals, self.n_views, local)
+        self._fit_density(embedder, *learned)
         return self
 
     def partial_fit(self, X, y=None):
@@ -274,29 +290,35 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        local = deepcopy(self._local)
-        support, shots, positions = self.embedder_._embed_views(
-            inputs, self.n_views, first_shot=len(self.embeddings_), local=local and np.asarray
+        support, shots, own, local = embed_shots(
+            self.embedder_, inputs, self.n_views, deepcopy(self._local), len(self.embeddings_)
         )
-        if local is not None:
-            local.add(positions, shots, len(inputs))
         self._fit_density(
+            self.embedder_,
             np.concatenate([self._support, support]),
             np.concatenate([self._shots, shots]),
-            np.concatenate([self._own, np.arange(len(shots)) < len(inputs)]),
+            np.concatenate([self._own, own]),
             local,
         )
         return self
 
-    def _fit_density(self, support, shots, own, local):
+    def _fit_density(self, embedder, support, shots, own, local):
         density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
         fitted = fit_density(density, support, shots)
         joined = None if self.local == "auto" and self.backbone == "embedded" else local
-        weight, offset = join_densities(fitted, joined, support, shots, own, self.contamination)
+        weight, held_out = join_densities(fitted, joined, support, shots, own)
+        if self.contamination == "auto":
+            offset = automatic_offset(held_out, own.sum())
+        else:
+            training = np.asarray(fitted.score_samples(support[own]))
+            if joined is not None:
+                training = training + weight * (local.in_sample - local.location)
+            offset = float(np.percentile(training, 100 * self.contamination))
+        self.embedder_ = embedder
         self._support, self._shots, self._own = support, shots, own
         self._local, self._local_weight = local, weight
         self.density_, self.offset_ = fitted, offset
-        self.embeddings_ = support[own]
+        self.embeddings_, self.calibration_scores_ = support[own], held_out[: own.sum()]
 
     @property
     def history_(self):
@@ -331,9 +353,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        check_is_fitted(self, "embedder_")
-        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        return self.embedder_._embed(inputs)[0]
+        return self._measure(X, None)[0]
 
     def score_samples(self, X):
         """Log density of each image.
@@ -357,14 +377,17 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "embedder_")
-        if not self._local_weight:
-            return np.asarray(self.density_.score_samples(self.embed(X)), dtype=np.float64)
-        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        embeddings, local = self.embedder_._embed(
-            inputs, local=lambda positions: lowest(self._local.log_maps(positions))
-        )
+        embeddings, local = self._measure(X, self._local if self._local_weight else None)
         scores = np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
-        return scores + self._local_weight * (local - self._local.location)
+        if local is not None:
+            scores = scores + self._local_weight * (local - self._local.location)
+        return scores
+
+    def _measure(self, X, local):
+        """Embeddings of X and, unless None, scores of the ``local`` density."""
+        check_is_fitted(self, "embedder_")
+        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        return cached(self.memory, measure, self.embedder_, inputs, local)
 
     def anomaly_map(self, X):
         """Where each image departs from the shots.
@@ -403,46 +426,6 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ]
         return np.stack(enlarged) if inputs.common_size else enlarged
 
-    def decision_function(self, X):
-        """Signed distance of the score from the threshold.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            What to score; of the kind seen in fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``; negative means anomalous.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid or of another kind than in fit.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Decide for each image.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            What to decide on; of the kind seen in fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            +1 for normal, -1 for anomalous.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid or of another kind than in fit.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
     def kneighbors(self, X, n_neighbors=1, *, return_distance=True):
         """Find the shots that a decision leans on.
 
@@ -476,36 +459,6 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(self.embeddings_)
         return neighbors.kneighbors(embeddings, return_distance=return_distance)
 
-    def score(self, X, y):
-        """Area under the ROC curve of ``score_samples``.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            What to score; of the kind seen in fit.
-        y : array-like of shape (n_samples,)
-            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
-
-        Returns
-        -------
-        float
-            1 where every normal image scores above every anomalous one, 0.5 at chance.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid, or y has other labels or only one.
-        """
-        scores = self.score_samples(X)
-        y = np.asarray(y)
-        check_consistent_length(scores, y)
-        labels = np.unique(y).tolist()
-        if labels not in ([-1, 1], [0, 1]):
-            raise ValueError(
-                f"y must hold both +1 (normal) and -1 (anomalous); got labels {labels}."
-            )
-        return float(roc_auc_score(y, scores))
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
@@ -513,3 +466,30 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
 
 EMBEDDER_PARAMETERS = COFTEmbedder().get_params(deep=False)
+
+
+def fit_embedder(embedder, inputs, y):
+    """Fit the embedder and return it."""
+    embedder._fit(inputs, y)
+    return embedder
+
+
+def embed_shots(embedder, shots, n_views, local, first_shot=0):
+    """Return what the densities are fitted on.
+
+    Embeddings of the shots and of their views; the shot of each; which are shots themselves; the
+    ``local`` density (or None) with their positions added.
+    """
+    support, names, positions = embedder._embed_views(
+        shots, n_views, first_shot, local=None if local is None else np.asarray
+    )
+    if local is not None:
+        local.add(positions, names, len(shots))
+    return support, names, np.arange(len(names)) < len(shots), local
+
+
+def measure(embedder, inputs, local):
+    """Embeddings of inputs and, unless None, their scores by the local density."""
+    if local is None:
+        return embedder._embed(inputs)
+    return embedder._embed(inputs, lambda positions: lowest(local.log_maps(positions)))

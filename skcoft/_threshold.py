@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 from scipy import stats
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupKFold
 from sklearn.utils.validation import has_fit_parameter
 
@@ -40,50 +41,86 @@ def held_out_scores(fitted, embeddings, shots, rows):
     return scores[rows]
 
 
-def automatic_offset(scores):
-    """Threshold below which about 5 % of unseen normal images fall.
-
-    The lower end of a one-sided Student prediction interval of the shots' held-out scores,
-    which widens as the shots get fewer.
-    """
-    k = len(scores)
-    width = stats.t.ppf(1 - FALSE_ALARMS, k - 1) * np.sqrt(1 + 1 / k)
-    return float(scores.mean() - width * scores.std(ddof=1))
-
-
-def join_densities(fitted, local, embeddings, shots, own, contamination):
-    """Return the weight of the local log density (0 without one) and the threshold.
+def join_densities(fitted, local, embeddings, shots, own):
+    """Return the weight of the local log density (0 without one) and held-out scores of shots.
 
     The weight makes the held-out scores of both densities vary alike. A single shot has only its
-    views to hold out, one at a time; the lowest of their scores is then the threshold, and a
-    warning says so.
+    views to hold out, one at a time; the scores are then of the shot and of all its views.
     """
     single = len(np.unique(shots)) == 1
     if local is not None:
         rows = local.calibrated
     else:
         rows = np.ones_like(own) if single else own
-    weight, scores = 0.0, None
-    if local is not None or contamination == "auto":
-        groups = np.arange(len(shots)) if single else shots
-        if len(groups) == 1 or (single and not hasattr(fitted, "fit_at_scale_of")):
-            scores = np.asarray(fitted.score_samples(embeddings[rows]))
-        else:
-            scores = held_out_scores(fitted, embeddings, groups, rows)
+    groups = np.arange(len(shots)) if single else shots
+    if len(groups) == 1 or (single and not hasattr(fitted, "fit_at_scale_of")):
+        scores = np.asarray(fitted.score_samples(embeddings[rows]))
+    else:
+        scores = held_out_scores(fitted, embeddings, groups, rows)
+    weight = 0.0
     if local is not None:
         weight = float(scores.std() / local.scale) or 1.0
         scores = scores + weight * (local.held_out - local.location)
-    if contamination != "auto":
-        training = np.asarray(fitted.score_samples(embeddings[own]))
-        if local is not None:
-            training = training + weight * (local.in_sample - local.location)
-        return weight, float(np.percentile(training, 100 * contamination))
-    if single:
+    return weight, scores if single else scores[own[rows]]
+
+
+def automatic_offset(scores, n_shots):
+    """Threshold below which about 5 % of unseen normal images fall, from held-out scores.
+
+    The lower end of a one-sided Student prediction interval, which widens as the shots get fewer.
+    Of a single shot, whose scores are those of its views, the lowest one, with a warning.
+    """
+    if n_shots == 1:
         warnings.warn(
             "contamination='auto' cannot calibrate a threshold on one image: score_samples ranks "
             "images, but predict's threshold is only that image's lowest-scoring view. Pass at "
             "least 2 images.",
             stacklevel=4,
         )
-        return weight, float(scores.min())
-    return weight, automatic_offset(scores[own[rows]])
+        return float(scores.min())
+    width = stats.t.ppf(1 - FALSE_ALARMS, n_shots - 1) * np.sqrt(1 + 1 / n_shots)
+    return float(scores.mean() - width * scores.std(ddof=1))
+
+
+def conformal_offset(scores, max_fpr):
+    """Threshold below which unseen normal images fall with a probability of ``max_fpr`` at most.
+
+    The k-th smallest of n calibration scores, k = floor(max_fpr (n + 1)), is undercut by one more
+    exchangeable score with a probability of at most k / (n + 1).
+    """
+    k = int(np.floor(max_fpr * (len(scores) + 1) + 1e-9))
+    return float(np.sort(scores)[k - 1])
+
+
+def conformal_pvalues(calibration, scores):
+    """Share, of n calibration scores and the score itself, that is not above it."""
+    below = np.searchsorted(np.sort(calibration), scores, side="right")
+    return (1 + below) / (len(calibration) + 1)
+
+
+def best_offset(scores, y, scoring):
+    """Threshold on ``scores`` at which predicted labels do best by a scorer or its name.
+
+    Of all cuts between neighbouring scores; where some tie, the one in their middle.
+    """
+    values = np.unique(scores)
+    cuts = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2])
+    scorer = check_scoring(_Cut(0.0), scoring)
+    found = np.array([scorer(_Cut(cut), scores[:, None], y) for cut in cuts])
+    best = np.flatnonzero(found == found.max())
+    return float(cuts[best[len(best) // 2]])
+
+
+class _Cut(ClassifierMixin, BaseEstimator):
+    """Labels of +1 and -1 from a column of scores, as a fitted classifier."""
+
+    classes_ = np.array([-1, 1])
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return np.where(X[:, 0] < self.offset, -1, 1)

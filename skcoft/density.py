@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.covariance import ledoit_wolf_shrinkage, oas
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ._validation import any_of, check_parameters, number, one_of
@@ -258,7 +258,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         if d == 1 or n == 1:  # the rules are undefined here, and shrinkage changes nothing
             self.shrinkage_ = 1.0
         elif self.shrinkage == "oas":
-            self.shrinkage_ = float(np.clip(oas(centred, assume_centered=True)[1], 1e-12, 1))
+            self.shrinkage_ = float(np.clip(oas_shrinkage(variances, n, d), 1e-12, 1))
         elif self.shrinkage == "ledoit_wolf":
             rho = ledoit_wolf_shrinkage(centred, assume_centered=True)
             self.shrinkage_ = float(np.clip(rho, 1e-12, 1))
@@ -342,6 +342,17 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             Sum of the log densities.
         """
         return float(np.sum(self.score_samples(X)))
+
+
+def oas_shrinkage(variances, n, d):
+    """Oracle approximating shrinkage, from the eigenvalues of the covariance of n rows.
+
+    As :func:`sklearn.covariance.oas`, which builds the d x d covariance: minutes at thousands of
+    features.
+    """
+    squares, mean = np.square(variances).sum() / d**2, variances.sum() / d
+    denominator = (n + 1) * (squares - mean**2 / d)
+    return min((squares + mean**2) / denominator, 1.0) if denominator > 0 else 1.0
 
 
 def in_chunks(function, X, width):

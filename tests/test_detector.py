@@ -5,7 +5,8 @@ import pytest
 from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import roc_auc_score
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity as TreeKernelDensity
 
@@ -142,11 +143,81 @@ def test_kneighbors(task):
             fitted.kneighbors(X, n_neighbors=n)
 
 
-@pytest.mark.parametrize("y", [[1] * 64, [0, 1, 2, 3] * 16, ["good", "bad"] * 32])
+@pytest.mark.parametrize("y", [[0, 1, 2, 3] * 16, ["good", "bad"] * 32, [-1, 0] * 32])
 def test_labels_that_cannot_be_scored(y, task):
     shots, X, _ = task
-    with pytest.raises(ValueError, match=r"both \+1 \(normal\) and -1 \(anomalous\); got labels"):
-        detector().fit(shots).score(X, y)
+    fitted = detector().fit(shots)
+    for method in (fitted.score, fitted.tune_threshold):
+        with pytest.raises(ValueError, match=r"\+1 \(normal\) and -1 \(anomalous\); got labels"):
+            method(X, y)
+
+
+def test_labels_that_are_all_the_same(task):
+    """As scikit-learn's metric has it, so that its tools survive folds of normal images."""
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(fitted.score(X, [1] * 64))
+    with pytest.raises(ValueError, match="y must hold both .1 and -1; got 1 only"):
+        fitted.tune_threshold(X, [1] * 64)
+
+
+def test_set_threshold_and_pvalues_agree(task):
+    """And the rate holds on the images that set it, as far as their number allows."""
+    shots, X, y = task
+    fitted = detector().fit(shots)
+    assert fitted.calibration_scores_.shape == (8,)
+    assert fitted.predict_pvalue(X).min() == pytest.approx(1 / 9)
+    normal = X[y == 1][:24]
+    scores = fitted.score_samples(X)
+    for max_fpr in (0.04, 0.1, 0.5):
+        assert fitted.set_threshold(normal, max_fpr=max_fpr) is fitted
+        assert_array_equal(fitted.predict(X) == -1, fitted.predict_pvalue(X) <= max_fpr)
+        assert np.mean(fitted.predict(normal) == -1) <= max_fpr
+    assert_array_equal(fitted.score_samples(X), scores)
+    assert_array_equal(fitted.calibration_scores_, scores[:24])
+
+
+def test_held_out_scores_are_calibration_scores(task):
+    """Those that the automatic threshold is set by, whatever sets it."""
+    shots, _, _ = task
+    automatic = detector().fit(shots)
+    share = detector(contamination=0.25).fit(shots)
+    assert_array_equal(share.calibration_scores_, automatic.calibration_scores_)
+    assert (automatic.calibration_scores_ < automatic.score_samples(shots)).all()
+    more = automatic.partial_fit(shots[:3])
+    assert more.calibration_scores_.shape == (11,)
+
+
+@pytest.mark.parametrize(
+    "max_fpr, message",
+    [
+        (0.05, "max_fpr=0.05 needs at least 19 normal images; X has 8"),
+        (0, "max_fpr must be a number between 0 and 1; got 0"),
+        (1, "max_fpr must be a number between 0 and 1; got 1"),
+        ("5%", "max_fpr must be a number between 0 and 1; got '5%'"),
+    ],
+)
+def test_rates_that_cannot_be_promised(max_fpr, message, task):
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    offset = fitted.offset_
+    with pytest.raises(ValueError, match=message):
+        fitted.set_threshold(X[:8], max_fpr=max_fpr)
+    assert fitted.offset_ == offset
+    fitted.set_threshold(X[:19], max_fpr=0.05)
+
+
+def test_tune_threshold(task):
+    shots, X, y = task
+    fitted = detector(contamination=0.5).fit(shots)
+    scores = fitted.score_samples(X)
+    best = max(balanced_accuracy_score(y, np.where(scores < s, -1, 1)) for s in scores)
+    assert fitted.tune_threshold(X, y) is fitted
+    assert balanced_accuracy_score(y, fitted.predict(X)) == best
+    assert_array_equal(fitted.tune_threshold(X, y == 1).predict(X), fitted.predict(X))
+    with pytest.raises(ValueError, match="scoring"):
+        fitted.tune_threshold(X, y, scoring="best")
 
 
 def test_zero_and_one_are_taken_as_anomalous_and_normal(task):

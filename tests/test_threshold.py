@@ -1,16 +1,26 @@
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
 from sklearn.mixture import GaussianMixture
 
-from skcoft._threshold import fit_density, held_out_scores, join_densities
+from skcoft._threshold import (
+    automatic_offset,
+    best_offset,
+    conformal_offset,
+    conformal_pvalues,
+    fit_density,
+    held_out_scores,
+    join_densities,
+)
 from skcoft.density import GaussianDensity, KernelDensity
 
 
-def automatic_offset(fitted, embeddings, shots, own):
-    weight, offset = join_densities(fitted, None, embeddings, shots, own, "auto")
+def offset_of(fitted, embeddings, shots, own):
+    weight, held_out = join_densities(fitted, None, embeddings, shots, own)
     assert weight == 0  # there is no local density
-    return offset
+    return automatic_offset(held_out, own.sum())
 
 
 def sample(k, n_views=8, d=64, seed=0):
@@ -33,7 +43,7 @@ def test_false_alarms_on_unseen_normals(density, k):
         embeddings, shots, own, unseen = sample(k, seed=seed)
         fitted = fit_density(density, embeddings, shots)
         scores = fitted.score_samples(unseen)
-        rates.append(np.mean(scores < automatic_offset(fitted, embeddings, shots, own)))
+        rates.append(np.mean(scores < offset_of(fitted, embeddings, shots, own)))
         naive.append(np.mean(scores < fitted.score_samples(embeddings).min()))
     assert 0.005 < np.mean(rates) < (0.2 if k == 4 else 0.12)  # four shots tell little
     assert np.mean(naive) > 0.5
@@ -62,7 +72,7 @@ def test_no_view_of_a_shot_calibrates_against_that_shot():
 def test_any_density_can_be_held_out():
     embeddings, shots, own, unseen = sample(8)
     fitted = IsolationForest(random_state=0).fit(embeddings)
-    offset = automatic_offset(fitted, embeddings, shots, own)
+    offset = offset_of(fitted, embeddings, shots, own)
     assert np.mean(fitted.score_samples(unseen) < offset) < 0.3
 
 
@@ -70,13 +80,46 @@ def test_one_shot_warns():
     embeddings, shots, own, _ = sample(1)
     fitted = fit_density(KernelDensity(), embeddings, shots)
     with pytest.warns(UserWarning, match="cannot calibrate a threshold on one image"):
-        offset = automatic_offset(fitted, embeddings, shots, own)
+        offset = offset_of(fitted, embeddings, shots, own)
     assert np.isfinite(offset)
     assert offset <= fitted.score_samples(embeddings).min()  # every view is held out
 
 
-def test_contamination_is_a_share_of_the_shots():
-    embeddings, shots, own, _ = sample(8)
-    fitted = fit_density(KernelDensity(), embeddings, shots)
-    _, offset = join_densities(fitted, None, embeddings, shots, own, 0.25)
-    assert np.sum(fitted.score_samples(embeddings[own]) < offset) == 2
+@pytest.mark.parametrize("max_fpr", [0.05, 0.1, 0.34])
+def test_conformal_offset_bounds_false_alarms(max_fpr):
+    """On average over calibration sets, as close below max_fpr as their size allows."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4000, 40))
+    rates = [(row[20:] < conformal_offset(row[:20], max_fpr)).mean() for row in scores]
+    assert np.mean(rates) == pytest.approx(np.floor(max_fpr * 21) / 21, abs=0.004)
+
+
+def test_conformal_pvalues_are_uniform_on_normals_and_never_zero():
+    rng = np.random.default_rng(0)
+    pvalues = np.array(
+        [conformal_pvalues(rng.normal(size=9), rng.normal(size=1)) for _ in range(9999)]
+    )
+    counts = np.bincount((pvalues.ravel() * 10).round().astype(int), minlength=11)
+    assert counts[0] == 0
+    assert counts[1:] == pytest.approx(np.full(10, 999.9), rel=0.12)
+    assert_allclose(
+        conformal_pvalues([1.0, 2.0, 3.0], [-9.0, 2.0, 2.5, 9.0]), [0.25, 0.75, 0.75, 1]
+    )
+
+
+def test_best_offset_maximises_the_metric_over_all_cuts():
+    rng = np.random.default_rng(0)
+    scores = np.r_[rng.normal(1, 1, 30), rng.normal(-1, 1, 20)]
+    y = np.r_[np.ones(30, int), -np.ones(20, int)]
+    anomalies = make_scorer(f1_score, pos_label=-1)
+    metrics = {
+        "balanced_accuracy": balanced_accuracy_score,
+        "f1": f1_score,
+        anomalies: lambda y, p: f1_score(y, p, pos_label=-1),
+    }
+    for scoring, metric in metrics.items():
+        values = [metric(y, np.where(scores < cut, -1, 1)) for cut in scores]
+        found = best_offset(scores, y, scoring)
+        assert metric(y, np.where(scores < found, -1, 1)) == max(values)
+    with pytest.raises(ValueError, match="scoring"):
+        best_offset(scores, y, "no_such_metric")

@@ -1,0 +1,220 @@
+"""From scores to decisions: the threshold, p-values and the ROC of a fitted detector."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from ._threshold import best_offset, conformal_offset, conformal_pvalues
+
+
+class DecisionMixin:
+    """What follows from ``score_samples``, ``offset_`` and ``calibration_scores_``."""
+
+    def decision_function(self, X):
+        """Signed distance of the score from the threshold.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to score; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``; negative means anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Decide for each image.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to decide on; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def predict_pvalue(self, X):
+        """Conformal p-value of each image: how rare such a score is among normal images.
+
+        Of n calibration scores, those of :meth:`set_threshold`'s images, else the held-out scores
+        of the shots, the share that is not above the image's, itself counted in: (1 + #) / (n + 1)
+        [1]_. So no p-value is below 1 / (n + 1), 0.11 for 8 shots: calibrate on many images
+        where small ones matter. They hold for images exchangeable with those of
+        :meth:`set_threshold`; the network has seen the shots, so from these they are rough.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to decide on; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            p-values in 1 / (n + 1) to 1; small means anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit.
+
+        References
+        ----------
+        .. [1] Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics
+           2023, arXiv 2104.08279.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(107, 5))
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.predict_pvalue([[9.0] * 5]).round(2).tolist()  # 1 / (8 + 1)
+        [0.11]
+        >>> detector.set_threshold(X[8:]).predict_pvalue([[9.0] * 5]).tolist()  # 1 / (99 + 1)
+        [0.01]
+        """
+        return conformal_pvalues(self.calibration_scores_, self.score_samples(X))
+
+    def set_threshold(self, X, *, max_fpr=0.05):
+        """Set the threshold by normal images that fit has not seen.
+
+        An unseen normal image is called anomalous with a probability of ``max_fpr`` at most, where
+        it is exchangeable with those of X (split conformal prediction). Then ``predict`` is -1
+        exactly where ``predict_pvalue`` is at most ``max_fpr``.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            Normal images; of the kind seen in fit, but none of its shots.
+        max_fpr : float, default=0.05
+            Greatest false positive rate, in (0, 1). n images allow for 1 / (n + 1) and more.
+
+        Returns
+        -------
+        self
+            The detector with other ``offset_`` and ``calibration_scores_``.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit, ``max_fpr`` is not in (0, 1), or X has
+            too few images for it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(107, 5))
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.set_threshold(X[8:], max_fpr=0.1).predict(X[8:]).tolist().count(-1)
+        9
+        """
+        if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
+            raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
+        scores = self.score_samples(X)
+        if max_fpr * (len(scores) + 1) < 1 - 1e-9:
+            least = int(np.ceil(1 / max_fpr - 1e-9)) - 1
+            raise ValueError(
+                f"max_fpr={max_fpr} needs at least {least} normal images; X has {len(scores)}."
+            )
+        self.offset_ = conformal_offset(scores, max_fpr)
+        self.calibration_scores_ = scores
+        return self
+
+    def tune_threshold(self, X, y, *, scoring="balanced_accuracy"):
+        """Set the threshold that does best on labelled images.
+
+        As scikit-learn's ``TunedThresholdClassifierCV`` does for classifiers.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            Images that fit has not seen; of the kind seen in fit.
+        y : array-like of shape (n_samples,)
+            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
+        scoring : str or callable, default="balanced_accuracy"
+            Name of a metric of labels, or a scorer, as elsewhere in scikit-learn, to maximise.
+            Those of one class (``"f1"``, ``"precision"``, ``"recall"``) count the normal images;
+            ``make_scorer(f1_score, pos_label=-1)`` counts the anomalies.
+
+        Returns
+        -------
+        self
+            The detector with another ``offset_``.
+
+        Raises
+        ------
+        ValueError
+            If X or y is invalid, y has other labels or only one, or ``scoring`` is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(60, 5))
+        >>> X[40:] += 4
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.tune_threshold(X[8:], [1] * 32 + [-1] * 20).predict(X[40:42]).tolist()
+        [-1, -1]
+        """
+        check_is_fitted(self, "embedder_")
+        y = check_labels(X, y)
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"y must hold both +1 and -1; got {y[0]} only.")
+        self.offset_ = best_offset(self.score_samples(X), y, scoring)
+        return self
+
+    def score(self, X, y):
+        """Area under the ROC curve of ``score_samples``.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            What to score; of the kind seen in fit.
+        y : array-like of shape (n_samples,)
+            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
+
+        Returns
+        -------
+        float
+            1 where every normal image scores above every anomalous one, 0.5 at chance. NaN, with
+            a warning, where all labels are the same, as in a training fold.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or y has other labels.
+        """
+        y = check_labels(X, y)
+        return float(roc_auc_score(y, self.score_samples(X)))
+
+
+def check_labels(X, y):
+    """Return y as +1 (normal) and -1; it may hold 0 in place of -1."""
+    y = column_or_1d(y)
+    check_consistent_length(X, y)
+    labels = set(y.tolist())
+    if not labels <= {-1, 1} and not labels <= {0, 1}:
+        raise ValueError(
+            f"y must hold +1 (normal) and -1 (anomalous); got labels {sorted(labels)}."
+        )
+    return np.where(y == 1, 1, -1)

@@ -1,0 +1,168 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyNet
+from joblib import Memory
+from numpy.testing import assert_array_equal
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
+
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._memory import fingerprint
+from skcoft.density import KernelDensity
+
+
+def darker(image):
+    return image * 0.9
+
+
+def detector(memory, **params):
+    defaults = dict(backbone=TinyNet(), max_iter=2, learning_rate=0.01, random_state=0)
+    return COFTDetector(**{**defaults, "memory": memory, **params})
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """A list that grows by one with every fine-tuning."""
+    done = []
+    fit = COFTEmbedder._fit
+
+    def spy(self, *args):
+        done.append(self)
+        return fit(self, *args)
+
+    monkeypatch.setattr(COFTEmbedder, "_fit", spy)
+    return done
+
+
+def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
+    """And finds the same scores as without memory."""
+    y = np.r_[np.ones(8), -np.ones(4)]
+    folds = [(np.arange(4), np.arange(4, 12)), (np.arange(4, 8), np.r_[0:4, 8:12])]
+    grid = [
+        {"density": [KernelDensity()], "density__bandwidth": [0.1, 0.3, "scale", "loo"]},
+        {"density": ["gaussian"], "contamination": ["auto", 0.2]},
+        {"local": [True, False], "n_views": [2, 8]},
+    ]
+    searches = [
+        GridSearchCV(detector(memory), grid, cv=folds, error_score="raise").fit(photos, y)
+        for memory in (str(tmp_path), None)
+    ]
+    assert len(trainings) == (2 + 1) + (2 * 10 + 1)  # two folds and the refit
+    kept, fresh = (search.cv_results_["mean_test_score"] for search in searches)
+    assert_array_equal(kept, fresh)
+    assert len(set(fresh)) > 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"max_iter": 3},
+        {"random_state": 1},
+        {"negative_weight": 0.5},
+        {"backbone": TinyNet(seed=1)},
+        {"augmentation": darker},
+        {"image_size": 16},
+    ],
+    ids=str,
+)
+def test_another_training_is_not_taken_from_memory(params, trainings, photos, tmp_path):
+    first = detector(tmp_path).fit(photos[:6])
+    other = detector(tmp_path, **params).fit(photos[:6])
+    assert len(trainings) == 2
+    assert not np.array_equal(other.score_samples(photos), first.score_samples(photos))
+    assert_array_equal(
+        other.score_samples(photos),
+        detector(None, **params).fit(photos[:6]).score_samples(photos),
+    )
+
+
+def test_other_images_or_labels_are_not_taken_from_memory(trainings, photos, tmp_path):
+    fitted = detector(tmp_path, negatives="labelled").fit(photos, [1] * 8 + [-1] * 4)
+    detector(tmp_path, negatives="labelled").fit(photos, [1] * 7 + [-1] * 5)
+    detector(tmp_path, negatives="labelled").fit(photos[::-1], [1] * 8 + [-1] * 4)
+    assert len(trainings) == 3
+    scores = fitted.score_samples(photos)
+    assert_array_equal(fitted.score_samples(photos[::-1]), scores[::-1])
+    assert_array_equal(fitted.score_samples(photos), scores)
+
+
+def test_files_count_by_their_contents(trainings, photos, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, photo in zip(paths, photos, strict=False):
+        Image.fromarray(photo).save(path)
+    scores = detector(tmp_path / "memory").fit(paths).score_samples(paths)
+    moved = [path.rename(path.with_suffix(".PNG")) for path in paths]
+    assert_array_equal(detector(tmp_path / "memory").fit(moved).score_samples(moved), scores)
+    assert len(trainings) == 1
+    Image.fromarray(photos[-1]).save(moved[0], format="png")
+    refitted = detector(tmp_path / "memory").fit(moved)
+    assert len(trainings) == 2
+    assert not np.array_equal(refitted.score_samples(moved), scores)
+
+
+def test_a_file_of_weights_counts_by_its_contents(trainings, photos, tmp_path):
+    import timm
+
+    path = tmp_path / "weights.pth"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), path)
+        for _ in range(2):
+            detector(tmp_path, backbone="resnet10t", weights=path, image_size=32).fit(photos)
+    assert len(trainings) == 2
+
+
+def test_more_shots_after_a_fit_from_memory(photos, tmp_path):
+    scores = [
+        detector(memory).fit(photos[:4]).partial_fit(photos[4:8]).score_samples(photos)
+        for memory in (None, tmp_path, tmp_path)
+    ]
+    assert_array_equal(scores[1], scores[0])
+    assert_array_equal(scores[2], scores[0])
+
+
+def test_joblib_memory_and_rows(trainings, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(12, 5))
+    memory = Memory(tmp_path, verbose=0)
+    scores = [detector(memory).fit(rows).score_samples(rows) for _ in range(2)]
+    assert_array_equal(*scores)
+    assert len(trainings) == 1
+
+
+def test_another_process_finds_the_training(photos, tmp_path):
+    np.save(tmp_path / "photos.npy", photos)
+    code = (
+        "import numpy as np; from skcoft import COFTDetector, COFTEmbedder\n"
+        "X = np.load('photos.npy'); fit = COFTEmbedder._fit; n = []\n"
+        "COFTEmbedder._fit = lambda self, *args: [n.append(1), fit(self, *args)][1]\n"
+        "COFTDetector('resnet10t', weights=None, image_size=32, max_iter=1, random_state=0,\n"
+        "             negatives=['cutpaste', 'rotation'], memory='memory').fit(X[:6])\n"
+        "print(len(n))\n"
+    )
+    printed = [
+        subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=os.environ)
+        for _ in range(2)
+    ]
+    assert printed == [b"1\n", b"0\n"]
+
+
+def test_functions_count_by_their_code_and_what_they_enclose():
+    def scaled(factor):
+        return lambda image: image * factor
+
+    assert fingerprint(scaled(2)) == fingerprint(scaled(2))
+    assert fingerprint(scaled(2)) != fingerprint(scaled(3))
+    assert fingerprint(scaled(2)) != fingerprint(darker)
+
+
+def test_what_cannot_be_kept_is_refused_before_training(trainings, photos, tmp_path):
+    with pytest.raises(ValueError, match="memory keeps what can be pickled; augmentation=.*None"):
+        detector(tmp_path, augmentation=lambda image: image).fit(photos)
+    with pytest.raises(ValueError, match="'memory' parameter .* a folder .* `cache`; got 3"):
+        detector(3).fit(photos)
+    assert not trainings and not list(tmp_path.iterdir())
