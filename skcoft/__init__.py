@@ -2,8 +2,8 @@
 
 __version__ = "0.1.0.dev0"
 
-from . import augmentation, density, losses
+from . import augmentation, density, losses, model_selection
 from ._detector import COFTDetector
 from ._embedder import COFTEmbedder
 
-__all__ = ["COFTDetector", "COFTEmbedder", "augmentation", "density", "losses"]
+__all__ = ["COFTDetector", "COFTEmbedder", "augmentation", "density", "losses", "model_selection"]

@@ -69,7 +69,7 @@ class DecisionMixin:
         Returns
         -------
         ndarray of shape (n_samples,)
-            p-values in 1 / (n + 1) to 1; small means anomalous.
+            From 1 / (n + 1) to 1; small means anomalous.
 
         Raises
         ------

@@ -1,4 +1,5 @@
 import inspect
+from operator import attrgetter
 
 import pytest
 from numpydoc.validate import validate
@@ -7,19 +8,14 @@ import skcoft
 
 PUBLIC = ["COFTDetector", "COFTEmbedder"] + [
     f"{module}.{name}"
-    for module in ("augmentation", "density", "losses")
+    for module in ("augmentation", "density", "losses", "model_selection")
     for name in getattr(skcoft, module).__all__
 ]
 METHODS = [
     f"{name}.{method}"
-    for name in (
-        "COFTDetector",
-        "COFTEmbedder",
-        "density.KernelDensity",
-        "density.GaussianDensity",
-    )
-    for method, function in vars(__import__("operator").attrgetter(name)(skcoft)).items()
-    if inspect.isfunction(function) and not method.startswith("_")
+    for name in PUBLIC
+    for method, function in inspect.getmembers(attrgetter(name)(skcoft), inspect.isfunction)
+    if function.__module__.startswith("skcoft") and not method.startswith("_")
 ]
 # no extended summary (ES01), example (EX01) or see also (SA01) asked of every function
 IGNORED = {"ES01", "EX01", "SA01", "GL08", "YD01"}

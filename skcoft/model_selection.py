@@ -1,0 +1,251 @@
+"""Splits of one-class work, for ``cv=`` anywhere in scikit-learn."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    ShuffleSplit,
+)
+from sklearn.utils import check_random_state, indexable
+
+from ._decision import check_labels
+from ._validation import any_of, check_parameters, number, one_of
+
+__all__ = ["OneClassKFold", "OneClassShuffleSplit"]
+
+_count = number(Integral, 1)
+_share = (lambda v: isinstance(v, float) and 0 < v <= 1), "a share in (0, 1]"
+_part = (lambda v: isinstance(v, float) and 0 < v < 1), "a share in (0, 1)"
+CONSTRAINTS = {
+    "shots": any_of(_count, one_of(None)),
+    "anomaly_size": any_of(_share, _count),
+}
+
+
+class OneClassKFold(BaseCrossValidator):
+    """Folds that train on normal images only and test on held-out normals and anomalies.
+
+    The normal images are cut into ``n_splits`` folds. Each split trains on the normals outside of
+    one fold (on ``shots`` of them) and tests on the normals in it and on the anomalies, which are
+    therefore never trained on.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shots : int or None, default=None
+        Normal images to train on in each split. None means all outside of the fold.
+    anomaly_size : float or int, default=1.0
+        Anomalies to test on in each split, drawn anew: a share of them if float, in (0, 1], their
+        number if int. 1.0 means all.
+    shuffle : bool, default=False
+        Whether to shuffle the normal images, or groups, before they are cut into folds.
+    random_state : int, RandomState or None, default=None
+        Seed of the shuffling and of the drawing of shots and anomalies.
+
+    See Also
+    --------
+    OneClassShuffleSplit : Random shots instead of folds.
+    sklearn.model_selection.KFold : Folds that train on anomalies as well.
+
+    Examples
+    --------
+    >>> from skcoft.model_selection import OneClassKFold
+    >>> y = [1, 1, 1, 1, -1, -1]
+    >>> for train, test in OneClassKFold(2).split(y, y):
+    ...     print(train, test)
+    [2 3] [0 1 4 5]
+    [0 1] [2 3 4 5]
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    def __init__(
+        self, n_splits=5, *, shots=None, anomaly_size=1.0, shuffle=False, random_state=None
+    ):
+        self.n_splits = n_splits
+        self.shots = shots
+        self.anomaly_size = anomaly_size
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object, default=None
+            Ignored, for scikit-learn's sake.
+
+        Returns
+        -------
+        int
+            ``n_splits``.
+        """
+        return self.n_splits
+
+    def split(self, X, y=None, groups=None):
+        """Yield indices of training and test images.
+
+        Parameters
+        ----------
+        X : array-like of length n_samples
+            The images; only their number counts.
+        y : array-like of shape (n_samples,), default=None
+            +1 for normal, -1 for anomalous (or 0). None means that all are normal.
+        groups : array-like of shape (n_samples,), default=None
+            Images of one group (a part, a patient) are never trained and tested on in one split.
+
+        Yields
+        ------
+        train : ndarray of int
+            Normal images.
+        test : ndarray of int
+            Normal images, then anomalies.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, y or groups is invalid, or there are too few normal images.
+        """
+        check_parameters(self, {"n_splits": number(Integral, 2), **CONSTRAINTS})
+        rng = check_random_state(self.random_state)
+        folds = KFold if groups is None else GroupKFold
+        shuffle = {"shuffle": True, "random_state": rng} if self.shuffle else {}
+        splitter = folds(self.n_splits, **shuffle)
+        yield from _split(splitter, self.n_splits, self, X, y, groups, rng)
+
+
+class OneClassShuffleSplit(BaseCrossValidator):
+    """Random shots to train on, held-out normals and anomalies to test on.
+
+    Each split holds out ``test_size`` of the normal images and trains on ``shots`` of the others;
+    it tests on the held-out normals and the anomalies, which are never trained on. The shots are
+    in random order, so that :func:`sklearn.model_selection.learning_curve`, which trains on the
+    first ones, draws few-shot curves.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits, at least 1.
+    shots : int or None, default=8
+        Normal images to train on in each split. None means all that are not held out.
+    test_size : float or int, default=0.5
+        Normal images to hold out: a share of them if float, in (0, 1), their number if int. With
+        groups, a share or number of the groups.
+    anomaly_size : float or int, default=1.0
+        Anomalies to test on in each split, drawn anew: a share of them if float, in (0, 1], their
+        number if int. 1.0 means all.
+    random_state : int, RandomState or None, default=None
+        Seed of all that is drawn.
+
+    See Also
+    --------
+    OneClassKFold : Every normal image is held out once.
+    sklearn.model_selection.ShuffleSplit : Splits that train on anomalies as well.
+
+    Examples
+    --------
+    >>> from skcoft.model_selection import OneClassShuffleSplit
+    >>> y = [1, 1, 1, 1, 1, 1, -1, -1]
+    >>> for train, test in OneClassShuffleSplit(2, shots=2, random_state=0).split(y, y):
+    ...     print(train, test)
+    [4 3] [5 2 1 6 7]
+    [4 5] [1 2 3 6 7]
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    def __init__(
+        self, n_splits=10, *, shots=8, test_size=0.5, anomaly_size=1.0, random_state=None
+    ):
+        self.n_splits = n_splits
+        self.shots = shots
+        self.test_size = test_size
+        self.anomaly_size = anomaly_size
+        self.random_state = random_state
+
+    get_n_splits = OneClassKFold.get_n_splits
+
+    def split(self, X, y=None, groups=None):
+        """Yield indices of training and test images.
+
+        Parameters
+        ----------
+        X : array-like of length n_samples
+            The images; only their number counts.
+        y : array-like of shape (n_samples,), default=None
+            +1 for normal, -1 for anomalous (or 0). None means that all are normal.
+        groups : array-like of shape (n_samples,), default=None
+            Images of one group (a part, a patient) are never trained and tested on in one split.
+
+        Yields
+        ------
+        train : ndarray of int
+            Normal images.
+        test : ndarray of int
+            Normal images, then anomalies.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, y or groups is invalid, or there are too few normal images.
+        """
+        check_parameters(
+            self,
+            {
+                "n_splits": _count,
+                "test_size": any_of(_part, _count),
+                **CONSTRAINTS,
+            },
+        )
+        rng = check_random_state(self.random_state)
+        shuffle = ShuffleSplit if groups is None else GroupShuffleSplit
+        splitter = shuffle(self.n_splits, test_size=self.test_size, random_state=rng)
+        yield from _split(splitter, 2, self, X, y, groups, rng)
+
+
+def _split(splitter, least, cv, X, y, groups, rng):
+    """Split the normals by scikit-learn's ``splitter``, draw shots, add anomalies to the test."""
+    X, y, groups = indexable(X, y, groups)
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    y = np.ones(n) if y is None else check_labels(X, y)
+    normals, anomalies = np.flatnonzero(y == 1), np.flatnonzero(y == -1)
+    held = None
+    units, count = "normal images (y == 1)", len(normals)
+    if groups is not None:
+        groups = np.asarray(groups)
+        held = groups[normals]
+        units, count = "groups of normal images", len(np.unique(held))
+    if count < least:
+        raise ValueError(f"{cv!r} needs at least {least} {units}; got {count}.")
+    for train, test in splitter.split(normals, groups=held):
+        train, test = normals[train], normals[test]
+        if cv.shots is not None:
+            if cv.shots > len(train):
+                raise ValueError(
+                    f"shots={cv.shots} normal images cannot be drawn from the {len(train)} that "
+                    f"{cv!r} leaves to train on."
+                )
+            train = rng.permutation(train)[: cv.shots]
+        shown = anomalies
+        if groups is not None:
+            shown = anomalies[~np.isin(groups[anomalies], groups[train])]
+        shown = _draw(shown, cv.anomaly_size, rng)
+        yield train, np.concatenate([test, shown])
+
+
+def _draw(anomalies, size, rng):
+    """Draw a share or a number of anomalies; all stay in order."""
+    if isinstance(size, Integral):
+        if size > len(anomalies):
+            raise ValueError(
+                f"anomaly_size={size} anomalies (y == -1) cannot be drawn from {len(anomalies)}."
+            )
+    else:
+        size = int(np.ceil(size * len(anomalies) - 1e-9))
+    return anomalies if size == len(anomalies) else np.sort(rng.permutation(anomalies)[:size])
