@@ -397,6 +397,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def __setstate__(self, state):
         super().__setstate__(state)
         if "network_" in state:
-            if self.device_.startswith("cuda") and not torch.cuda.is_available():
-                self.device_ = "cpu"
+            device = torch.device(self.device_)
+            if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+                self.device_ = "cuda:0" if torch.cuda.is_available() else "cpu"
             self.network_.to(self.device_)
