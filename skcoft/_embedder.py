@@ -109,8 +109,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
         where they resemble the real anomalies and cost accuracy where they do not.
     negatives : str, callable, list of these or None, default="cutpaste"
-        Anomalies for the negative pairs: ``"cutpaste"``, ``"noise_texture"``,
-        ``"patch_shuffle"``, ``"rotation"``, a callable on image tensors ``(n, 3, H, W)`` in
+        Anomalies for the negative pairs: ``"cutpaste"``, ``"crack"``, ``"smudge"``,
+        ``"warp"``, ``"noise_texture"``, ``"patch_shuffle"``, ``"rotation"`` (see
+        :mod:`skcoft.augmentation`), a callable on image tensors ``(n, 3, H, W)`` in
         0..1, ``"labelled"`` (images with y == -1), or a list to draw from per image. On rows
         of features every name but ``"labelled"`` means shuffled and disturbed features.
     augmentation : callable or None, default=None

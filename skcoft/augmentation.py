@@ -10,7 +10,16 @@ import math
 import torch
 import torch.nn.functional as F
 
-__all__ = ["cutpaste", "noise_texture", "patch_shuffle", "random_views", "rotation"]
+__all__ = [
+    "crack",
+    "cutpaste",
+    "noise_texture",
+    "patch_shuffle",
+    "random_views",
+    "rotation",
+    "smudge",
+    "warp",
+]
 
 
 def _uniform(images, low, high, generator, shape=()):
@@ -143,8 +152,7 @@ def cutpaste(images, *, generator=None):
     height = torch.where(scar, thin, (area / ratio).sqrt())[:, None, None]
     turn = _uniform(images, 0, math.pi, generator) * scar
     x, y = _coordinates(images)
-    reach = torch.tensor([x.max(), y.max()], device=images.device, dtype=images.dtype) * 0.8
-    target = _uniform(images, -1, 1, generator, (2,)) * reach
+    target, reach = _place(images, x, y, generator)
     move = _uniform(images, 0, 1, generator, (2,)) * reach + 0.2 * reach
     source = torch.where(target > 0, target - move, target + move)
     cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
@@ -271,14 +279,160 @@ def noise_texture(images, *, generator=None):
     True
     """
     generator = _generator(images, generator)
-    shape = _smooth_noise(images, 1, (2, 4, 8), generator)
-    share = _uniform(images, 0.02, 0.15, generator)
-    ranked = shape.flatten(1).sort(dim=1, descending=True)[0]
-    rank = (share * ranked.shape[1]).long().clamp(1, ranked.shape[1] - 1)
-    inside = shape >= ranked.gather(1, rank[:, None])[:, :, None, None]
+    inside = _blob(images, 0.02, 0.15, generator)
     texture = _smooth_noise(images, images.shape[1], (4, 16, 32), generator).mul_(0.5).add_(0.5)
     opacity = _uniform(images, 0.3, 1, generator, (1, 1, 1)) * inside
     return images + opacity * (texture.clamp_(0, 1) - images)
+
+
+def crack(images, *, generator=None):
+    """Draw a thin, jagged line on each image, darker or lighter than what it crosses.
+
+    Eight strokes in a row, 15 to 60 % of the shorter side in all, 0.6 to 2.5 % wide and at least
+    a pixel, 0.15 to 0.6 darker (three of four draws) or lighter, or the other way where the image
+    is too dark or too light for it.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The synthesised anomalies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import crack
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> anomalies = crack(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((anomalies != images).any(dim=(1, 2, 3)).all())
+    True
+    """
+    generator = _generator(images, generator)
+    strokes = 8
+    x, y = _coordinates(images)
+    length = _uniform(images, 0.15, 0.6, generator, (1,)) / strokes
+    heading = _uniform(images, 0, 2 * math.pi, generator, (1,))
+    bends = _uniform(images, -0.6, 0.6, generator, (strokes,)).cumsum(dim=1)
+    steps = torch.stack([(heading + bends).cos(), (heading + bends).sin()], dim=2)
+    path = (steps * length[:, :, None]).cumsum(dim=1)
+    middle = _place(images, x, y, generator)[0] - path[:, strokes // 2]
+    ends = path + middle[:, None]
+    starts = torch.cat([middle[:, None], ends[:, :-1]], dim=1)
+    nearest = torch.full_like(images[:, 0], torch.inf)
+    for start, end in zip(starts.unbind(1), ends.unbind(1), strict=True):
+        from_x, from_y = x - start[:, 0, None, None], y - start[:, 1, None, None]
+        step = (end - start)[:, :, None, None]
+        along = (from_x * step[:, 0] + from_y * step[:, 1]) / step.square().sum(dim=1)
+        along = along.clamp_(0, 1)
+        off = (from_x - along * step[:, 0]).square() + (from_y - along * step[:, 1]).square()
+        nearest = torch.minimum(nearest, off)
+    pixel = 1 / min(images.shape[-2:])
+    width = _uniform(images, 0.006, 0.025, generator, (1, 1)).clamp_(min=pixel)
+    inside = ((width / 2 - nearest.sqrt()) / pixel + 0.5).clamp_(0, 1)
+    change = _uniform(images, 0.15, 0.6, generator, (1, 1, 1))
+    dark = _uniform(images, 0, 1, generator, (1, 1, 1)) < 0.75
+    level = (images.mean(dim=1) * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1e-6)
+    dark = torch.where(dark, level[:, None, None, None] > 0.15, level[:, None, None, None] > 0.85)
+    return (images + torch.where(dark, -change, change) * inside[:, None]).clamp_(0, 1)
+
+
+def warp(images, *, generator=None):
+    """Push a round part of each image aside: bent edges, displaced parts.
+
+    The part has a radius of 10 to 25 % of the shorter side and is moved by 30 to 70 % of its
+    radius at its centre, less and less towards its rim.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The synthesised anomalies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import warp
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> anomalies = warp(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((anomalies != images).any(dim=(1, 2, 3)).all())
+    True
+    """
+    generator = _generator(images, generator)
+    x, y = _coordinates(images)
+    centre, _ = _place(images, x, y, generator)
+    radius = _uniform(images, 0.1, 0.25, generator, (1, 1))
+    angle = _uniform(images, 0, 2 * math.pi, generator, (1, 1))
+    push = radius * _uniform(images, 0.3, 0.7, generator, (1, 1))
+    off = (x - centre[:, 0, None, None]).square() + (y - centre[:, 1, None, None]).square()
+    push = push * (1 - off / radius.square()).clamp_(min=0).square()
+    warped = _sample(images, x + angle.cos() * push, y + angle.sin() * push)
+    return torch.where((push > 0)[:, None], warped, images)
+
+
+def smudge(images, *, generator=None):
+    """Wipe the detail out of a blob of smooth random shape: texture or parts are missing.
+
+    Inside the blob, 2 to 10 % of the image, all that is finer than a tenth of the image is gone
+    and the light changes by 0.03 to 0.15.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, C, H, W)
+        Values 0 to 1.
+    generator : torch.Generator, default=None
+        Source of randomness, on the device of the images; None draws a fresh seed.
+
+    Returns
+    -------
+    tensor of shape (n, C, H, W)
+        The synthesised anomalies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcoft.augmentation import smudge
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> anomalies = smudge(images, generator=torch.Generator().manual_seed(0))
+    >>> bool((anomalies != images).any(dim=(1, 2, 3)).all())
+    True
+    """
+    generator = _generator(images, generator)
+    inside = _blob(images, 0.02, 0.1, generator)
+    size = images.shape[-2:]
+    coarse = F.interpolate(
+        images, [min(side, 10) for side in size], mode="bilinear", antialias=True
+    )
+    light = _uniform(images, 0.03, 0.15, generator, (1, 1, 1))
+    darker = images.mean(dim=(1, 2, 3), keepdim=True) > 0.5
+    wiped = F.interpolate(coarse, size, mode="bilinear") + torch.where(darker, -light, light)
+    return torch.where(inside, wiped.clamp_(0, 1), images)
+
+
+def _place(images, x, y, generator):
+    """Draw a point (n, 2) in the inner part of each image; return it and that part's half size."""
+    reach = torch.tensor([x.max(), y.max()], device=images.device, dtype=images.dtype) * 0.8
+    return _uniform(images, -1, 1, generator, (2,)) * reach, reach
+
+
+def _blob(images, low, high, generator):
+    """Mask (n, 1, H, W) of a smooth random shape that covers a random share of each image."""
+    shape = _smooth_noise(images, 1, (2, 4, 8), generator)
+    share = _uniform(images, low, high, generator)
+    ranked = shape.flatten(1).sort(dim=1, descending=True)[0]
+    rank = (share * ranked.shape[1]).long().clamp(1, ranked.shape[1] - 1)
+    return shape >= ranked.gather(1, rank[:, None])[:, :, None, None]
 
 
 def _smooth_noise(images, channels, frequencies, generator):
@@ -299,8 +453,11 @@ def _generator(images, generator):
 
 
 SYNTHESIZERS = {
+    "crack": crack,
     "cutpaste": cutpaste,
     "noise_texture": noise_texture,
     "patch_shuffle": patch_shuffle,
     "rotation": rotation,
+    "smudge": smudge,
+    "warp": warp,
 }

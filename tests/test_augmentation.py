@@ -4,11 +4,14 @@ import torch
 
 from skcoft.augmentation import (
     SYNTHESIZERS,
+    crack,
     cutpaste,
     noise_texture,
     patch_shuffle,
     random_views,
     rotation,
+    smudge,
+    warp,
 )
 
 FUNCTIONS = {"random_views": random_views, **SYNTHESIZERS}
@@ -67,7 +70,7 @@ def test_views_do_not_shear_images_that_are_not_square():
     assert (turned - images)[middle].abs().mean() < 0.02
 
 
-@pytest.mark.parametrize("function", [cutpaste, noise_texture])
+@pytest.mark.parametrize("function", [crack, cutpaste, noise_texture, smudge, warp])
 def test_local_defects_are_local(function):
     images = smooth_images(64, 64, 64)
     changed = (function(images, generator=generator()) - images).abs().amax(1) > 1e-4
