@@ -7,7 +7,7 @@ import time
 import joblib
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
@@ -51,6 +51,11 @@ def paths(task, tmp_path):
     for file, image in zip(files, task[0], strict=True):
         Image.fromarray((image * 255).astype(np.uint8)).save(file)
     return files
+
+
+def assert_same_scores(far, near):
+    """Workers run other numbers of threads, so float32 sums may differ in their last bits."""
+    assert_allclose(far, near, rtol=0, atol=1e-4)
 
 
 def make_score(seconds=0):
@@ -103,7 +108,7 @@ def test_bag_of_files_ships_the_detector_once_a_worker(client, fitted, paths):
     client.run(count_loads)
     shipped = client.scatter(fitted, broadcast=True)
     scores = bag.from_sequence(paths, npartitions=12).map_partitions(make_score(), shipped)
-    assert_array_equal(scores.compute(), fitted.score_samples(paths))
+    assert_same_scores(scores.compute(), fitted.score_samples(paths))
     assert list(client.run(loads).values()) == [1, 1]
 
 
@@ -116,7 +121,7 @@ def test_array_in_chunks(client, fitted, task, tmp_path):
     shipped = client.scatter(fitted, broadcast=True)
     scores = images.map_blocks(make_score(), shipped, drop_axis=(1, 2), dtype=np.float64)
     assert scores.chunks == ((7,) * 8 + (4,),)
-    assert_array_equal(scores.compute(), fitted.score_samples(task[0]))
+    assert_same_scores(scores.compute(), fitted.score_samples(task[0]))
 
 
 def test_a_killed_worker_loses_nothing(client, fitted, paths):
@@ -129,5 +134,5 @@ def test_a_killed_worker_loses_nothing(client, fitted, paths):
     assert not running.done()
     victim = next(iter(client.run(os.getpid).values()))
     os.kill(victim, signal.SIGKILL)
-    assert_array_equal(running.result(timeout=120), fitted.score_samples(paths))
+    assert_same_scores(running.result(timeout=120), fitted.score_samples(paths))
     assert victim not in client.run(os.getpid).values()
