@@ -74,11 +74,12 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         :mod:`skcoft.augmentation`), a callable on image tensors ``(n, 3, H, W)`` in
         0..1, ``"labelled"`` (images with y == -1), or a list to draw from per image. On rows
         of features every name but ``"labelled"`` means shuffled and disturbed features.
-    augmentation : callable or None, default=None
-        None means :func:`skcoft.augmentation.random_views`. A callable gets one image tensor
-        ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
-        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
-        from torch is seeded.
+    augmentation : dict, callable or None, default=None
+        None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
+        ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
+        mirror image is an anomaly. A callable gets one image tensor ``(3, H, W)`` in 0..1 at a
+        time and returns one of the same shape, for example a ``torchvision.transforms.v2``
+        pipeline. On rows it gets one row. Randomness that it takes from torch is seeded.
     n_views : int, default=8
         N_A, the views of each shot that the density is fitted on, besides the shot itself.
     density : {"kde", "gaussian"} or estimator, default="kde"

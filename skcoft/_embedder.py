@@ -17,7 +17,7 @@ from ._inference import batch_size, embed, make_loader, resolve_device
 from ._random import draw_seed, seeded
 from ._rows import RowsNetwork
 from ._validation import any_of, check_parameters, number, one_of
-from ._views import make_synthesizer, make_views
+from ._views import VIEW_OPTIONS, make_synthesizer, make_views
 from .augmentation import SYNTHESIZERS
 
 LEARNING_RATE = {"images": 5e-6, "rows": 1e-3}
@@ -33,6 +33,15 @@ _negative = any_of(one_of(*SYNTHESIZERS, "labelled"), _callable)
 _list = (
     lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(_negative[0](n) for n in v),
     "a list of these",
+)
+_amount = number(low=0)
+_view_options = (
+    lambda v: (
+        isinstance(v, dict)
+        and set(v) <= set(VIEW_OPTIONS)
+        and all(_amount[0](amount) for amount in v.values())
+    ),
+    f"a dict from {', '.join(VIEW_OPTIONS)} to numbers >= 0",
 )
 _pair = (lambda v: _shape[0](v) and len(v) == 2, "(H, W)")
 _flat_shape = (lambda v: _shape[0](v) and len(v) in (2, 3), "(H, W) or (H, W, C)")
@@ -53,7 +62,7 @@ EMBEDDER_CONSTRAINTS = {
     "positive_weight": number(low=0),
     "negative_weight": number(low=0),
     "negatives": any_of(_negative, _list, _none),
-    "augmentation": any_of(_callable, _none),
+    "augmentation": any_of(_view_options, _callable, _none),
     "device": any_of((lambda v: isinstance(v, (str, torch.device)), "a torch device"), _none),
     "n_jobs": any_of((lambda v: isinstance(v, Integral) and v != 0, "an integer, not 0"), _none),
     "verbose": any_of(number(Integral, 0), (lambda v: isinstance(v, bool), "a bool")),
@@ -114,11 +123,12 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         :mod:`skcoft.augmentation`), a callable on image tensors ``(n, 3, H, W)`` in
         0..1, ``"labelled"`` (images with y == -1), or a list to draw from per image. On rows
         of features every name but ``"labelled"`` means shuffled and disturbed features.
-    augmentation : callable or None, default=None
-        None means :func:`skcoft.augmentation.random_views`. A callable gets one image tensor
-        ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
-        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
-        from torch is seeded.
+    augmentation : dict, callable or None, default=None
+        None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
+        ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
+        mirror image is an anomaly. A callable gets one image tensor ``(3, H, W)`` in 0..1 at a
+        time and returns one of the same shape, for example a ``torchvision.transforms.v2``
+        pipeline. On rows it gets one row. Randomness that it takes from torch is seeded.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
     n_jobs : int or None, default=None

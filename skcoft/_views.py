@@ -6,13 +6,21 @@ from ._random import draw_seed, seeded
 from ._rows import RowsNetwork
 from .augmentation import SYNTHESIZERS, random_views
 
+VIEW_OPTIONS = tuple(name for name in random_views.__kwdefaults__ if name != "generator")
+
 
 def make_views(augmentation, network):
     """Return a function (batch, generator) -> one view of each item."""
-    if augmentation is None:
+    if augmentation is None and isinstance(network, RowsNetwork):
+        return network.views
+    if augmentation is None or isinstance(augmentation, dict):
         if isinstance(network, RowsNetwork):
-            return network.views
-        return lambda images, generator: random_views(images, generator=generator)
+            raise ValueError(
+                f"augmentation={augmentation!r} sets the views of images; X holds rows of "
+                "features. Pass a callable on one row, or None."
+            )
+        options = augmentation or {}
+        return lambda images, generator: random_views(images, generator=generator, **options)
 
     def views(batch, generator):
         with seeded(draw_seed(generator)):

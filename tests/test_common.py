@@ -183,6 +183,8 @@ def test_other_kind_at_predict(cls, photos):
         ({"negatives": "cut"}, "'negatives' parameter .* 'cutpaste' or .* 'labelled'"),
         ({"negatives": []}, "'negatives' parameter"),
         ({"augmentation": "strong"}, "'augmentation' parameter .* a callable or None"),
+        ({"augmentation": {"angle": 9}}, "a dict from degrees, .* to numbers >= 0 or a callable"),
+        ({"augmentation": {"degrees": -9}}, "'augmentation' parameter"),
         ({"n_jobs": 0}, "'n_jobs' parameter"),
         ({"device": 3}, "'device' parameter"),
         ({"device": "cuda:99"}, "device='cuda:99' is not available here"),

@@ -6,9 +6,10 @@ from torch import nn
 from torchvision.transforms import v2
 
 import skcoft._finetune as finetune
-from skcoft import COFTEmbedder
+from skcoft import COFTDetector, COFTEmbedder
 from skcoft._finetune import draw_shots
 from skcoft._views import make_synthesizer, make_views
+from skcoft.augmentation import random_views
 
 IMAGES = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
 FAMILIES = ["mean_shifted", "infonce", "simsiam"]
@@ -147,6 +148,31 @@ def test_one_image_and_nothing_to_contrast(params):
 
 
 # views and negatives
+
+
+def test_options_of_random_views_as_augmentation():
+    images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)
+    drawn = make_views({"degrees": 180, "flip": 0}, None)(images, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    expected = random_views(images, generator=generator, degrees=180, flip=0)
+    assert torch.equal(drawn, expected)
+
+
+def test_turned_views_know_turned_images():
+    """Of a texture with a direction, views of every orientation cover what gentle ones do not."""
+    stripes = np.indices((32, 32))[0] % 8 < 4
+    shots = np.stack([np.roll(stripes, i, axis=0) for i in range(6)]).astype(np.float32)
+    turned = np.rot90(shots, axes=(1, 2))
+    gains = [
+        detector.score_samples(turned).mean() - detector.score_samples(shots).mean()
+        for detector in (
+            COFTDetector(
+                TinyNet(), max_iter=0, n_views=32, augmentation=options, random_state=0
+            ).fit(shots)
+            for options in ({}, {"degrees": 180})
+        )
+    ]
+    assert gains[1] > gains[0] / 2
 
 
 def test_torchvision_pipeline_as_augmentation():

@@ -44,3 +44,8 @@ def test_far_rows_score_low_and_finite():
     scores = fitted.score_samples(rows.mean(0) + np.array([0, 3, 10, 100, 1e30])[:, None])
     assert np.isfinite(scores).all()
     assert (np.diff(scores[:4]) < 0).all() and scores[4] < scores[2]
+
+
+def test_options_of_image_views_are_refused():
+    with pytest.raises(ValueError, match="augmentation={'degrees': 9} sets the views of images"):
+        COFTDetector(augmentation={"degrees": 9}).fit(np.eye(4))
