@@ -177,6 +177,17 @@ def detector(**params):
     return COFTDetector(TinyNet(), max_iter=1, learning_rate=0.01, random_state=0, **params)
 
 
+def test_no_anomaly_reaches_the_refit(task):
+    """GridSearchCV refits on all of X and y, which OneClassKFold has no say in."""
+    X, y = task
+    search = GridSearchCV(
+        detector(), {"n_views": [2, 4]}, cv=OneClassKFold(2, shots=6), error_score="raise"
+    ).fit(X, y)
+    alone = detector(**search.best_params_).fit(X[y == 1])
+    assert len(search.best_estimator_.embeddings_) == 24
+    assert_array_equal(search.decision_function(X), alone.decision_function(X))
+
+
 @pytest.mark.parametrize("scoring", [None, "roc_auc", "average_precision", "balanced_accuracy"])
 def test_metrics_of_scikit_learn(scoring, task):
     cv = OneClassShuffleSplit(2, shots=6, random_state=0)
