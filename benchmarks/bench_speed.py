@@ -2,7 +2,9 @@
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
 2. ``score_samples`` against the bare forward passes, with and without local density.
-3. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
+3. A search over 10 densities on one split, with ``memory``, against fine-tuning and fitting once,
+   and against a search over one density.
+4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
    512 dimensions.
 
 Both sides of a pair run in turn, several times; the median of the ratios is printed.
@@ -12,6 +14,7 @@ Both sides of a pair run in turn, several times; the median of the ratios is pri
 
 import argparse
 import platform
+import tempfile
 import time
 
 import numpy as np
@@ -19,6 +22,7 @@ import sklearn.neighbors
 import torch
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
+from sklearn.model_selection import GridSearchCV
 
 import skcoft
 from skcoft import COFTDetector
@@ -104,6 +108,23 @@ def main():
             lambda: bare_forward(network, images, BATCH["cpu"]),
             args.repeats,
         )
+
+    both, labels = np.concatenate([shots, queries]), np.repeat([1, 1, -1], [8, 32, 32])
+    split = [(np.arange(8), np.arange(8, 72))]
+
+    def search(densities):
+        with tempfile.TemporaryDirectory() as memory:
+            candidate = detector().set_params(memory=memory)
+            grid = {"density": densities}
+            GridSearchCV(candidate, grid, cv=split, refit=False).fit(both, labels)
+
+    bandwidths = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
+    densities = ["gaussian", *map(skcoft.density.KernelDensity, bandwidths)]
+    for name, once in (
+        ("one fit", lambda: detector().fit(shots)),
+        ("one density", lambda: search(["kde"])),
+    ):
+        compare(f"search of 10 / {name}", lambda: search(densities), once, args.repeats)
 
     support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
     mine = skcoft.density.KernelDensity(5.0).fit(support)

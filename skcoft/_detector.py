@@ -234,9 +234,11 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : images or rows, see the user guide
-            The shots: 1 or more normal images. With ``negatives="labelled"`` also anomalies.
+            The shots: 1 or more normal images; also anomalies, where y says which they are.
         y : array-like of shape (n_samples,), default=None
-            Used with ``negatives="labelled"`` only: +1 for normal, -1 for an anomaly.
+            +1 for normal, -1 (or 0) for an anomaly, which is left out, except that
+            ``negatives="labelled"`` trains against it. None means that all are normal; other
+            labels are ignored, as by scikit-learn's detectors.
 
         Returns
         -------

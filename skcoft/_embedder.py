@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from ._backbone import build_backbone
 from ._finetune import Contrast, fine_tune
@@ -221,9 +221,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Parameters
         ----------
         X : images or rows, see the user guide
-            The shots: 1 or more normal images. With ``negatives="labelled"`` also anomalies.
+            The shots: 1 or more normal images; also anomalies, where y says which they are.
         y : array-like of shape (n_samples,), default=None
-            Used with ``negatives="labelled"`` only: +1 for normal, -1 for an anomaly.
+            +1 for normal, -1 (or 0) for an anomaly, which is left out, except that
+            ``negatives="labelled"`` trains against it. None means that all are normal; other
+            labels are ignored, as by scikit-learn's detectors.
 
         Returns
         -------
@@ -349,18 +351,27 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _split(self, inputs, y):
         """Split validated inputs into normals and labelled anomalies (None where not used)."""
         kinds = self.negatives if isinstance(self.negatives, (list, tuple)) else [self.negatives]
-        if "labelled" not in kinds:
-            return inputs, None
         if y is None:
-            raise ValueError("negatives='labelled' requires y, with -1 for anomalies; got None.")
-        y = np.asarray(y)
+            if "labelled" in kinds:
+                raise ValueError(
+                    "negatives='labelled' requires y, with -1 for anomalies; got None."
+                )
+            return inputs, None
+        y = column_or_1d(y)
         check_consistent_length(inputs, y)
-        if not np.isin(y, (-1, 1)).all() or len(np.unique(y)) < 2:
+        labels = set(y.tolist())
+        if "labelled" in kinds and labels != {-1, 1}:
             raise ValueError(
                 "negatives='labelled' needs y of both +1 (normal) and -1 (anomaly); got labels "
                 f"{np.unique(y).tolist()}."
             )
-        return take(inputs, y == 1), take(inputs, y == -1)
+        if not labels <= {-1, 1} and not labels <= {0, 1}:
+            return inputs, None
+        if 1 not in labels:
+            raise ValueError(
+                f"y holds no normal image (y == 1) to train on among n_samples={len(y)}."
+            )
+        return take(inputs, y == 1), take(inputs, y != 1) if "labelled" in kinds else None
 
     def _check_kind(self, inputs):
         if isinstance(inputs, Images) == (self.image_size_ is None):

@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from os.path import isfile
 from types import FunctionType
 
+import numpy as np
 import torch
 from joblib.func_inspect import get_func_code
 from joblib.hashing import NumpyHasher
@@ -65,11 +66,17 @@ def _contents(value):
 
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, which alone takes tensors by their address and functions by their name."""
+    """joblib's hasher, for which layout, address and name count where only contents should.
+
+    Of arrays it takes the strides, of tensors the address, of functions the name.
+    """
 
     def save(self, obj):
         if isinstance(obj, torch.Tensor):
             obj = ("tensor", obj.detach().cpu().numpy())
+        elif isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
+            self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8))
+            obj = ("array", str(obj.dtype), obj.shape)
         elif isinstance(obj, FunctionType):
             cells = [cell.cell_contents for cell in obj.__closure__ or ()]
             obj = ("function", obj.__qualname__, get_func_code(obj)[0], obj.__defaults__, cells)

@@ -248,6 +248,38 @@ def test_labelled_anomalies_stay_out_of_the_density(task):
     assert fitted.score(X, y) > 0.9
 
 
+@pytest.mark.parametrize("anomalous", [-1, 0, False], ids=str)
+def test_images_that_y_calls_anomalous_are_left_out(anomalous, task, tmp_path):
+    _, X, y = task
+    alone = detector().fit(X[y == 1])
+    given = [True if label == 1 else anomalous for label in y]
+    for memory in (None, tmp_path):
+        fitted = detector(memory=memory).fit(X, given)
+        assert len(fitted.embeddings_) == 32
+        assert_array_equal(fitted.score_samples(X), alone.score_samples(X))
+        assert fitted.offset_ == alone.offset_
+
+
+def test_other_labels_are_ignored(task):
+    shots, X, _ = task
+    scores = detector().fit(shots).score_samples(X)
+    for y in (np.arange(8), list("abababab"), np.r_[-1, 0, 1, 1, 1, 1, 1, 1]):
+        assert_array_equal(detector().fit(shots, y).score_samples(X), scores)
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (-np.ones(8), "y holds no normal image .y == 1. to train on among n_samples=8"),
+        (np.ones(7), "inconsistent numbers of samples"),
+        (np.ones((8, 2)), "y should be a 1d array"),
+    ],
+)
+def test_labels_that_fit_cannot_use(y, message, task):
+    with pytest.raises(ValueError, match=message):
+        detector().fit(task[0], y)
+
+
 def test_real_images_and_weights(shared):
     """Bottles: the default settings with ImageNet weights, few iterations."""
     data = np.load(shared / "data" / "mvtec_bottle.npz")

@@ -32,6 +32,7 @@ def test_materials(tmp_path):
 def test_model_selection(tmp_path):
     printed = run("plot_model_selection.py", tmp_path)
     assert float(re.search(r"best: .* AUROC ([\d.]+)", printed).group(1)) > 0.9
+    assert "fitted on 40 threes" in printed  # without the 40 anomalies
     normal = re.search(r" normal +[\d.]+ +([\d.]+)", printed)
     assert float(normal.group(1)) > 0.85  # 5 % of unseen threes are flagged on average
     assert (tmp_path / "model_selection.png").stat().st_size > 10_000

@@ -58,6 +58,12 @@ def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
     assert len(set(fresh)) > 2
 
 
+def test_another_density_embeds_nothing_again(photos, tmp_path, monkeypatch):
+    detector(tmp_path).fit(photos[:6]).score_samples(photos)
+    monkeypatch.setattr(COFTEmbedder, "_embed_views", lambda *a, **k: pytest.fail("embedded"))
+    detector(tmp_path, density="gaussian").fit(photos[:6]).score_samples(photos)
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -149,6 +155,21 @@ def test_another_process_finds_the_training(photos, tmp_path):
         for _ in range(2)
     ]
     assert printed == [b"1\n", b"0\n"]
+
+
+def test_arrays_count_by_their_contents_alone():
+    values = np.arange(24.0).reshape(4, 6)
+    tensor = torch.rand(2, 3, 4, 5)
+    for one, same in (
+        (values[:, 2], values[:, 2].copy()),
+        (values[:1, 2], values[:1, 2].copy()),
+        (values, np.asfortranarray(values)),
+        (tensor, tensor.contiguous(memory_format=torch.channels_last)),
+    ):
+        assert fingerprint(one) == fingerprint(same)
+    others = [values, values + 1, values.T, values[:2], values.reshape(-1), values.astype(int)]
+    others += [tensor, tensor + 1, np.array(3.0), np.array([3.0]), np.array([None, "a"])]
+    assert len(set(map(fingerprint, others))) == len(others)
 
 
 def test_functions_count_by_their_code_and_what_they_enclose():

@@ -1,23 +1,27 @@
+import pickle
+
 import numpy as np
 import pytest
 import sklearn
+import torch
 from conftest import TinyNet
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import (
     GridSearchCV,
     LearningCurveDisplay,
+    check_cv,
     cross_val_predict,
     cross_val_score,
     cross_validate,
     learning_curve,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skcoft import COFTDetector
-from skcoft.model_selection import OneClassKFold, OneClassShuffleSplit
+from skcoft.model_selection import LabelFreeScorer, OneClassKFold, OneClassShuffleSplit
 
 Y = np.array([1, 1, -1, 1, 1, 1, -1, 1, 1, 1, -1, 1])  # 9 normals, 3 anomalies
 GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4])
@@ -126,11 +130,22 @@ def test_conventions():
         "OneClassKFold(anomaly_size=1.0, n_splits=3, random_state=None, shots=None,\n"
         "       shuffle=False)"
     )
+    assert repr(OneClassShuffleSplit(3, shots=2)) == (
+        "OneClassShuffleSplit(anomaly_size=1.0, n_splits=3, random_state=None, shots=2,\n"
+        "           test_size=0.5)"
+    )
     for cv in SPLITTERS:
+        assert check_cv(cv) is cv
         assert cv.get_metadata_routing().split.requests == {"groups": True}
+
+
+@pytest.mark.parametrize(
+    "cv", [OneClassKFold(2), OneClassShuffleSplit(2, shots=2, random_state=0)], ids=str
+)
+def test_groups_are_routed(cv):
     with sklearn.config_context(enable_metadata_routing=True):
         splits = cross_validate(
-            IsolationForest(), Y[:, None], Y, params={"groups": GROUPS}, cv=OneClassKFold(2),
+            IsolationForest(), Y[:, None], Y, params={"groups": GROUPS}, cv=cv,
             scoring="roc_auc", return_indices=True,
         )  # fmt: skip
     for train, test in zip(*splits["indices"].values(), strict=True):
@@ -177,6 +192,17 @@ def detector(**params):
     return COFTDetector(TinyNet(), max_iter=1, learning_rate=0.01, random_state=0, **params)
 
 
+def test_no_anomaly_reaches_the_refit(task):
+    """GridSearchCV refits on all of X and y, which OneClassKFold has no say in."""
+    X, y = task
+    search = GridSearchCV(
+        detector(), {"n_views": [2, 4]}, cv=OneClassKFold(2, shots=6), error_score="raise"
+    ).fit(X, y)
+    alone = detector(**search.best_params_).fit(X[y == 1])
+    assert len(search.best_estimator_.embeddings_) == 24
+    assert_array_equal(search.decision_function(X), alone.decision_function(X))
+
+
 @pytest.mark.parametrize("scoring", [None, "roc_auc", "average_precision", "balanced_accuracy"])
 def test_metrics_of_scikit_learn(scoring, task):
     cv = OneClassShuffleSplit(2, shots=6, random_state=0)
@@ -197,7 +223,8 @@ def test_search_in_a_pipeline_with_groups(task):
     X, y = task
     pipeline = make_pipeline(StandardScaler(), IsolationForest(random_state=0))
     search = GridSearchCV(
-        pipeline, {"isolationforest__n_estimators": [5, 50]}, cv=OneClassKFold(3, shots=8),
+        pipeline, {"isolationforest__n_estimators": [5, 50]},
+        cv=OneClassKFold(3, shots=8, random_state=0),
         scoring="roc_auc", refit=False, error_score="raise",
     )  # fmt: skip
     search.fit(X.reshape(len(X), -1), y, groups=np.arange(36) // 2)
@@ -220,3 +247,144 @@ def test_few_shot_curves(task):
         detector(), *task, cv=cv, train_sizes=[2, 8], score_type="test"
     )
     assert_array_equal(display.train_sizes, [2, 8])
+
+
+def test_label_free_search(task):
+    """Normal images alone tell a network that sees shapes from one that sees the mean alone."""
+    X, y = task
+
+    class Blind(TinyNet):
+        def forward(self, images):
+            return super().forward(images.mean(dim=(2, 3), keepdim=True).expand_as(images))
+
+    search = GridSearchCV(
+        detector(),
+        {"backbone": [Blind(), TinyNet()]},
+        cv=OneClassKFold(2, shots=8, random_state=0),
+        scoring=LabelFreeScorer(),
+        error_score="raise",
+    ).fit(X[y == 1])
+    assert isinstance(search.best_params_["backbone"], TinyNet)
+    assert not isinstance(search.best_params_["backbone"], Blind)
+    blind, sighted = search.cv_results_["mean_test_score"]
+    assert sighted > blind + 0.1
+
+
+def test_label_free_score_ignores_anomalies_and_repeats_itself(task):
+    X, y = task
+    fitted = detector().fit(X[:8])
+    scorer = LabelFreeScorer()
+    score = scorer(fitted, X[8:24])
+    assert 0.5 < score <= 1
+    assert scorer(fitted, X[8:], y[8:]) == score == scorer(fitted, X[8:], y[8:] == 1)
+    assert LabelFreeScorer(random_state=1)(fitted, X[8:24]) != score
+    state = torch.get_rng_state()
+    LabelFreeScorer(kinds=[lambda images: images * torch.rand(1)])(fitted, X[8:24])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_label_free_scorer_follows_conventions(task):
+    X, y = task
+    scorer = LabelFreeScorer(n_draws=2)
+    assert repr(scorer) == "LabelFreeScorer(n_draws=2)"
+    assert clone(scorer).get_params() == scorer.get_params()
+    scoring = {"free": clone(scorer), "labelled": "roc_auc"}
+    search = GridSearchCV(
+        detector(), {"n_views": [2, 8]}, cv=OneClassKFold(2, shots=6, random_state=0),
+        scoring=scoring, refit="free", error_score="raise",
+    )  # fmt: skip
+    plain = search.fit(X, y).cv_results_
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = search.fit(X, y).cv_results_
+    assert_array_equal(routed["mean_test_free"], plain["mean_test_free"])
+    assert not np.array_equal(plain["mean_test_free"], plain["mean_test_labelled"])
+    (train, test), *_ = search.cv.split(X, y)
+    fitted = detector(n_views=2).fit(X[train])
+    assert plain["split0_test_free"][0] == pickle.loads(pickle.dumps(scorer))(fitted, X[test[:12]])
+
+
+def test_label_free_score_is_an_area_under_the_roc_curve():
+    """Of an estimator that sees brightness alone, and a kind that changes nothing else."""
+
+    class Brightness(BaseEstimator):
+        def decision_function(self, X):
+            return torch.as_tensor(X).float().mean(dim=(1, 2, 3)).numpy()
+
+    images = np.stack([np.full((8, 8), level) for level in (0.2, 0.4, 0.6, 0.8)])
+    for factor, low, high in ((0.0, 1, 1), (1.0, 0.4, 0.6), (1.2, 0, 0.5)):
+        scorer = LabelFreeScorer(kinds=[lambda x, f=factor: (x * f).clamp(0, 1)])
+        assert low <= scorer(Brightness(), images) <= high
+
+
+@pytest.mark.parametrize("kind", ["arrays", "uint8 rows", "float rows", "sizes"])
+def test_label_free_score_of_other_inputs(kind, photos):
+    """Rows are given to the detector as rows, images of several sizes one by one."""
+    if kind == "sizes":
+        X, params = [p[: 24 - i] for i, p in enumerate(photos)], {"image_size": (24, 20)}
+    elif kind == "arrays":
+        X, params = list(photos), {}
+    else:
+        X, params = photos.reshape(12, -1), {"image_shape": photos.shape[1:]}
+        X = X / 255 if kind == "float rows" else X
+    fitted = detector(**params).fit(X[:6])
+    scorer = LabelFreeScorer(image_shape=params.get("image_shape"))
+    score = scorer(fitted, X[6:])
+    assert 0 <= score <= 1
+    if kind != "sizes":
+        plain = detector().fit(photos[:6])
+        assert score == pytest.approx(LabelFreeScorer()(plain, photos[6:]), abs=0.01)
+
+
+def test_label_free_score_in_a_pipeline(task):
+    """The pipeline gets rows, and gives the score of its detector on what it makes of them."""
+    X, _ = task
+    rows = X[:24].reshape(24, -1)
+    alone = detector(image_shape=(8, 8))
+    scorer = LabelFreeScorer(image_shape=(8, 8))
+    pipeline = make_pipeline(FunctionTransformer(lambda rows: 1 - rows), alone)
+    folds = [(np.arange(8), np.arange(8, 24))]
+    scores = cross_val_score(pipeline, rows, cv=folds, scoring=scorer, error_score="raise")
+
+    class Inverted(BaseEstimator):
+        def score_samples(self, X):
+            return fitted.score_samples(1 - X)
+
+    fitted = clone(alone).fit(1 - rows[:8])
+    assert scores == [scorer(Inverted(), rows[8:])]
+    assert scores != [scorer(clone(alone).fit(rows[:8]), rows[8:])]
+
+
+@pytest.mark.parametrize(
+    "scorer, params, message",
+    [
+        (LabelFreeScorer(kinds=[]), {}, "'kinds' parameter of LabelFreeScorer must be a sequence"),
+        (LabelFreeScorer(kinds=["labelled"]), {}, "'kinds' parameter"),
+        (LabelFreeScorer(n_draws=0), {}, "'n_draws' parameter .* >= 1; got 0"),
+        (LabelFreeScorer(random_state=None), {}, "'random_state' parameter .* >= 0; got None"),
+        (LabelFreeScorer(["cutpaste"]), {}, "holds .'cutpaste'., which the candidate was trained"),
+        (LabelFreeScorer(), {"negatives": ["cutpaste", "warp"]}, r"\(negatives=\['cutpaste'"),
+    ],
+)
+def test_what_cannot_be_scored(scorer, params, message, task):
+    X, _ = task
+    with pytest.raises(ValueError, match=message):
+        scorer(detector(**params).fit(X[:6]), X[6:24])
+
+
+def test_kinds_count_as_trained_on_only_where_they_were(task):
+    X, _ = task
+    for params in ({"negative_weight": 0}, {"max_iter": 0}):
+        fitted = detector().set_params(**params).fit(X[:6])
+        assert LabelFreeScorer(["cutpaste"])(fitted, X[6:24]) > 0
+    pipeline = make_pipeline(detector()).fit(X[:6])
+    with pytest.raises(ValueError, match="coftdetector__negatives='cutpaste'"):
+        LabelFreeScorer(["cutpaste"])(pipeline, X[6:24])
+
+
+def test_rows_and_anomalies_alone_cannot_be_scored(task):
+    X, _ = task
+    fitted = detector().fit(X[:6])
+    with pytest.raises(ValueError, match="X must hold images; got rows of features"):
+        LabelFreeScorer()(fitted, X.reshape(36, -1))
+    with pytest.raises(ValueError, match="X holds no normal image"):
+        LabelFreeScorer()(fitted, X, -np.ones(36))
