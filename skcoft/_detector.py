@@ -13,7 +13,7 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
 from ._decision import DecisionMixin
-from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder
+from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder, split_by_label
 from ._images import read_input
 from ._local import LocalDensity, lowest
 from ._memory import cached, check_storable
@@ -277,8 +277,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ----------
         X : images or rows, see the user guide
             More normal images, of the kind seen in fit.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            +1 for normal, -1 (or 0) for an anomaly, which is left out, as in fit.
 
         Returns
         -------
@@ -288,12 +288,13 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is invalid or of another kind than in fit.
+            If X or y is invalid, or X is of another kind than in fit.
         """
         if not hasattr(self, "embedder_"):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
+        inputs, _ = split_by_label(inputs, y)
         support, shots, own, local = embed_shots(
             self.embedder_, inputs, self.n_views, deepcopy(self._local), len(self.embeddings_)
         )

@@ -350,28 +350,18 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _split(self, inputs, y):
         """Split validated inputs into normals and labelled anomalies (None where not used)."""
+        normals, anomalies = split_by_label(inputs, y)
         kinds = self.negatives if isinstance(self.negatives, (list, tuple)) else [self.negatives]
+        if "labelled" not in kinds:
+            return normals, None
         if y is None:
-            if "labelled" in kinds:
-                raise ValueError(
-                    "negatives='labelled' requires y, with -1 for anomalies; got None."
-                )
-            return inputs, None
-        y = column_or_1d(y)
-        check_consistent_length(inputs, y)
-        labels = set(y.tolist())
-        if "labelled" in kinds and labels != {-1, 1}:
+            raise ValueError("negatives='labelled' requires y, with -1 for anomalies; got None.")
+        if anomalies is None or -1 not in np.asarray(y):
             raise ValueError(
                 "negatives='labelled' needs y of both +1 (normal) and -1 (anomaly); got labels "
                 f"{np.unique(y).tolist()}."
             )
-        if not labels <= {-1, 1} and not labels <= {0, 1}:
-            return inputs, None
-        if 1 not in labels:
-            raise ValueError(
-                f"y holds no normal image (y == 1) to train on among n_samples={len(y)}."
-            )
-        return take(inputs, y == 1), take(inputs, y != 1) if "labelled" in kinds else None
+        return normals, anomalies
 
     def _check_kind(self, inputs):
         if isinstance(inputs, Images) == (self.image_size_ is None):
@@ -423,3 +413,17 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
                 self.device_ = "cuda:0" if torch.cuda.is_available() else "cpu"
             self.network_.to(self.device_)
+
+
+def split_by_label(inputs, y):
+    """Split validated inputs into normals and anomalies (None where y names none)."""
+    if y is None:
+        return inputs, None
+    y = column_or_1d(y)
+    check_consistent_length(inputs, y)
+    labels = set(y.tolist())
+    if not labels <= {-1, 1} and not labels <= {0, 1}:
+        return inputs, None
+    if 1 not in labels:
+        raise ValueError(f"y holds no normal image (y == 1) to train on among n_samples={len(y)}.")
+    return take(inputs, y == 1), take(inputs, y != 1) if len(labels) > 1 else None

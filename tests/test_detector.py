@@ -258,6 +258,12 @@ def test_images_that_y_calls_anomalous_are_left_out(anomalous, task, tmp_path):
         assert len(fitted.embeddings_) == 32
         assert_array_equal(fitted.score_samples(X), alone.score_samples(X))
         assert fitted.offset_ == alone.offset_
+    more, given = detector().fit(X[:8]), [1, anomalous] * 4
+    more.partial_fit(X[8:16], given)
+    assert len(more.embeddings_) == 12
+    assert_array_equal(
+        more.score_samples(X), detector().fit(X[:8]).partial_fit(X[8:16:2]).score_samples(X)
+    )
 
 
 def test_other_labels_are_ignored(task):
