@@ -6,13 +6,12 @@ Every image is of one of a fixed number of formulas (see ``images.py``). The sig
 formula (``--signal classify``), to bring images of one formula together (``contrast``, with many
 positives), or both; ``--dense`` adds the weight of finding, position by position, where a defect
 was put into an image. The run goes to ``--out``: ``checkpoint.pt`` and ``curve.csv``, from which
-the same command resumes, and at the end ``backbone.safetensors``, the float16 weights in timm's
-layout. ``--minutes`` stops early, to be resumed.
+the same command resumes, and where it stops ``backbone.safetensors``, the float16 weights with the
+projections of the embedding (see ``project.py``). ``--minutes`` stops early, to be resumed.
 """
 
 import argparse
 import csv
-import json
 import os
 import time
 from pathlib import Path
@@ -20,13 +19,13 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import nn
 
 from skcoft._embedded import ARCHITECTURE, MEAN, OPTIONS, STD
 from skcoft.augmentation import cutpaste, noise_texture
 
 from .images import draw_formulas, photograph, render
+from .project import project, save
 
 
 class Learner(nn.Module):
@@ -181,9 +180,10 @@ def train(args):
             state |= {"schedule": schedule.state_dict(), "step": step + 1}
             torch.save(state, checkpoint.with_suffix(".part"))
             os.replace(checkpoint.with_suffix(".part"), checkpoint)
-            save_backbone(learner, args.out / "backbone.safetensors")
         if last:
             break
+    trunk = {k: v.cpu() for k, v in learner.body.state_dict().items()}
+    save(project(trunk, args.seed), args.out / "backbone.safetensors")
     return learner
 
 
@@ -197,14 +197,6 @@ def _report(path, step, minutes, means):
             writer.writeheader()
         writer.writerow(row)
     print(*(f"{k} {v}" for k, v in row.items()), flush=True)
-
-
-def save_backbone(learner, path):
-    """Write the backbone's float16 weights in timm's layout, with what they are made for."""
-    state = {k: v for k, v in learner.body.state_dict().items() if "num_batches" not in k}
-    note = {"architecture": ARCHITECTURE, "options": json.dumps(OPTIONS)}
-    note |= {"mean": json.dumps(MEAN), "std": json.dumps(STD)}
-    save_file({k: v.half().contiguous().cpu() for k, v in state.items()}, path, note)
 
 
 def parse(argv=None):

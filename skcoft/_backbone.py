@@ -112,7 +112,7 @@ def _build_embedded(weights, seed):
         body = _embedded.Embedded()
     if weights is not None:
         path = _embedded.WEIGHTS if weights == "pretrained" else _local_file(weights)
-        _load_local(body.trunk, path, "embedded", _embedded.ARCHITECTURE)
+        _load_local(body, path, "embedded", _embedded.ARCHITECTURE)
     return Backbone(body, _embedded.MEAN, _embedded.STD)
 
 

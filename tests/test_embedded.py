@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 def test_file_agrees_with_the_code():
     assert hashlib.sha256(_embedded.WEIGHTS.read_bytes()).hexdigest() == _embedded.SHA256
     assert _embedded.WEIGHTS.stat().st_size < 6_000_000
-    own = _embedded.Embedded().trunk.state_dict()
+    own = _embedded.Embedded().state_dict()
     with safe_open(_embedded.WEIGHTS, framework="pt") as file:
         assert set(file.keys()) == {k for k in own if "num_batches" not in k}
         for key in file.keys():
@@ -43,14 +43,34 @@ def test_file_agrees_with_the_code():
 def test_size(common, size):
     network, got = build_backbone("embedded", "pretrained", None, common, 0)
     assert got == size
-    assert network(torch.zeros(2, 3, *size)).shape == (2, 6144)
+    assert network(torch.zeros(2, 3, *size)).shape == (2, 2176)
 
 
 @pytest.mark.parametrize("size", [(48, 48), (64, 160), 33])
 def test_other_sizes(size):
     images = np.random.default_rng(0).random((3, 40, 50))
     embedder = COFTEmbedder(image_size=size, max_iter=0).fit(images)
-    assert embedder.transform(images).shape == (3, 6144)
+    assert embedder.transform(images).shape == (3, 2176)
+
+
+def test_features_are_what_and_where_of_whitened_cells():
+    network = build_backbone("embedded", "pretrained", None, (128, 128), 0)[0]
+    generator = torch.Generator().manual_seed(5)
+    images = photograph(render(draw_formulas(200, generator), 128, generator), 128, generator)
+    with torch.inference_mode():
+        features, maps = network.body.forward_intermediates((images - 0.5) / 0.25, [3, 4])
+    for group, found, whiten in zip(
+        features.split(17 * 64, 1), maps, network.body.whiten, strict=True
+    ):
+        cells = whiten(_embedded.average_cells(found)).flatten(2).detach()
+        covariance = cells.movedim(1, 2).flatten(0, 1).T.cov()
+        assert (covariance.diag() > 0.4).all() and (covariance.diag() < 1.5).all()
+        assert (covariance - torch.diag(covariance.diag())).abs().mean() < 0.1
+        where, what = group[:, : 16 * 64].unflatten(1, (64, 16)), group[:, 16 * 64 :]
+        torch.testing.assert_close(where.flatten(1).norm(dim=1), torch.ones(200))
+        torch.testing.assert_close(where.sum(dim=2), torch.zeros(200, 64), atol=1e-4, rtol=0)
+        mean = cells.mean(dim=2)
+        torch.testing.assert_close(what, 0.5 * mean / mean.norm(dim=1, keepdim=True))
 
 
 def test_pretrained_tells_kinds_apart_better_than_random_weights():

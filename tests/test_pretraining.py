@@ -1,20 +1,30 @@
 """The image generator and the training script of the embedded backbone."""
 
 import csv
+from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from pretraining.images import draw_formulas, photograph, render
+from pretraining.project import main, project
 from pretraining.shapes import SHAPES
 from pretraining.textures import TEXTURES
 from pretraining.train import multi_positive, parse, put_defects, train
-from skcoft import COFTEmbedder
+from skcoft import COFTEmbedder, _embedded
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """Projections are fitted on few images, to save time."""
+    for module in ("train", "project"):
+        monkeypatch.setattr(f"pretraining.{module}.project", partial(project, n_images=32))
 
 
 def fields(function, count):
@@ -80,7 +90,7 @@ def test_defect_maps_say_where():
 
 
 @pytest.mark.parametrize("signal", ["classify", "contrast", "both"])
-def test_losses_fall_and_training_resumes(tmp_path, signal):
+def test_losses_fall_and_training_resumes(tmp_path, signal, few_images):
     options = ["--out", str(tmp_path), "--signal", signal, "--formulas", "8", "--size", "48"]
     options += ["--batch", "16", "--steps", "60", "--save-every", "10", "--rate", "5e-3"]
     options += ["--device", "cpu", "--renew", "4"]
@@ -96,4 +106,39 @@ def test_losses_fall_and_training_resumes(tmp_path, signal):
     weights = tmp_path / "backbone.safetensors"
     images = torch.rand(3, 3, 32, 32)
     embedder = COFTEmbedder("embedded", weights=weights, max_iter=0).fit(images)
-    assert embedder.transform(images).shape == (3, 6144)
+    assert embedder.transform(images).shape == (3, 2176)
+
+
+def test_projection_keeps_the_largest_components_at_unit_variance():
+    trunk = _embedded.Embedded().trunk.state_dict()
+    network = project(trunk, seed=0, n_images=64, floor=0)
+    generator = seeded(0)
+    images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
+    with torch.inference_mode():
+        _, maps = network.forward_intermediates((images - 0.5) / 0.25, _embedded.DEPTHS)
+    for found, whiten in zip(maps, network.whiten, strict=True):
+        cells = _embedded.average_cells(found)
+        rows, projected = (c.movedim(1, -1).flatten(0, 2) for c in (cells, whiten(cells).detach()))
+        torch.testing.assert_close(projected.T.cov(), torch.eye(64), atol=0.02, rtol=0)
+        # what the projection leaves out varies as the smallest components do
+        left = rows - rows.mean(dim=0)
+        left = left - projected @ torch.linalg.lstsq(projected, left).solution
+        variances = torch.linalg.eigvalsh(rows.T.cov())
+        total = left.square().sum() / (len(rows) - 1)
+        torch.testing.assert_close(total, variances[:-64].sum(), rtol=0.02, atol=1e-6)
+
+
+def test_projection_repeats_from_a_seed():
+    trunk = _embedded.Embedded().trunk.state_dict()
+    first, second, other = (project(trunk, seed, 32).whiten[0].weight for seed in (1, 1, 2))
+    assert (first == second).all() and (first != other).any()
+
+
+def test_projection_of_a_file(tmp_path, few_images):
+    trunk = {k: v.half() for k, v in _embedded.Embedded().trunk.state_dict().items()}
+    save_file(trunk, tmp_path / "trunk.safetensors")
+    main([str(tmp_path / "trunk.safetensors"), str(tmp_path / "out.safetensors")])
+    found = load_file(tmp_path / "out.safetensors")
+    assert (found["trunk.conv1.weight"] == trunk["conv1.weight"]).all()
+    expected = project({k: v.float() for k, v in trunk.items()}, seed=0, n_images=32)
+    assert (found["whiten.1.bias"] == expected.whiten[1].bias.half()).all()

@@ -1,0 +1,74 @@
+"""Give a trained trunk the projections of the embedding, from statistics of procedural images.
+
+    python -m pretraining.project trunk.safetensors backbone.safetensors --seed 0
+
+``train.py`` does so at the end of a run; the command does it for a trunk in timm's layout.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from skcoft._embedded import (
+    ARCHITECTURE,
+    DEPTHS,
+    MEAN,
+    OPTIONS,
+    SIZE,
+    STD,
+    Embedded,
+    average_cells,
+)
+
+from .images import draw_formulas, photograph, render
+
+
+@torch.no_grad()
+def project(trunk, seed, n_images=512, floor=0.1):
+    """Return the network (an ``Embedded`` in eval mode) of the weights ``trunk``.
+
+    Its projections are the largest principal components of the cells of ``n_images``
+    photographs, scaled to unit variance. ``floor`` times the mean variance is added to every
+    variance, so that components which hardly vary are not blown up.
+    """
+    network = Embedded().eval()
+    network.trunk.load_state_dict(network.trunk.state_dict() | trunk)
+    generator = torch.Generator().manual_seed(seed)
+    cells = []
+    for part in draw_formulas(n_images, generator).split(64):
+        images = photograph(render(part, SIZE[0], generator), SIZE[0], generator)
+        maps = network.forward_intermediates((images - MEAN[0]) / STD[0], DEPTHS)[1]
+        cells.append([average_cells(found) for found in maps])
+    for groups, whiten in zip(zip(*cells, strict=True), network.whiten, strict=True):
+        rows = torch.cat(groups).movedim(1, -1).flatten(0, 2)
+        variances, directions = torch.linalg.eigh(rows.T.cov())
+        scaled = directions / (variances + floor * variances.mean()).sqrt()
+        weight = scaled[:, -whiten.out_channels :].T
+        whiten.weight.copy_(weight[:, :, None, None])
+        whiten.bias.copy_(-weight @ rows.mean(dim=0))
+    return network
+
+
+def save(network, path):
+    """Write the float16 weights, with what they are made for."""
+    state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
+    note = {"architecture": ARCHITECTURE, "options": json.dumps(OPTIONS)}
+    note |= {"mean": json.dumps(MEAN), "std": json.dumps(STD)}
+    save_file({k: v.half().contiguous() for k, v in state.items()}, path, note)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("trunk", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    trunk = {k: v.float() for k, v in load_file(args.trunk).items()}
+    save(project(trunk, args.seed), args.out)
+
+
+if __name__ == "__main__":
+    main()
