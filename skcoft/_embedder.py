@@ -89,8 +89,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     weights : "pretrained", path or None, default="pretrained"
         ``"pretrained"`` means the package's own file for ``"embedded"`` and timm's weights,
         fetched from the hub and cached by it, for a timm name. A path names a ``.safetensors``
-        or ``.pth`` file in timm's layout, None means random weights. Not used where ``backbone``
-        is a module.
+        or ``.pth`` file in timm's layout (for ``"embedded"``, one that ``pretraining/`` wrote),
+        None means random weights. Not used where ``backbone`` is a module.
     image_size : int, (H, W) or None, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None means the backbone's own input size (smaller images are enlarged to 128 pixels at

@@ -11,14 +11,15 @@ VIEW_OPTIONS = tuple(name for name in random_views.__kwdefaults__ if name != "ge
 
 def make_views(augmentation, network):
     """Return a function (batch, generator) -> one view of each item."""
-    if augmentation is None and isinstance(network, RowsNetwork):
-        return network.views
-    if augmentation is None or isinstance(augmentation, dict):
-        if isinstance(network, RowsNetwork):
+    if isinstance(network, RowsNetwork):
+        if augmentation is None:
+            return network.views
+        if isinstance(augmentation, dict):
             raise ValueError(
                 f"augmentation={augmentation!r} sets the views of images; X holds rows of "
                 "features. Pass a callable on one row, or None."
             )
+    elif augmentation is None or isinstance(augmentation, dict):
         options = augmentation or {}
         return lambda images, generator: random_views(images, generator=generator, **options)
 
