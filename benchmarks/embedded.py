@@ -52,6 +52,9 @@ def main():
     detectors = {
         "embedded": lambda seed: COFTDetector(random_state=seed),
         "embedded, frozen": lambda seed: COFTDetector(max_iter=0, random_state=seed),
+        "embedded, whole image": lambda seed: COFTDetector(
+            local=False, max_iter=0, random_state=seed
+        ),
         "random, frozen": lambda seed: COFTDetector(weights=None, max_iter=0, random_state=seed),
         "ImageNet MobileNetV2": lambda seed: COFTDetector(
             "mobilenetv2_100", weights=imagenet, random_state=seed

@@ -132,17 +132,34 @@ def photograph(images, size, generator):
             reduced = F.interpolate(out[rows], (small, small), mode="area")
             out[rows] = F.interpolate(reduced, (size, size), mode="bilinear")
     axis = torch.linspace(-1, 1, size, device=device)
-    gain = torch.exp((chance[:, 5] - 0.5) * 0.4)[:, None]
-    balance = gain * torch.exp((uniform(n, 3, generator) - 0.5) * 0.15)
+    gain = torch.exp(chance[:, 5] - 0.5)[:, None]
+    balance = gain * torch.exp((uniform(n, 3, generator) - 0.5) * 0.6)
     tilt = (chance[:, 6:8, None, None] - 0.5) * 0.5
     slope = 1 + tilt[:, :1] * axis + tilt[:, 1:] * axis[:, None]
-    contrast = (0.6 + 0.4 * chance[:, 8])[:, None, None, None]
+    contrast = (0.4 + 0.6 * chance[:, 8])[:, None, None, None]
     mean = out.mean(dim=(2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     out = out * (slope * balance[:, :, None, None])
     grain = 0.05 * chance[:, 9, None, None, None].square()
     noise = torch.randn(n, 1, size, size, generator=generator, device=device)
     return (out + grain * noise).clamp_(0, 1)
+
+
+def recolour(images, share, generator):
+    """Turn the hue and change the saturation of a share of the images, some to gray.
+
+    Where the hue is not turned all round, it is by a tenth of that.
+    """
+    n, device = len(images), images.device
+    chosen, gray, saturation, turn, round_ = uniform(n, 5, generator)[:, :, None, None].unbind(1)
+    saturation = torch.where(gray < 0.3, 0.0, 1.2 * saturation)
+    angle = (turn - 0.5) * 2 * math.pi * torch.where(round_ < 0.5, 1.0, 0.1)
+    same = torch.eye(3, device=device)
+    mean = torch.full((3, 3), 1 / 3, device=device)
+    cross = (same.roll(1, 0) - same.roll(-1, 0)) / math.sqrt(3)
+    turned = angle.cos() * same + angle.sin() * cross + (1 - angle.cos()) * mean
+    matrix = torch.where(chosen < share, mean + saturation * (turned - mean), same)
+    return torch.einsum("nij,njhw->nihw", matrix, images).clamp_(0, 1)
 
 
 def sheet(seed, rows, size=96):
@@ -153,6 +170,7 @@ def sheet(seed, rows, size=96):
     formulas = draw_formulas(rows * 4, generator).repeat_interleave(4, dim=0)
     order = torch.randperm(len(formulas), generator=generator)
     drawn = photograph(render(formulas, size, generator)[order], size, generator)
+    drawn = recolour(drawn, 0.8, generator)
     images = torch.empty_like(drawn)
     images[order] = drawn
     grid = images.reshape(rows, 16, 3, size, size).permute(0, 3, 1, 4, 2)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from skcoft._embedded import (
     ARCHITECTURE,
     DEPTHS,
+    LOCAL_DEPTHS,
     MEAN,
     OPTIONS,
     SIZE,
@@ -22,6 +23,7 @@ from skcoft._embedded import (
     Embedded,
     average_cells,
 )
+from skcoft._local import average_neighbours
 
 from .images import draw_formulas, photograph, render
 
@@ -30,19 +32,24 @@ from .images import draw_formulas, photograph, render
 def project(trunk, seed, n_images=512, floor=0.1):
     """Return the network (an ``Embedded`` in eval mode) of the weights ``trunk``.
 
-    Its projections are the largest principal components of the cells of ``n_images``
-    photographs, scaled to unit variance. ``floor`` times the mean variance is added to every
-    variance, so that components which hardly vary are not blown up.
+    Its projections are the largest principal components of the cells (of the positions, for local
+    embeddings) of ``n_images`` photographs, scaled to unit variance. ``floor`` times the mean
+    variance is added to every variance, so that components which hardly vary are not blown up.
     """
     network = Embedded().eval()
     network.trunk.load_state_dict(network.trunk.state_dict() | trunk)
     generator = torch.Generator().manual_seed(seed)
-    cells = []
+    found = []
     for part in draw_formulas(n_images, generator).split(64):
         images = photograph(render(part, SIZE[0], generator), SIZE[0], generator)
-        maps = network.forward_intermediates((images - MEAN[0]) / STD[0], DEPTHS)[1]
-        cells.append([average_cells(found) for found in maps])
-    for groups, whiten in zip(zip(*cells, strict=True), network.whiten, strict=True):
+        images = (images - MEAN[0]) / STD[0]
+        maps = network.trunk.forward_intermediates(images, intermediates_only=True)
+        found.append(
+            [average_cells(maps[depth]) for depth in DEPTHS]
+            + [average_neighbours(maps[depth]) for depth in LOCAL_DEPTHS]
+        )
+    layers = [*network.whiten, *network.whiten_local.values()]
+    for groups, whiten in zip(zip(*found, strict=True), layers, strict=True):
         rows = torch.cat(groups).movedim(1, -1).flatten(0, 2)
         variances, directions = torch.linalg.eigh(rows.T.cov())
         scaled = directions / (variances + floor * variances.mean()).sqrt()

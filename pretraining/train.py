@@ -2,12 +2,15 @@
 
     python -m pretraining.train --out run --seed 0
 
-Every image is of one of a fixed number of formulas (see ``images.py``). The signal is to name the
-formula (``--signal classify``), to bring images of one formula together (``contrast``, with many
-positives), or both; ``--dense`` adds the weight of finding, position by position, where a defect
-was put into an image. The run goes to ``--out``: ``checkpoint.pt`` and ``curve.csv``, from which
-the same command resumes, and where it stops ``backbone.safetensors``, the float16 weights with the
-projections of the embedding (see ``project.py``). ``--minutes`` stops early, to be resumed.
+Every image is of a formula (see ``images.py``). The signal is to bring images of one formula
+together at both depths of the embedding (``--signal contrast``, with many positives; formulas are
+drawn anew all the time), to name the formula (``classify``; their number is fixed), or both.
+``--dense`` adds the weight of finding, position by position, where a defect was put into an image;
+``--recolour`` changes the colours of a share of the photographs, so that they do not give the
+formula away; ``--init`` starts from the trunk of an earlier run's file. The run goes to ``--out``:
+``checkpoint.pt`` and ``curve.csv``, from which the same command resumes, and where it stops
+``backbone.safetensors``, the float16 weights with the projections of the embedding (see
+``project.py``). ``--minutes`` stops early, to be resumed.
 """
 
 import argparse
@@ -19,12 +22,13 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from skcoft._embedded import ARCHITECTURE, MEAN, OPTIONS, STD
 from skcoft.augmentation import cutpaste, noise_texture
 
-from .images import draw_formulas, photograph, render
+from .images import draw_formulas, photograph, recolour, render
 from .project import project, save
 
 
@@ -36,15 +40,13 @@ class Learner(nn.Module):
         self.body = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
         width = self.body.num_features
         self.name_formula = nn.Linear(width, n_formulas)
-        self.project = nn.Sequential(
-            nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 128)
-        )
+        self.project = nn.ModuleList(projector(c) for c in OPTIONS["channels"][-2:])
         self.find_defect = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in OPTIONS["channels"][1:])
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images):
-        """Return pooled features (n, 256) and a map of defect logits at a stride of 8."""
+        """Return pooled features of the last two stages and defect logits at a stride of 8."""
         maps = self.body.forward_intermediates(
             (images - self.mean) / self.std, indices=[2, 3, 4], intermediates_only=True
         )
@@ -52,40 +54,55 @@ class Learner(nn.Module):
         for head, features in zip(self.find_defect, maps, strict=True):
             size = maps[0].shape[-2:]
             logits = logits + F.interpolate(head(features), size, mode="bilinear")
-        return maps[-1].mean(dim=(2, 3)), logits[:, 0]
+        return [features.mean(dim=(2, 3)) for features in maps[1:]], logits[:, 0]
+
+
+def projector(width):
+    """Return the layers between features and their contrast."""
+    return nn.Sequential(
+        nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128)
+    )
 
 
 class Pool:
     """Rendered images of every formula, ``each`` per formula, replaced a few at a time.
 
     Drawing costs about as much as a training step on the same images, so every image is used
-    several times, photographed anew each time.
+    several times, photographed anew each time. ``fresh`` replaces formulas too: their number is
+    then unlimited, and none can be learned by heart.
     """
 
-    def __init__(self, formulas, each, size, generator):
-        self.formulas, self.size, self.generator = formulas, size, generator
+    def __init__(self, formulas, each, size, fresh, generator):
+        self.formulas, self.each, self.size = formulas, each, size
+        self.fresh, self.generator = fresh, generator
         shape = (len(formulas), each, 3, size, size)
         self.images = torch.empty(shape, dtype=torch.uint8, device=formulas.device)
+        for rows in torch.arange(len(formulas), device=formulas.device).split(128):
+            self.render(rows)
         self.next = 0
-        while self.next < len(formulas) * each:
-            self.renew(256)
+
+    def render(self, rows):
+        """Render the images of some formulas."""
+        formulas = self.formulas[rows].repeat_interleave(self.each, dim=0)
+        drawn = render(formulas, self.size, self.generator)
+        self.images[rows] = (drawn * 255).round().byte().unflatten(0, (-1, self.each))
 
     def renew(self, count):
-        """Render the next ``count`` images, round and round."""
-        total = self.images.shape[0] * self.images.shape[1]
-        at = torch.arange(self.next, self.next + count, device=self.images.device) % total
-        rows, places = at % len(self.formulas), at // len(self.formulas)
-        drawn = render(self.formulas[rows], self.size, self.generator)
-        self.images[rows, places] = (drawn * 255).round().byte()
+        """Render the images of the next ``count`` formulas anew, round and round."""
+        rows = torch.arange(self.next, self.next + count, device=self.images.device)
+        rows %= len(self.formulas)
         self.next += count
+        if self.fresh:
+            self.formulas[rows] = draw_formulas(count, self.generator, self.images.device)
+        self.render(rows)
 
     def draw(self, n_formulas, size):
-        """Return photographs (n, 3, size, size) and the formulas' indices, all of the pool's
-        images of each formula that is drawn."""
-        device, each = self.images.device, self.images.shape[1]
+        """Return photographs (n, 3, size, size) and the formulas' indices: of each formula that
+        is drawn, two photographs of all of the pool's images."""
+        device = self.images.device
         chosen = torch.randperm(len(self.formulas), generator=self.generator, device=device)
-        labels = chosen[:n_formulas].repeat_interleave(each)
-        images = self.images[chosen[:n_formulas]].flatten(0, 1)
+        labels = chosen[:n_formulas].repeat_interleave(2 * self.each)
+        images = self.images[chosen[:n_formulas]].flatten(0, 1).repeat_interleave(2, dim=0)
         order = torch.randperm(len(labels), generator=self.generator, device=device)
         images = images[order].float() / 255
         return photograph(images, size, self.generator), labels[order]
@@ -126,10 +143,13 @@ def losses(learner, images, labels, signal, dense, generator):
     else:
         features, _ = learner(images)
     if signal in ("classify", "both"):
-        logits = learner.name_formula(features[:n])
+        logits = learner.name_formula(features[-1][:n])
         terms["classify"] = F.cross_entropy(logits, labels, label_smoothing=0.1)
     if signal in ("contrast", "both"):
-        terms["contrast"] = multi_positive(learner.project(features[:n]), labels)
+        terms["contrast"] = sum(
+            multi_positive(project(stage[:n]), labels)
+            for project, stage in zip(learner.project, features, strict=True)
+        )
     return terms
 
 
@@ -140,6 +160,10 @@ def train(args):
     generator = torch.Generator(device).manual_seed(args.seed)
     formulas = draw_formulas(args.formulas, generator, device)
     learner = Learner(args.formulas).to(device, memory_format=torch.channels_last)
+    if args.init:
+        weights = load_file(args.init)
+        trunk = {k[6:]: v for k, v in weights.items() if k.startswith("trunk.")}
+        learner.body.load_state_dict(learner.body.state_dict() | trunk)
     decay = [p for p in learner.parameters() if p.ndim > 1]
     plain = [p for p in learner.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}]
@@ -156,13 +180,16 @@ def train(args):
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
         generator.manual_seed(args.seed + first)
-    start, pool = time.perf_counter(), Pool(formulas, args.each, args.size, generator)
+    start = time.perf_counter()
+    fresh = args.signal == "contrast"
+    pool = Pool(formulas, args.each, args.size, fresh, generator)
     learner.train()
     means = {}
     for step in range(first, args.steps):
         pool.renew(args.renew)
         size = args.size if step >= args.grow_at * args.steps else args.size * 2 // 3
-        images, labels = pool.draw(args.batch // args.each, size)
+        images, labels = pool.draw(args.batch // (2 * args.each), size)
+        images = recolour(images, args.recolour, generator)
         terms = losses(learner, images, labels, args.signal, args.dense, generator)
         optimizer.zero_grad()
         sum(terms.values()).backward()
@@ -202,14 +229,16 @@ def _report(path, step, minutes, means):
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--signal", choices=["classify", "contrast", "both"], default="both")
-    parser.add_argument("--dense", type=float, default=5.0, help="weight of the defect map")
+    parser.add_argument("--signal", choices=["classify", "contrast", "both"], default="contrast")
+    parser.add_argument("--dense", type=float, default=0.0, help="weight of the defect map")
+    parser.add_argument("--recolour", type=float, default=0.8, help="share of photographs")
+    parser.add_argument("--init", type=Path, help="backbone.safetensors of an earlier run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--minutes", type=float, help="stop and save after so long")
     parser.add_argument("--formulas", type=int, default=2048)
-    parser.add_argument("--each", type=int, default=4, help="images of a formula in the pool")
-    parser.add_argument("--renew", type=int, default=16, help="images rendered anew per step")
+    parser.add_argument("--each", type=int, default=2, help="images of a formula in the pool")
+    parser.add_argument("--renew", type=int, default=8, help="formulas rendered anew per step")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--size", type=int, default=96, help="pixels")
     parser.add_argument("--grow-at", type=float, default=0.85, help="share of steps at 2/3 size")

@@ -8,7 +8,8 @@ from torch import nn
 
 ARCHITECTURE = "resnet18"
 OPTIONS = {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
-DEPTHS = [3, 4]
+DEPTHS = [3, 4]  # of the embedding
+LOCAL_DEPTHS = [2, 3]  # of local embeddings, as _local.choose_depths would have it
 GRID = 4
 WIDTH = 64  # numbers per depth and cell
 MEAN_WEIGHT = 0.5
@@ -16,7 +17,7 @@ SIZE = (128, 128)
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 WEIGHTS = Path(__file__).with_name("embedded.safetensors")
-SHA256 = "7c845f61ab5a843d5570be9ba1b7242a3ecc56d5e9ab625d8986ccf4965dc839"
+SHA256 = "893dc08ab0c152dc1fffcc806495ee28afaabee30f150877b198c035b9f7fbae"
 
 
 class Embedded(nn.Module):
@@ -25,7 +26,8 @@ class Embedded(nn.Module):
     The maps of the last two stages (strides of 16 and 32 pixels) are averaged over the cells of
     a 4 x 4 grid and whitened: projected to 64 numbers that have equal variance and no correlation
     over procedurally generated images. The mean of the cells and their deviations from it, what
-    an image shows and where, are brought to the lengths 0.5 and 1 for each depth.
+    an image shows and where, are brought to the lengths 0.5 and 1 for each depth. Maps of the
+    depths that local embeddings are made of are whitened position by position.
     """
 
     def __init__(self):
@@ -34,8 +36,11 @@ class Embedded(nn.Module):
 
         self.trunk = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
         self.pretrained_cfg = self.trunk.pretrained_cfg
-        widths = [self.trunk.feature_info[depth]["num_chs"] for depth in DEPTHS]
-        self.whiten = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in widths)
+        widths = [stage["num_chs"] for stage in self.trunk.feature_info]
+        self.whiten = nn.ModuleList(nn.Conv2d(widths[d], WIDTH, 1) for d in DEPTHS)
+        self.whiten_local = nn.ModuleDict(
+            {str(d): nn.Conv2d(widths[d], widths[d], 1) for d in LOCAL_DEPTHS}
+        )
 
     def forward(self, images):
         return self.forward_intermediates(images, DEPTHS)[0]
@@ -49,7 +54,11 @@ class Embedded(nn.Module):
             mean = cells.mean(dim=2, keepdim=True)
             groups.append(F.normalize((cells - mean).flatten(1), dim=1))
             groups.append(MEAN_WEIGHT * F.normalize(mean[:, :, 0], dim=1))
-        return torch.cat(groups, dim=1), [maps[depth] for depth in indices or range(len(maps))]
+        chosen = range(len(maps)) if indices is None else indices
+        return torch.cat(groups, dim=1), [self._whitened(depth, maps[depth]) for depth in chosen]
+
+    def _whitened(self, depth, features):
+        return self.whiten_local[str(depth)](features) if depth in LOCAL_DEPTHS else features
 
     def forward_head(self, features):
         """Features as they are: they are pooled already."""

@@ -38,12 +38,17 @@ def local_embeddings(maps, projection=None):
     grid = tuple(min(max(side), POSITIONS) for side in sides)
     parts = []
     for features in maps:
-        features = F.avg_pool2d(features.float(), 3, 1, 1, count_include_pad=False)
+        features = average_neighbours(features.float())
         if tuple(features.shape[-2:]) != grid:
             features = F.interpolate(features, grid, mode="bilinear", antialias=True)
         parts.append(F.normalize(features, dim=1))
     positions = torch.cat(parts, dim=1).permute(0, 2, 3, 1) / len(parts) ** 0.5
     return positions if projection is None else positions @ projection
+
+
+def average_neighbours(features):
+    """Average maps (n, c, h, w) over 3 x 3 neighbours, fewer at the border."""
+    return F.avg_pool2d(features, 3, 1, 1, count_include_pad=False)
 
 
 class LocalDensity:

@@ -58,7 +58,9 @@ def test_features_are_what_and_where_of_whitened_cells():
     generator = torch.Generator().manual_seed(5)
     images = photograph(render(draw_formulas(200, generator), 128, generator), 128, generator)
     with torch.inference_mode():
-        features, maps = network.body.forward_intermediates((images - 0.5) / 0.25, [3, 4])
+        images = (images - 0.5) / 0.25
+        features = network.body(images)
+        maps = network.body.trunk.forward_intermediates(images, intermediates_only=True)[3:]
     for group, found, whiten in zip(
         features.split(17 * 64, 1), maps, network.body.whiten, strict=True
     ):

@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
-from pretraining.images import draw_formulas, photograph, render
+from pretraining.images import draw_formulas, photograph, recolour, render
 from pretraining.project import main, project
 from pretraining.shapes import SHAPES
 from pretraining.textures import TEXTURES
-from pretraining.train import multi_positive, parse, put_defects, train
+from pretraining.train import Pool, multi_positive, parse, put_defects, train
 from skcoft import COFTEmbedder, _embedded
+from skcoft._local import average_neighbours
 
 
 def seeded(seed=0):
@@ -67,6 +68,34 @@ def test_images_repeat_from_a_seed():
     assert (render(formulas, 32, seeded(6)) == render(formulas, 32, seeded(6))).all()
 
 
+def test_recolouring_keeps_structure_and_a_share_of_the_images():
+    images = 0.4 + 0.2 * torch.rand(400, 3, 6, 6, generator=seeded(7))
+    out = recolour(images, 0.75, seeded(8))
+    torch.testing.assert_close(out.mean(dim=1), images.mean(dim=1))
+    same = torch.isclose(out, images, atol=1e-5).flatten(1).all(dim=1).float().mean()
+    gray = (out.std(dim=1) < 1e-5).flatten(1).all(dim=1).float().mean()
+    assert 0.15 < same < 0.35 and 0.12 < gray < 0.35
+    assert (recolour(images, 0.0, seeded(8)) == images).all()
+
+
+def test_pool_draws_two_photographs_of_each_image():
+    pool = Pool(draw_formulas(6, seeded()), 2, 24, False, seeded(1))
+    photographs, labels = pool.draw(4, 16)
+    assert photographs.shape == (16, 3, 16, 16)
+    assert labels.unique(return_counts=True)[1].tolist() == [4] * 4
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_pool_replaces_images_and_if_fresh_formulas(fresh):
+    pool = Pool(draw_formulas(6, seeded()), 2, 24, fresh, seeded(1))
+    formulas, images = pool.formulas.clone(), pool.images.clone()
+    pool.renew(4)
+    pool.renew(1)
+    changed = (pool.images != images).flatten(1).any(dim=1)
+    assert changed.tolist() == [True] * 5 + [False]
+    assert (pool.formulas != formulas).any(dim=1).tolist() == [fresh] * 5 + [False]
+
+
 def test_multi_positive_is_the_mean_over_positives():
     z, labels = torch.randn(6, 4, generator=seeded()), torch.tensor([0, 0, 0, 1, 1, 2])
     labels[5] = 1
@@ -93,7 +122,7 @@ def test_defect_maps_say_where():
 def test_losses_fall_and_training_resumes(tmp_path, signal, few_images):
     options = ["--out", str(tmp_path), "--signal", signal, "--formulas", "8", "--size", "48"]
     options += ["--batch", "16", "--steps", "60", "--save-every", "10", "--rate", "5e-3"]
-    options += ["--device", "cpu", "--renew", "4"]
+    options += ["--device", "cpu", "--renew", "2", "--dense", "5"]
     train(parse([*options, "--minutes", "1e-6"]))
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 1
     train(parse(options))
@@ -109,13 +138,26 @@ def test_losses_fall_and_training_resumes(tmp_path, signal, few_images):
     assert embedder.transform(images).shape == (3, 2176)
 
 
+def test_training_starts_from_an_earlier_run(tmp_path, few_images):
+    options = ["--formulas", "8", "--size", "48", "--batch", "16", "--device", "cpu"]
+    first = train(parse([*options, "--steps", "3", "--out", str(tmp_path / "a")]))
+    init = ["--init", str(tmp_path / "a" / "backbone.safetensors")]
+    options += [*init, "--steps", "2", "--rate", "1e-9", "--seed", "1"]
+    second = train(parse([*options, "--out", str(tmp_path / "b")]))
+    weight = "conv1.weight"
+    torch.testing.assert_close(
+        second.body.state_dict()[weight], first.body.state_dict()[weight], atol=1e-3, rtol=0
+    )
+
+
 def test_projection_keeps_the_largest_components_at_unit_variance():
     trunk = _embedded.Embedded().trunk.state_dict()
     network = project(trunk, seed=0, n_images=64, floor=0)
     generator = seeded(0)
     images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
     with torch.inference_mode():
-        _, maps = network.forward_intermediates((images - 0.5) / 0.25, _embedded.DEPTHS)
+        maps = network.trunk.forward_intermediates((images - 0.5) / 0.25, intermediates_only=True)
+    maps = [maps[depth] for depth in _embedded.DEPTHS]
     for found, whiten in zip(maps, network.whiten, strict=True):
         cells = _embedded.average_cells(found)
         rows, projected = (c.movedim(1, -1).flatten(0, 2) for c in (cells, whiten(cells).detach()))
@@ -126,6 +168,22 @@ def test_projection_keeps_the_largest_components_at_unit_variance():
         variances = torch.linalg.eigvalsh(rows.T.cov())
         total = left.square().sum() / (len(rows) - 1)
         torch.testing.assert_close(total, variances[:-64].sum(), rtol=0.02, atol=1e-6)
+
+
+def test_local_maps_are_whitened_position_by_position():
+    network = project(_embedded.Embedded().trunk.state_dict(), seed=0, n_images=64, floor=0.01)
+    generator = seeded(0)
+    images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
+    with torch.inference_mode():
+        _, maps = network.forward_intermediates((images - 0.5) / 0.25, _embedded.LOCAL_DEPTHS)
+    for found in maps:
+        rows = average_neighbours(found).movedim(1, -1).flatten(0, 2)
+        torch.testing.assert_close(rows.mean(dim=0), torch.zeros(rows.shape[1]), atol=0.02, rtol=0)
+        covariance = rows.T.cov()
+        variances = covariance.diag()
+        torch.testing.assert_close(covariance, variances.diag(), atol=0.02, rtol=0)
+        # the floor keeps directions below one that hardly vary
+        assert variances.max() < 1.02 and variances.sort().values[-8:].min() > 0.9
 
 
 def test_projection_repeats_from_a_seed():
