@@ -87,14 +87,13 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
         and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
         parameters as ``density__bandwidth``.
-    local : bool or "auto", default="auto"
+    local : bool, default=True
         Whether scores also count a kernel density of local embeddings, those at every position
         of two middle depths of the backbone, which sees small defects and draws
-        :meth:`anomaly_map`. The two log densities are joined on the scale of held-out shots.
-        ``"auto"`` means yes, except that with ``"embedded"`` (whose whole-image embedding knows
-        positions, and whose scores it made worse in our measurements) the local density only
-        draws maps. False leaves it out, as the paper does: for anomalies of meaning rather than
-        of surface. Not used for rows and for modules that return vectors only.
+        :meth:`anomaly_map`. The two log densities are joined on the scale of held-out shots; the
+        local one weighs less the more the shots differ, as objects in scenes do and photographs
+        of one part do not. False leaves it out, as the paper does. Not used for rows and for
+        modules that return vectors only.
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
         that about 5 % of unseen normal images fall below it. A float is the share of the
@@ -184,7 +183,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         augmentation=None,
         n_views=8,
         density="kde",
-        local="auto",
+        local=True,
         contamination="auto",
         device=None,
         memory=None,
@@ -219,7 +218,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         **EMBEDDER_CONSTRAINTS,
         "n_views": number(Integral, 0),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),
-        "local": any_of(boolean(), one_of("auto")),
+        "local": boolean(),
         "memory": any_of(
             one_of(None),
             (lambda v: isinstance(v, (str, PathLike)), "a folder"),
@@ -310,13 +309,12 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     def _fit_density(self, embedder, support, shots, own, local):
         density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
         fitted = fit_density(density, support, shots)
-        joined = None if self.local == "auto" and self.backbone == "embedded" else local
-        weight, held_out = join_densities(fitted, joined, support, shots, own)
+        weight, held_out = join_densities(fitted, local, support, shots, own)
         if self.contamination == "auto":
             offset = automatic_offset(held_out, own.sum())
         else:
             training = np.asarray(fitted.score_samples(support[own]))
-            if joined is not None:
+            if local is not None:
                 training = training + weight * (local.in_sample - local.location)
             offset = float(np.percentile(training, 100 * self.contamination))
         self.embedder_ = embedder
@@ -364,7 +362,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         """Log density of each image.
 
         That of its embedding; with ``local``, plus the mean log density of its least likely
-        hundredth of positions, shifted and scaled so that both vary alike over held-out shots.
+        hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
+        times the likeness of the shots (at most 1, see the user guide).
 
         Parameters
         ----------

@@ -44,8 +44,9 @@ def held_out_scores(fitted, embeddings, shots, rows):
 def join_densities(fitted, local, embeddings, shots, own):
     """Return the weight of the local log density (0 without one) and held-out scores of shots.
 
-    The weight makes the held-out scores of both densities vary alike. A single shot has only its
-    views to hold out, one at a time; the scores are then of the shot and of all its views.
+    The weight makes the held-out scores of both densities vary alike, times the :func:`likeness`
+    of the shots. A single shot has only its views to hold out, one at a time; the scores are then
+    of the shot and of all its views.
     """
     single = len(np.unique(shots)) == 1
     if local is not None:
@@ -60,8 +61,27 @@ def join_densities(fitted, local, embeddings, shots, own):
     weight = 0.0
     if local is not None:
         weight = float(scores.std() / local.scale) or 1.0
+        weight *= likeness(embeddings, shots, own)
         scores = scores + weight * (local.held_out - local.location)
     return weight, scores if single else scores[own[rows]]
+
+
+def likeness(embeddings, shots, own):
+    """How alike the shots are, up to 1: as alike as views of one shot.
+
+    The expected squared distance of two independent views of a shot, which is twice that of a view
+    from its shot, over the mean squared distance of two shots. 1 where there is no pair of either.
+    """
+    firsts, owners = embeddings[own], shots[own]
+    n = len(firsts)
+    if n == 1 or own.all():
+        return 1.0
+    between = 2 * n / (n - 1) * firsts.var(axis=0).sum()
+    order = np.argsort(owners)
+    views, names = embeddings[~own], shots[~own]
+    shot_of_view = firsts[order[np.searchsorted(owners, names, sorter=order)]]
+    within = 2 * np.square(views - shot_of_view).sum(axis=1).mean()
+    return float(within / max(between, within)) if within else 1.0
 
 
 def automatic_offset(scores, n_shots):

@@ -6,7 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
+from skcoft._images import read_input
 from skcoft._local import LEAST, SUPPORT, LocalDensity, choose_depths, local_embeddings, lowest
+from skcoft._threshold import held_out_scores, likeness
 
 
 def stripes(n, seed=0):
@@ -147,20 +149,43 @@ def test_contamination_is_a_share_of_the_shots():
     assert np.sum(fitted.decision_function(stripes(8)) < 0) <= 4
 
 
-def test_auto_joins_the_local_density_but_for_the_embedded_backbone(detector, tiny_net):
+def test_scores_join_both_densities(tiny_net):
     X = stripes(4, seed=10)
-    embedded = COFTDetector(max_iter=2, random_state=0).fit(stripes(8))
-    whole = embedded.density_.score_samples(embedded.embed(X))
-    assert_array_equal(embedded.score_samples(X), whole)
-    assert_array_equal(embedded.anomaly_map(X), detector.anomaly_map(X))
-    scores = [
-        COFTDetector(tiny_net, local=local, max_iter=0, random_state=0)
-        .fit(stripes(8))
-        .score_samples(X)
-        for local in ("auto", True, False)
-    ]
-    assert_array_equal(scores[0], scores[1])
-    assert np.abs(scores[1] - scores[2]).max() > 0.1
+    joined, whole = (
+        COFTDetector(tiny_net, local=local, max_iter=0, random_state=0).fit(stripes(8))
+        for local in (True, False)
+    )
+    assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
+    inputs = read_input(joined, X, reset=False)
+    local = lowest(joined.embedder_._embed(inputs, joined._local.log_maps)[1])
+    weight = joined._local_weight
+    expected = whole.score_samples(X) + weight * (local - joined._local.location)
+    assert_allclose(joined.score_samples(X), expected)
+    assert weight > 0
+
+
+def unlike(n, seed=0):
+    """Images that have nothing in common."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((n, 4, 6, 3))
+    return coarse.repeat(16, axis=1).repeat(16, axis=2)
+
+
+def test_shots_that_differ_weigh_local_density_less(tiny_net):
+    alike, differing = (
+        COFTDetector(tiny_net, max_iter=0, random_state=0).fit(make(8))
+        for make in (stripes, unlike)
+    )
+    shares = [likeness(f._support, f._shots, f._own) for f in (alike, differing)]
+    assert shares[0] == 1 and shares[1] < 0.5
+    for fitted, share in zip((alike, differing), shares, strict=True):
+        whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, fitted._own)
+        assert_allclose(fitted._local_weight, share * whole.std() / fitted._local.scale)
+
+
+def test_shots_without_any_difference():
+    fitted = COFTDetector(max_iter=1, random_state=0).fit(np.zeros((4, 64, 64)))
+    assert np.isfinite(fitted.score_samples(stripes(3))).all()
 
 
 def test_without_local_density(tiny_net):
@@ -182,4 +207,4 @@ def test_without_local_density(tiny_net):
         with pytest.raises(ValueError, match="anomaly_map needs"):
             fitted.anomaly_map(X)
     with pytest.raises(ValueError, match="'local' parameter"):
-        COFTDetector(tiny_net, local="yes").fit(shots)
+        COFTDetector(tiny_net, local="auto").fit(shots)

@@ -13,6 +13,7 @@ from skcoft._threshold import (
     fit_density,
     held_out_scores,
     join_densities,
+    likeness,
 )
 from skcoft.density import GaussianDensity, KernelDensity
 
@@ -123,3 +124,33 @@ def test_best_offset_maximises_the_metric_over_all_cuts():
         assert metric(y, np.where(scores < found, -1, 1)) == max(values)
     with pytest.raises(ValueError, match="scoring"):
         best_offset(scores, y, "no_such_metric")
+
+
+def test_likeness_is_one_where_shots_differ_as_views_do():
+    rng = np.random.default_rng(0)
+    for spread, low, high in ((0.0, 0.97, 1.0), (1.0, 0.45, 0.55), (3.0, 0.07, 0.13)):
+        firsts = rng.normal(size=(50, 200), scale=np.sqrt(1 + spread**2))
+        views = firsts + rng.normal(size=(8, 50, 200))
+        embeddings = np.concatenate([firsts, views.reshape(400, 200)])
+        shots, own = np.tile(np.arange(50), 9), np.arange(450) < 50
+        assert low <= likeness(embeddings, shots, own) <= high
+
+
+def test_likeness_does_not_hang_on_order_and_scale():
+    embeddings, shots, own, _ = sample(6)
+    expected = likeness(embeddings, shots, own)
+    assert 0 < expected < 0.1  # views within a tenth of the shots' spread
+    order = np.random.default_rng(0).permutation(len(shots))
+    found = likeness(7 * embeddings[order] - 3, 100 - shots[order], own[order])
+    assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("n_views", [0, 3])
+def test_likeness_of_equal_or_single_shots_is_one(n_views):
+    rng = np.random.default_rng(0)
+    views = np.concatenate([np.ones((4, 5)), 1 + 0.1 * rng.normal(size=(4 * n_views, 5))])
+    shots, own = np.tile(np.arange(4), n_views + 1), np.arange(len(views)) < 4
+    assert likeness(views, shots, own) == 1
+    assert likeness(np.ones_like(views), shots, own) == 1
+    one = shots == 0
+    assert likeness(views[one], shots[one], own[one]) == 1
