@@ -161,8 +161,10 @@ def train(args):
     formulas = draw_formulas(args.formulas, generator, device)
     learner = Learner(args.formulas).to(device, memory_format=torch.channels_last)
     if args.init:
-        weights = load_file(args.init)
-        trunk = {k[6:]: v for k, v in weights.items() if k.startswith("trunk.")}
+        weights, prefix = load_file(args.init), "trunk."
+        trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if not trunk:
+            raise ValueError(f"--init {args.init} is no file of an earlier run: no key 'trunk.*'.")
         learner.body.load_state_dict(learner.body.state_dict() | trunk)
     decay = [p for p in learner.parameters() if p.ndim > 1]
     plain = [p for p in learner.parameters() if p.ndim <= 1]
@@ -181,8 +183,7 @@ def train(args):
         first = state["step"]
         generator.manual_seed(args.seed + first)
     start = time.perf_counter()
-    fresh = args.signal == "contrast"
-    pool = Pool(formulas, args.each, args.size, fresh, generator)
+    pool = Pool(formulas, args.each, args.size, args.signal == "contrast", generator)
     learner.train()
     means = {}
     for step in range(first, args.steps):

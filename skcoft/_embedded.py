@@ -43,7 +43,7 @@ class Embedded(nn.Module):
         )
 
     def forward(self, images):
-        return self.forward_intermediates(images, DEPTHS)[0]
+        return self.forward_intermediates(images, [])[0]
 
     def forward_intermediates(self, images, indices=None):
         """Features and the maps of some depths, as timm's networks offer them."""

@@ -150,6 +150,13 @@ def test_training_starts_from_an_earlier_run(tmp_path, few_images):
     )
 
 
+def test_a_trunk_alone_is_no_earlier_run(tmp_path):
+    save_file(_embedded.Embedded().trunk.state_dict(), tmp_path / "trunk.safetensors")
+    options = ["--out", str(tmp_path), "--init", str(tmp_path / "trunk.safetensors")]
+    with pytest.raises(ValueError, match="--init .* no key 'trunk"):
+        train(parse([*options, "--formulas", "8", "--device", "cpu"]))
+
+
 def test_projection_keeps_the_largest_components_at_unit_variance():
     trunk = _embedded.Embedded().trunk.state_dict()
     network = project(trunk, seed=0, n_images=64, floor=0)
