@@ -17,7 +17,7 @@ from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder, split_by_label
 from ._images import read_input
 from ._local import LocalDensity, lowest
 from ._memory import cached, check_storable
-from ._threshold import automatic_offset, fit_density, join_densities
+from ._threshold import automatic_offset, fit_density, join_densities, mean_of_sides
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
 from .density import GaussianDensity, KernelDensity
 
@@ -77,11 +77,14 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     augmentation : dict, callable or None, default=None
         None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
         ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
-        mirror image is an anomaly. A callable gets one image tensor ``(3, H, W)`` in 0..1 at a
-        time and returns one of the same shape, for example a ``torchvision.transforms.v2``
-        pipeline. On rows it gets one row. Randomness that it takes from torch is seeded.
+        mirror image is an anomaly: else scores and maps are means over an image and its mirror
+        image, at twice the time. A callable (no mirror images then) gets one image tensor
+        ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
+        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
+        from torch is seeded.
     n_views : int, default=8
-        N_A, the views of each shot that the density is fitted on, besides the shot itself.
+        N_A, the views of each shot that the density is fitted on, besides the shot itself and its
+        mirror image. 0 means the shot alone, and scores without mirror images.
     density : {"kde", "gaussian"} or estimator, default="kde"
         ``"kde"`` is :class:`skcoft.density.KernelDensity`, ``"gaussian"`` the paper's
         Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
@@ -265,7 +268,10 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         local = None
         if self.local and embedder._has_positions:
             local = LocalDensity(embedder._view_seed)
-        learned = cached(self.memory, embed_shots, embedder, normals, self.n_views, local)
+        self._mirror = embedder._mirrors and self.n_views > 0
+        learned = cached(
+            self.memory, embed_shots, embedder, normals, self.n_views, local, self._mirror
+        )
         self._fit_density(embedder, *learned)
         return self
 
@@ -294,31 +300,35 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         check_parameters(self, self._constraints)
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
         inputs, _ = split_by_label(inputs, y)
-        support, shots, own, local = embed_shots(
-            self.embedder_, inputs, self.n_views, deepcopy(self._local), len(self.embeddings_)
-        )
-        self._fit_density(
+        *added, local = embed_shots(
             self.embedder_,
-            np.concatenate([self._support, support]),
-            np.concatenate([self._shots, shots]),
-            np.concatenate([self._own, own]),
-            local,
+            inputs,
+            self.n_views,
+            deepcopy(self._local),
+            self._mirror,
+            len(self.embeddings_),
+        )
+        known = self._support, self._shots, self._own, self._mirrored
+        self._fit_density(
+            self.embedder_, *map(np.concatenate, zip(known, added, strict=True)), local
         )
         return self
 
-    def _fit_density(self, embedder, support, shots, own, local):
+    def _fit_density(self, embedder, support, shots, own, mirrored, local):
         density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
         fitted = fit_density(density, support, shots)
-        weight, held_out = join_densities(fitted, local, support, shots, own)
+        weight, held_out = join_densities(fitted, local, support, shots, own, mirrored)
         if self.contamination == "auto":
             offset = automatic_offset(held_out, own.sum())
         else:
-            training = np.asarray(fitted.score_samples(support[own]))
+            rows = own | mirrored
+            training = np.asarray(fitted.score_samples(support[rows]))
             if local is not None:
                 training = training + weight * (local.in_sample - local.location)
+            training = mean_of_sides(training, own[rows], mirrored[rows])
             offset = float(np.percentile(training, 100 * self.contamination))
         self.embedder_ = embedder
-        self._support, self._shots, self._own = support, shots, own
+        self._support, self._shots, self._own, self._mirrored = support, shots, own, mirrored
         self._local, self._local_weight = local, weight
         self.density_, self.offset_ = fitted, offset
         self.embeddings_, self.calibration_scores_ = support[own], held_out[: own.sum()]
@@ -363,7 +373,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
 
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
-        times the likeness of the shots (at most 1, see the user guide).
+        times the likeness of the shots (at most 1, see the user guide). Where views are mirrored,
+        the mean over the image and its mirror image.
 
         Parameters
         ----------
@@ -381,17 +392,18 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "embedder_")
-        embeddings, local = self._measure(X, self._local if self._local_weight else None)
+        local = self._local if self._local_weight else None
+        embeddings, local = self._measure(X, local, self._mirror)
         scores = np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
         if local is not None:
             scores = scores + self._local_weight * (local - self._local.location)
-        return scores
+        return scores.reshape(1 + self._mirror, -1).mean(axis=0)
 
-    def _measure(self, X, local):
+    def _measure(self, X, local, mirror=False):
         """Embeddings of X and, unless None, scores of the ``local`` density."""
         check_is_fitted(self, "embedder_")
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        return cached(self.memory, measure, self.embedder_, inputs, local)
+        return cached(self.memory, measure, self.embedder_, inputs, local, mirror)
 
     def anomaly_map(self, X):
         """Where each image departs from the shots.
@@ -422,7 +434,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
                 f"backbone={self.backbone!r}."
             )
         inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        maps = self.embedder_._embed(inputs, local=self._local.log_maps)[1]
+        maps = self.embedder_._embed(inputs, self._local.log_maps, self._mirror)[1]
+        if self._mirror:
+            maps = (maps[: len(inputs)] + maps[len(inputs) :, :, ::-1]) / 2
         maps = (self._local.location - maps) / self._local.scale
         enlarged = [
             F.interpolate(torch.from_numpy(part)[None, None], size, mode="bilinear")[0, 0].numpy()
@@ -478,22 +492,23 @@ def fit_embedder(embedder, inputs, y):
     return embedder
 
 
-def embed_shots(embedder, shots, n_views, local, first_shot=0):
+def embed_shots(embedder, shots, n_views, local, mirror, first_shot=0):
     """Return what the densities are fitted on.
 
-    Embeddings of the shots and of their views; the shot of each; which are shots themselves; the
-    ``local`` density (or None) with their positions added.
+    Embeddings of the shots, of their mirror images and of their views; the shot of each; which are
+    shots themselves, which mirror images; the ``local`` density (or None) with their positions.
     """
     support, names, positions = embedder._embed_views(
-        shots, n_views, first_shot, local=None if local is None else np.asarray
+        shots, n_views, first_shot, None if local is None else np.asarray, mirror
     )
     if local is not None:
-        local.add(positions, names, len(shots))
-    return support, names, np.arange(len(names)) < len(shots), local
+        local.add(positions, names, len(shots), mirror)
+    order = np.arange(len(names)) // len(shots)
+    return support, names, order == 0, (order == 1) & mirror, local
 
 
-def measure(embedder, inputs, local):
-    """Embeddings of inputs and, unless None, their scores by the local density."""
+def measure(embedder, inputs, local, mirror):
+    """Embeddings of inputs (and their mirror images) and their scores by the local density."""
     if local is None:
-        return embedder._embed(inputs)
-    return embedder._embed(inputs, lambda positions: lowest(local.log_maps(positions)))
+        return embedder._embed(inputs, mirror=mirror)
+    return embedder._embed(inputs, lambda positions: lowest(local.log_maps(positions)), mirror)

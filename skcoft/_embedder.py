@@ -375,20 +375,27 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _has_positions(self):
         return getattr(self.network_, "depths", None) is not None
 
-    def _embed(self, inputs, local=None):
-        embeddings, _, made = self._embed_views(inputs, 0, local=local)
+    @property
+    def _mirrors(self):
+        """Whether views are mirrored, so that a mirror image is as normal as an image."""
+        if self.image_size_ is None or callable(self.augmentation):
+            return False
+        return (self.augmentation or {}).get("flip", VIEW_OPTIONS["flip"]) > 0
+
+    def _embed(self, inputs, local=None, mirror=False):
+        embeddings, _, made = self._embed_views(inputs, 0, local=local, mirror=mirror)
         return embeddings, made
 
-    def _embed_views(self, inputs, n_views, first_shot=0, local=None):
-        """Embed the inputs and ``n_views`` views of each.
+    def _embed_views(self, inputs, n_views, first_shot=0, local=None, mirror=False):
+        """Embed the inputs, with ``mirror`` their mirror images, and ``n_views`` views of each.
 
-        Returns embeddings (n * (n_views + 1), d), the inputs' own first; the shot of each row,
-        counted from ``first_shot``; what ``local`` makes of local embeddings, or None.
+        Returns embeddings (n * (n_views + 1 or 2), d), the inputs' own first; the shot of each
+        row, counted from ``first_shot``; what ``local`` makes of local embeddings, or None.
         """
         n, device = len(inputs), torch.device(self.device_)
         size = batch_size(device, self.image_size_ is None)
         load = make_loader(inputs, self.image_size_, device, cache=n_views > 0)
-        parts = [embed(self.network_, load, n, size, local)]
+        parts = [embed(self.network_, load, n, size, local, mirror)]
         generator = torch.Generator(device).manual_seed(self._view_seed + first_shot)
         views = make_views(self.augmentation, self.network_)
 
@@ -397,7 +404,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         parts += [embed(self.network_, load_view, n, size, local) for _ in range(n_views)]
         embeddings, made = zip(*parts, strict=True)
-        shots = np.tile(np.arange(n) + first_shot, n_views + 1)
+        shots = np.tile(np.arange(n) + first_shot, n_views + 1 + mirror)
         return np.concatenate(embeddings), shots, None if local is None else np.concatenate(made)
 
     def __getstate__(self):

@@ -55,27 +55,30 @@ def make_loader(inputs, size, device, *, cache=False):
 
 
 @torch.inference_mode()
-def embed(network, load, n, size, local=None):
+def embed(network, load, n, size, local=None, mirror=False):
     """L2-normalised embeddings (n, d), a float64 array, of items 0 to n - 1.
 
     ``load`` maps indices to a batch; every batch is padded to ``size`` rows. Also returns what
     the function ``local`` makes of the local embeddings (batch, h, w, e) of every batch, or None.
+    With ``mirror`` those of the n images' mirror images follow.
     """
-    out, made = [], []
+    out, made = ([], []), ([], [])
     for start in range(0, n, size):
         batch = load(torch.arange(start, min(start + size, n)))
         count = len(batch)
         if count < size:
             padding = batch.new_zeros(size - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
-        if local is None:
-            features = network(batch)
-        else:
-            features, positions = network.features_and_positions(batch)
-            made.append(local(positions[:count].cpu().numpy()))
-        out.append(F.normalize(features.float(), dim=1)[:count].cpu())
-    embeddings = torch.cat(out).double().numpy()
-    return embeddings, np.concatenate(made) if made else None
+        for side in range(1 + mirror):
+            shown = batch.flip(3) if side else batch
+            if local is None:
+                features = network(shown)
+            else:
+                features, positions = network.features_and_positions(shown)
+                made[side].append(local(positions[:count].cpu().numpy()))
+            out[side].append(F.normalize(features.float(), dim=1)[:count].cpu())
+    embeddings = torch.cat(out[0] + out[1]).double().numpy()
+    return embeddings, None if local is None else np.concatenate(made[0] + made[1])
 
 
 def batch_size(device, rows):

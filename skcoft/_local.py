@@ -68,8 +68,10 @@ class LocalDensity:
         self.held_out = self.in_sample = np.empty(0)
         self.calibrated = np.empty(0, dtype=bool)
 
-    def add(self, positions, shots, n_shots):
+    def add(self, positions, shots, n_shots, mirror=False):
         """Add views (n, h, w, d), the ``n_shots`` shots themselves first; ``shots`` names each.
+
+        With ``mirror`` the shots' mirror images come next, and are scored as the shots are.
 
         Scores of shots that were added before stay as they are.
         """
@@ -88,8 +90,9 @@ class LocalDensity:
             self.coresets[name] = points[:per_group]  # the seeding goes from far to near
         self.density = self._density(self.coresets)
         self.bandwidth = self.density.bandwidth_
-        self.in_sample = np.append(self.in_sample, lowest(self.log_maps(positions[:n_shots])))
-        n = n_shots if n_shots >= FEW else len(positions)
+        n = n_shots * (1 + mirror)
+        self.in_sample = np.append(self.in_sample, lowest(self.log_maps(positions[:n])))
+        n = n if n_shots >= FEW else len(positions)
         self.calibrated = np.append(self.calibrated, np.arange(len(positions)) < n)
         held_out = np.empty(n)
         for name in np.unique(groups[:n]):

@@ -41,8 +41,10 @@ def held_out_scores(fitted, embeddings, shots, rows):
     return scores[rows]
 
 
-def join_densities(fitted, local, embeddings, shots, own):
+def join_densities(fitted, local, embeddings, shots, own, mirrored):
     """Return the weight of the local log density (0 without one) and held-out scores of shots.
+
+    ``own`` marks the shots themselves and ``mirrored`` their mirror images, if these count.
 
     The weight makes the held-out scores of both densities vary alike, times the :func:`likeness`
     of the shots. A single shot has only its views to hold out, one at a time; the scores are then
@@ -52,7 +54,7 @@ def join_densities(fitted, local, embeddings, shots, own):
     if local is not None:
         rows = local.calibrated
     else:
-        rows = np.ones_like(own) if single else own
+        rows = np.ones_like(own) if single else own | mirrored
     groups = np.arange(len(shots)) if single else shots
     if len(groups) == 1 or (single and not hasattr(fitted, "fit_at_scale_of")):
         scores = np.asarray(fitted.score_samples(embeddings[rows]))
@@ -61,9 +63,16 @@ def join_densities(fitted, local, embeddings, shots, own):
     weight = 0.0
     if local is not None:
         weight = float(scores.std() / local.scale) or 1.0
-        weight *= likeness(embeddings, shots, own)
+        weight *= likeness(embeddings[~mirrored], shots[~mirrored], own[~mirrored])
         scores = scores + weight * (local.held_out - local.location)
-    return weight, scores if single else scores[own[rows]]
+    return weight, scores if single else mean_of_sides(scores, own[rows], mirrored[rows])
+
+
+def mean_of_sides(scores, own, mirrored):
+    """Mean score of each shot and, where there is one, its mirror image."""
+    if not mirrored.any():
+        return scores[own]
+    return (scores[own] + scores[mirrored]) / 2
 
 
 def likeness(embeddings, shots, own):

@@ -6,7 +6,7 @@ from ._random import draw_seed, seeded
 from ._rows import RowsNetwork
 from .augmentation import SYNTHESIZERS, random_views
 
-VIEW_OPTIONS = tuple(name for name in random_views.__kwdefaults__ if name != "generator")
+VIEW_OPTIONS = {k: v for k, v in random_views.__kwdefaults__.items() if k != "generator"}
 
 
 def make_views(augmentation, network):

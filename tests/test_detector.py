@@ -60,7 +60,9 @@ def test_fitted_attributes(task):
     assert_allclose(np.linalg.norm(fitted.embed(X), axis=1), 1, rtol=1e-6)
     assert fitted.n_iter_ == 3 and len(fitted.history_["loss"]) == 3
     assert fitted.device_ == str(fitted.embedder_.network_.mean.device)
-    assert len(fitted.density_._kernels) == 8 * 4
+    assert len(fitted.density_._kernels) == 8 * (1 + 1 + 3)  # itself, mirror image, views
+    unmirrored = detector(n_views=3, augmentation={"flip": 0}).fit(shots)
+    assert len(unmirrored.density_._kernels) == 8 * (1 + 3)
 
 
 def test_threshold_flags_few_unseen_normals(digits):
@@ -104,7 +106,7 @@ def test_partial_fit_adds_shots_without_fine_tuning(task):
     assert fitted.partial_fit(shots[5:]) is fitted
     assert all((weights[k] == v).all() for k, v in fitted.embedder_.network_.state_dict().items())
     assert_array_equal(fitted.embeddings_, np.concatenate([before, fitted.embed(shots[5:])]))
-    assert len(fitted.density_._kernels) == 8 * 9
+    assert len(fitted.density_._kernels) == 8 * (1 + 1 + 8)
     assert fitted.offset_ != offset
     indices = fitted.kneighbors(shots, return_distance=False)
     assert_array_equal(indices[:, 0], np.arange(8))

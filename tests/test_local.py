@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -150,10 +152,9 @@ def test_contamination_is_a_share_of_the_shots():
 
 
 def test_scores_join_both_densities(tiny_net):
-    X = stripes(4, seed=10)
+    X, params = stripes(4, seed=10), dict(augmentation={"flip": 0}, max_iter=0, random_state=0)
     joined, whole = (
-        COFTDetector(tiny_net, local=local, max_iter=0, random_state=0).fit(stripes(8))
-        for local in (True, False)
+        COFTDetector(tiny_net, local=local, **params).fit(stripes(8)) for local in (True, False)
     )
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
     inputs = read_input(joined, X, reset=False)
@@ -162,6 +163,35 @@ def test_scores_join_both_densities(tiny_net):
     expected = whole.score_samples(X) + weight * (local - joined._local.location)
     assert_allclose(joined.score_samples(X), expected)
     assert weight > 0
+
+
+@pytest.mark.parametrize("n_shots", [2, 8])
+def test_images_count_with_their_mirror_images(tiny_net, n_shots):
+    shots, X = stripes(n_shots), stripes(4, seed=10)
+    fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(shots)
+    once = copy.copy(fitted)
+    once._mirror = False
+    mirrored = np.ascontiguousarray(X[:, :, ::-1])
+    scores = (once.score_samples(X) + once.score_samples(mirrored)) / 2
+    assert_allclose(fitted.score_samples(X), scores, rtol=1e-6)
+    assert_allclose(fitted.score_samples(mirrored), scores, rtol=1e-6)
+    maps = (once.anomaly_map(X) + once.anomaly_map(mirrored)[:, :, ::-1]) / 2
+    assert_allclose(fitted.anomaly_map(X), maps, rtol=1e-5, atol=1e-5)
+    assert_allclose(fitted.anomaly_map(mirrored), maps[:, :, ::-1], rtol=1e-5, atol=1e-5)
+    # held-out scores are of a shot and its mirror image, and of other shots' kernels alone
+    rows = fitted._own | fitted._mirrored
+    whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, rows)
+    local = fitted._local.held_out[rows[fitted._local.calibrated]] - fitted._local.location
+    expected = (whole + fitted._local_weight * local).reshape(2, n_shots).mean(axis=0)
+    assert_allclose(fitted.calibration_scores_, expected)
+
+
+def test_no_mirror_images_where_views_have_none(tiny_net):
+    for changes in ({"augmentation": {"flip": 0}}, {"augmentation": lambda x: x}, {"n_views": 0}):
+        fitted = COFTDetector(tiny_net, max_iter=0, random_state=0, **changes).fit(stripes(4))
+        X = stripes(2, seed=3)
+        assert not fitted._mirrored.any()
+        assert (fitted.score_samples(X) != fitted.score_samples(X[:, :, ::-1])).all()
 
 
 def unlike(n, seed=0):
@@ -176,10 +206,15 @@ def test_shots_that_differ_weigh_local_density_less(tiny_net):
         COFTDetector(tiny_net, max_iter=0, random_state=0).fit(make(8))
         for make in (stripes, unlike)
     )
-    shares = [likeness(f._support, f._shots, f._own) for f in (alike, differing)]
+    kept = [~fitted._mirrored for fitted in (alike, differing)]
+    shares = [
+        likeness(f._support[rows], f._shots[rows], f._own[rows])
+        for f, rows in zip((alike, differing), kept, strict=True)
+    ]
     assert shares[0] == 1 and shares[1] < 0.5
     for fitted, share in zip((alike, differing), shares, strict=True):
-        whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, fitted._own)
+        rows = fitted._own | fitted._mirrored
+        whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, rows)
         assert_allclose(fitted._local_weight, share * whole.std() / fitted._local.scale)
 
 
@@ -201,7 +236,7 @@ def test_without_local_density(tiny_net):
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
     vectors = COFTDetector(Vectors(), max_iter=0, random_state=0).fit(shots)
     other = COFTDetector(OtherMaps(), max_iter=0, random_state=0).fit(shots)
-    off = COFTDetector(tiny_net, local=False, max_iter=0, random_state=0).fit(shots)
+    off = COFTDetector(tiny_net, local=False, max_iter=0, n_views=0, random_state=0).fit(shots)
     assert_array_equal(off.score_samples(shots), off.density_.score_samples(off.embed(shots)))
     for fitted, X in ((rows, np.ones((2, 3))), (vectors, shots), (other, shots), (off, shots)):
         with pytest.raises(ValueError, match="anomaly_map needs"):

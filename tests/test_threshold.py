@@ -19,7 +19,7 @@ from skcoft.density import GaussianDensity, KernelDensity
 
 
 def offset_of(fitted, embeddings, shots, own):
-    weight, held_out = join_densities(fitted, None, embeddings, shots, own)
+    weight, held_out = join_densities(fitted, None, embeddings, shots, own, np.zeros_like(own))
     assert weight == 0  # there is no local density
     return automatic_offset(held_out, own.sum())
 
