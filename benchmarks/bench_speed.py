@@ -1,7 +1,8 @@
 """Speed as ratios, each measured in one run on this machine.
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
-2. ``score_samples`` against the bare forward passes, with and without local density.
+2. ``score_samples`` against the bare forward passes of images and mirror images, with and without
+   local density.
 3. A search over 10 densities on one split, with ``memory``, against fine-tuning and fitting once,
    and against a search over one density.
 4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
@@ -95,11 +96,11 @@ def main():
     def bare():
         fresh, _ = build_backbone(args.backbone, None, shape, None, 0)
         bare_fit(fresh, shape, args.iterations, parts=3, piece=BATCH["cpu"])
-        bare_forward(fresh, torch.rand(80, 3, *shape), BATCH["cpu"])  # centre, shots and views
+        bare_forward(fresh, torch.rand(88, 3, *shape), BATCH["cpu"])  # centre, shots twice, views
 
     compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
 
-    images = torch.rand(64, 3, *shape)
+    images = torch.rand(128, 3, *shape)
     for local in (False, True):
         fitted = detector().set_params(max_iter=0, local=local).fit(shots)
         compare(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from .chance import uniform
 from .shapes import SHAPES
-from .textures import TEXTURES
+from .textures import TEXTURES, lattice_noise
 
 N_NUMBERS = 96
 # which numbers of a formula say what
@@ -30,28 +30,63 @@ def render(formulas, size, generator):
     """Draw one image of each formula, float tensor (n, 3, size, size), values 0 to 1.
 
     Three layouts: a texture alone, a shape on a textured ground, and a shape on a ground that
-    chance changes, so that only the shape tells the formula.
+    chance changes, so that only the shape tells the formula. Some grounds are divided in two, and
+    on some lie up to three lesser things.
     """
     n = len(formulas)
     layout, other = formulas[:, LAYOUT], uniform(n, N_NUMBERS, generator)
     loose = (layout[:, 0] > 0.75)[:, None]
     ground = torch.where(loose, other, formulas)
     x, y = _coordinates(n, size, layout, generator)
-    field = _by_kind(TEXTURES, ground[:, BACK], x, y, generator)
-    back = _coloured(field, ground[:, BACK_COLOURS])
-    with_shape = layout[:, 0] > 0.35
-    if with_shape.any():
-        chosen = with_shape.nonzero()[:, 0]
+    image = _ground(ground, x, y, generator)
+    divided = (layout[:, 5] < 0.4).nonzero()[:, 0]
+    if len(divided):
+        own, u, v = ground[divided], x[divided], y[divided]
+        beyond = _ground(own.roll(37, dims=1), u, v, generator)
+        cover = border(own[:, LAYOUT], u, v, generator)
+        image[divided] += cover * (beyond - image[divided])
+    for lesser in range(3):
+        chosen = (layout[:, 6] < 0.6 - 0.15 * lesser).nonzero()[:, 0]
+        if len(chosen):
+            own = formulas[chosen].roll(53 + 17 * lesser, dims=1)
+            place = uniform(len(chosen), 3, generator)[:, :, None, None].unbind(1)
+            zoom = 1.3 + 1.5 * place[2]
+            u = (x[chosen] - 1.6 * (place[0] - 0.5)) * zoom
+            v = (y[chosen] - 1.6 * (place[1] - 0.5)) * zoom
+            image[chosen] = put_thing(image[chosen], own, u, v, generator)
+    chosen = (layout[:, 0] > 0.35).nonzero()[:, 0]
+    if len(chosen):
         own, u, v = formulas[chosen], x[chosen], y[chosen]
-        height = _by_kind(SHAPES, own[:, SHAPE], u, v, generator)[:, None]
-        zoom = 1 + own[:, 1, None, None]
-        inner = _by_kind(TEXTURES, own[:, FORE], u * zoom, v * zoom, generator)
-        plain = (own[:, 2] < 0.4)[:, None, None]
-        inner = torch.where(plain, 0.5 + 0.15 * (inner - 0.5), inner)
-        fore = _shade(_coloured(inner, own[:, FORE_COLOURS]), height, own[:, 3], generator)
-        cover = (height * size / 3).clamp(0, 1)
-        back[chosen] = back[chosen] + cover * (fore - back[chosen])
-    return back.clamp_(0, 1)
+        image[chosen] = put_thing(image[chosen], own, u, v, generator)
+    return image.clamp_(0, 1)
+
+
+def _ground(numbers, x, y, generator):
+    """A coloured texture (n, 3, H, W)."""
+    field = _by_kind(TEXTURES, numbers[:, BACK], x, y, generator)
+    return _coloured(field, numbers[:, BACK_COLOURS])
+
+
+def border(layout, x, y, generator):
+    """How far each pixel (n, 1, H, W) is beyond an uneven border, 0 to 1: sharp or soft."""
+    p = layout[:, :, None, None].unbind(1)
+    turn = torch.where(p[7] < 0.3, math.pi * p[3], 0.0)
+    rough = 1 + 6 * p[6]
+    edge = turn.cos() * y + turn.sin() * x - 0.6 * (p[1] - 0.5)
+    edge = edge + p[2] * lattice_noise(x * rough, y * rough, generator)
+    return torch.sigmoid(edge * x.shape[-1] / 2 * (0.1 + p[4].square()))[:, None]
+
+
+def put_thing(image, numbers, x, y, generator):
+    """Put a lit shape of a texture of its own, or nearly plain, over the image."""
+    height = _by_kind(SHAPES, numbers[:, SHAPE], x, y, generator)[:, None]
+    zoom = 1 + numbers[:, 1, None, None]
+    inner = _by_kind(TEXTURES, numbers[:, FORE], x * zoom, y * zoom, generator)
+    plain = (numbers[:, 2] < 0.4)[:, None, None]
+    inner = torch.where(plain, 0.5 + 0.15 * (inner - 0.5), inner)
+    fore = _shade(_coloured(inner, numbers[:, FORE_COLOURS]), height, numbers[:, 3], generator)
+    cover = (height * x.shape[-1] / 3).clamp(0, 1)
+    return image + cover * (fore - image)
 
 
 def _coordinates(n, size, layout, generator):
@@ -113,8 +148,8 @@ def _shade(image, height, gloss, generator):
 def photograph(images, size, generator):
     """Take a photograph of each image: framing, uneven light, exposure, blur, noise.
 
-    Returns (n, 3, size, size), values 0 to 1. The images come in random order, so each eighth of
-    the batch gets one blur: few distinct sizes, few calls.
+    Returns (n, 3, size, size), values 0 to 1. The images come in random order, so each of three
+    eighths of the batch gets one blur: few distinct sizes, few calls.
     """
     n, device = len(images), images.device
     chance = uniform(n, 12, generator)
@@ -126,7 +161,7 @@ def photograph(images, size, generator):
     frame[:, :, 2] = (chance[:, 3:5] * 2 - 1) * (1 - zoom)[:, None]
     grid = F.affine_grid(frame, (n, 3, size, size), align_corners=False)
     out = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    for part, factor in enumerate((0.25, 0.35, 0.5, 0.7)):
+    for part, factor in enumerate((0.25, 0.4, 0.6)):
         rows, small = slice(part * n // 8, (part + 1) * n // 8), int(size * factor)
         if len(out[rows]):
             reduced = F.interpolate(out[rows], (small, small), mode="area")
@@ -140,7 +175,7 @@ def photograph(images, size, generator):
     mean = out.mean(dim=(2, 3), keepdim=True)
     out = mean + (out - mean) * contrast
     out = out * (slope * balance[:, :, None, None])
-    grain = 0.05 * chance[:, 9, None, None, None].square()
+    grain = 0.03 * chance[:, 9, None, None, None].square()
     noise = torch.randn(n, 1, size, size, generator=generator, device=device)
     return (out + grain * noise).clamp_(0, 1)
 

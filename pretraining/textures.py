@@ -18,7 +18,7 @@ def _between(value, low, high):
     return low * torch.exp(value * math.log(high / low))
 
 
-def _lattice_noise(x, y, generator):
+def lattice_noise(x, y, generator):
     """Smooth noise about 0, one lump per unit of x and y, repeated by mirrors."""
     lattice = torch.rand(len(x), 1, 32, 32, generator=generator, device=x.device) - 0.5
     lattice = F.interpolate(lattice, scale_factor=4, mode="bicubic")
@@ -35,10 +35,10 @@ def fractal_noise(p, x, y, generator):
     v = (angle.sin() * x + angle.cos() * y) * frequency / stretch
     warp = 1.5 * (p[3] - 0.4).clamp_min(0)
     if bool((warp > 0).any()):
-        u = u + warp * 4 * _lattice_noise(u * 0.5, v * 0.5, generator)
+        u = u + warp * 4 * lattice_noise(u * 0.5, v * 0.5, generator)
     total, fall = 0, 0.3 + 0.5 * p[4]
     for octave in range(4):
-        layer = _lattice_noise(u * 2**octave, v * 2**octave, generator)
+        layer = lattice_noise(u * 2**octave, v * 2**octave, generator)
         layer = torch.where(p[5] < 0.3, layer.abs() * 2 - 0.5, layer)
         total = total + layer * fall**octave
     sharp = torch.where(p[6] < 0.3, 8.0, 1.2)
@@ -207,10 +207,42 @@ def glyphs(p, x, y, generator):
 
 def gradient(p, x, y, generator):
     """Smooth ground: a ramp or a horizon with soft clouds."""
-    noise = _lattice_noise(x * _between(p[0], 0.5, 2), y * _between(p[1], 0.5, 2), generator)
+    noise = lattice_noise(x * _between(p[0], 0.5, 2), y * _between(p[1], 0.5, 2), generator)
     ramp = 0.5 + 0.4 * (x * (p[2] - 0.5) + y * (p[3] * 2 - 1)) + 0.4 * p[4] * noise
     horizon = torch.sigmoid((y - 0.6 * (p[5] - 0.5) + 0.1 * noise) * 20)
     return torch.where(p[6] < 0.5, ramp, 0.7 * horizon + 0.3 * ramp).clamp(0, 1)
 
 
-TEXTURES = [fractal_noise, waves, wallpaper, tiles, cells, julia, ifs, leaves, glyphs, gradient]
+def network(p, x, y, generator):
+    """A small random network of sines of the coordinates, as shader programs are made of."""
+    frequency = _between(p[0], 1.5, 8)
+    a, b = chance(x, generator, 2)
+    u, v = (x + 2 * a - 1) * frequency, (y + 2 * b - 1) * frequency
+    noise = 4 * p[1] * lattice_noise(u * 0.4, v * 0.4, generator)
+    layer = torch.stack([u, v, (u * u + v * v).sqrt(), noise], dim=1)
+    numbers, units = torch.cat(p[2:18], dim=1)[:, :, 0], 6
+    for depth in range(3):
+        inputs = layer.shape[1]
+        index = torch.arange(units * (inputs + 1), device=x.device)
+        stretched = numbers[:, index % 16] * (97 + 31 * depth + 7.3 * index)  # many of sixteen
+        weight = 1.7 * torch.sin(stretched).reshape(-1, units, inputs + 1)
+        gain = (1.8 if depth else 1) / math.sqrt(inputs)
+        layer = gain * torch.einsum("nki,nihw->nkhw", weight[:, :, :-1], layer)
+        layer = torch.sin(layer + 3 * weight[:, :, -1, None, None])
+    return (0.5 + 0.65 * layer[:, :3].mean(dim=1)).clamp(0, 1)
+
+
+TEXTURES = [
+    network,
+    network,
+    fractal_noise,
+    waves,
+    wallpaper,
+    tiles,
+    cells,
+    julia,
+    ifs,
+    leaves,
+    glyphs,
+    gradient,
+]

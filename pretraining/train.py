@@ -147,7 +147,7 @@ def losses(learner, images, labels, signal, dense, generator):
         terms["classify"] = F.cross_entropy(logits, labels, label_smoothing=0.1)
     if signal in ("contrast", "both"):
         terms["contrast"] = sum(
-            multi_positive(project(stage[:n]), labels)
+            multi_positive(project(stage[:n]).float(), labels)
             for project, stage in zip(learner.project, features, strict=True)
         )
     return terms
@@ -191,7 +191,8 @@ def train(args):
         size = args.size if step >= args.grow_at * args.steps else args.size * 2 // 3
         images, labels = pool.draw(args.batch // (2 * args.each), size)
         images = recolour(images, args.recolour, generator)
-        terms = losses(learner, images, labels, args.signal, args.dense, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.bfloat16):
+            terms = losses(learner, images, labels, args.signal, args.dense, generator)
         optimizer.zero_grad()
         sum(terms.values()).backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -245,6 +246,7 @@ def parse(argv=None):
     parser.add_argument("--grow-at", type=float, default=0.85, help="share of steps at 2/3 size")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--bfloat16", action="store_true", help="for processors that have it")
     parser.add_argument("--device")
     return parser.parse_args(argv)
 

@@ -17,7 +17,7 @@ SIZE = (128, 128)
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 WEIGHTS = Path(__file__).with_name("embedded.safetensors")
-SHA256 = "893dc08ab0c152dc1fffcc806495ee28afaabee30f150877b198c035b9f7fbae"
+SHA256 = "3a0319722bfd950d62361543fa8e09a15d7cf1793a693948e3b00b13e35744b8"
 
 
 class Embedded(nn.Module):

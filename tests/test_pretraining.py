@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
-from pretraining.images import draw_formulas, photograph, recolour, render
+from pretraining.images import border, draw_formulas, photograph, recolour, render
 from pretraining.project import main, project
 from pretraining.shapes import SHAPES
 from pretraining.textures import TEXTURES
@@ -49,6 +49,15 @@ def test_shapes_have_an_inside_and_an_outside(shape):
     assert torch.isfinite(out).all()
     both = (out > 0).any(dim=(1, 2)) & (out <= 0).any(dim=(1, 2))
     assert both.float().mean() > 0.8
+
+
+def test_borders_leave_ground_on_both_sides():
+    axis = torch.linspace(-1, 1, 40)
+    y, x = (c.expand(64, 40, 40) for c in torch.meshgrid(axis, axis, indexing="ij"))
+    cover = border(torch.rand(64, 8, generator=seeded()), x, y, seeded(1))
+    assert cover.shape == (64, 1, 40, 40) and cover.min() >= 0 and cover.max() <= 1
+    low, high = cover.flatten(1).amin(dim=1), cover.flatten(1).amax(dim=1)
+    assert ((low < 0.2) & (high > 0.8)).float().mean() > 0.9
 
 
 def test_images_of_one_formula_are_more_alike_than_others():
@@ -148,6 +157,16 @@ def test_training_starts_from_an_earlier_run(tmp_path, few_images):
     torch.testing.assert_close(
         second.body.state_dict()[weight], first.body.state_dict()[weight], atol=1e-3, rtol=0
     )
+
+
+def test_losses_fall_in_bfloat16(tmp_path, few_images):
+    options = ["--out", str(tmp_path), "--formulas", "8", "--size", "48", "--batch", "16"]
+    options += ["--device", "cpu", "--bfloat16", "--rate", "5e-3", "--save-every", "10"]
+    learner = train(parse([*options, "--steps", "40"]))
+    with (tmp_path / "curve.csv").open() as file:
+        losses = [float(row["contrast"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
+    assert {p.dtype for p in learner.parameters()} == {torch.float32}
 
 
 def test_a_trunk_alone_is_no_earlier_run(tmp_path):
