@@ -395,17 +395,25 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         n, device = len(inputs), torch.device(self.device_)
         size = batch_size(device, self.image_size_ is None)
         load = make_loader(inputs, self.image_size_, device, cache=n_views > 0)
-        parts = [embed(self.network_, load, n, size, local, mirror)]
         generator = torch.Generator(device).manual_seed(self._view_seed + first_shot)
         views = make_views(self.augmentation, self.network_)
 
         def load_view(index):
             return views(load(index), generator)
 
-        parts += [embed(self.network_, load_view, n, size, local) for _ in range(n_views)]
-        embeddings, made = zip(*parts, strict=True)
         shots = np.tile(np.arange(n) + first_shot, n_views + 1 + mirror)
-        return np.concatenate(embeddings), shots, None if local is None else np.concatenate(made)
+        embeddings, made = embed(self.network_, load, n, size, local, mirror)
+        if n_views == 0:
+            return embeddings, shots, made
+        # filled part by part: with many shots, positions take most of the memory
+        filled, embeddings = len(embeddings), _lengthened(embeddings, len(shots))
+        made = None if local is None else _lengthened(made, len(shots))
+        for start in range(filled, len(shots), n):
+            rows = slice(start, start + n)
+            embeddings[rows], part = embed(self.network_, load_view, n, size, local)
+            if local is not None:
+                made[rows] = part
+        return embeddings, shots, made
 
     def __getstate__(self):
         state = dict(super().__getstate__())
@@ -420,6 +428,13 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
                 self.device_ = "cuda:0" if torch.cuda.is_available() else "cpu"
             self.network_.to(self.device_)
+
+
+def _lengthened(array, length):
+    """Copy the array and leave room for more rows."""
+    out = np.empty((length, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return out
 
 
 def split_by_label(inputs, y):
