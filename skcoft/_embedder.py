@@ -20,7 +20,7 @@ from ._validation import any_of, check_parameters, number, one_of
 from ._views import VIEW_OPTIONS, make_synthesizer, make_views
 from .augmentation import SYNTHESIZERS
 
-LEARNING_RATE = {"images": 2e-5, "rows": 1e-3}
+LEARNING_RATE = {"images": 2e-5, "one image": 5e-6, "rows": 1e-3}
 
 _path = (lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path")
 _shape = (
@@ -105,8 +105,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Shots drawn per iteration; two views and one synthesised anomaly are made of each.
     learning_rate : float or "auto", default="auto"
         Greatest learning rate of AdamW (it follows a half cosine down to 0). ``"auto"`` means
-        2e-5 for images, gentle because a brisk one destroys pre-trained features, and 1e-3 for
-        rows.
+        2e-5 for images, gentle because a brisk one destroys pre-trained features (5e-6 for a single
+        one), and 1e-3 for rows.
     contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
         Family of the contrastive term. The default spreads shots only about their centre; of the
         three it is the one that gained on the mean in our measurements.
@@ -327,7 +327,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         rate = self.learning_rate
         if rate == "auto":
-            rate = LEARNING_RATE["rows" if rows else "images"]
+            rate = LEARNING_RATE["rows" if rows else "images" if n_shots > 1 else "one image"]
         return fine_tune(
             network,
             contrast.to(device),
