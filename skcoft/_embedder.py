@@ -105,8 +105,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Shots drawn per iteration; two views and one synthesised anomaly are made of each.
     learning_rate : float or "auto", default="auto"
         Greatest learning rate of AdamW (it follows a half cosine down to 0). ``"auto"`` means
-        2e-5 for images, gentle because a brisk one destroys pre-trained features (5e-6 for a single
-        one), and 1e-3 for rows.
+        2e-5 for images, gentle because a brisk one destroys pre-trained features (5e-6 for one
+        image), and 1e-3 for rows.
     contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
         Family of the contrastive term. The default spreads shots only about their centre; of the
         three it is the one that gained on the mean in our measurements.
