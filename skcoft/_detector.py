@@ -268,10 +268,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         local = None
         if self.local and embedder._has_positions:
             local = LocalDensity(embedder._view_seed)
-        self._mirror = embedder._mirrors and self.n_views > 0
-        learned = cached(
-            self.memory, embed_shots, embedder, normals, self.n_views, local, self._mirror
-        )
+        mirror = embedder._mirrors and self.n_views > 0
+        learned = cached(self.memory, embed_shots, embedder, normals, self.n_views, local, mirror)
         self._fit_density(embedder, *learned)
         return self
 
@@ -330,6 +328,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         self.embedder_ = embedder
         self._support, self._shots, self._own, self._mirrored = support, shots, own, mirrored
         self._local, self._local_weight = local, weight
+        self._mirror = bool(mirrored.any())
         self.density_, self.offset_ = fitted, offset
         self.embeddings_, self.calibration_scores_ = support[own], held_out[: own.sum()]
 
