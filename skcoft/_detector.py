@@ -372,8 +372,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
 
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
-        times the likeness of the shots (at most 1, see the user guide). Where views are mirrored,
-        the mean over the image and its mirror image.
+        times the likeness of the shots (see the user guide). Where views are mirrored, the mean
+        over the image and its mirror image.
 
         Parameters
         ----------

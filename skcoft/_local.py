@@ -59,6 +59,7 @@ class LocalDensity:
     leaving out its kernels. ``held_out`` are scores of shots, then views, whose shot was left
     out (of a single shot, whose view was); ``location`` and ``scale`` are their mean and
     standard deviation; ``calibrated`` marks their rows. Views count with fewer than 4 shots only.
+    ``means`` are the local embeddings of every row, averaged over its positions.
     """
 
     def __init__(self, seed):
@@ -67,6 +68,7 @@ class LocalDensity:
         self.bandwidth = None
         self.held_out = self.in_sample = np.empty(0)
         self.calibrated = np.empty(0, dtype=bool)
+        self.means = None
 
     def add(self, positions, shots, n_shots, mirror=False):
         """Add views (n, h, w, d), the ``n_shots`` shots themselves first; ``shots`` names each.
@@ -90,6 +92,8 @@ class LocalDensity:
             self.coresets[name] = points[:per_group]  # the seeding goes from far to near
         self.density = self._density(self.coresets)
         self.bandwidth = self.density.bandwidth_
+        means = positions.mean(axis=(1, 2), dtype=np.float64)
+        self.means = means if self.means is None else np.concatenate([self.means, means])
         n = n_shots * (1 + mirror)
         self.in_sample = np.append(self.in_sample, lowest(self.log_maps(positions[:n])))
         n = n if n_shots >= FEW else len(positions)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 FALSE_ALARMS = 0.05
 MOST_FOLDS = 10
+MOST_ALIKE = 100.0
 
 
 def fit_density(density, embeddings, shots):
@@ -47,8 +48,8 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
     ``own`` marks the shots themselves and ``mirrored`` their mirror images, if these count.
 
     The weight makes the held-out scores of both densities vary alike, times the :func:`likeness`
-    of the shots. A single shot has only its views to hold out, one at a time; the scores are then
-    of the shot and of all its views.
+    of the shots, by their local embeddings averaged over positions. A single shot has only its
+    views to hold out, one at a time; the scores are then of the shot and of all its views.
     """
     single = len(np.unique(shots)) == 1
     if local is not None:
@@ -63,7 +64,7 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
     weight = 0.0
     if local is not None:
         weight = float(scores.std() / local.scale) or 1.0
-        weight *= likeness(embeddings[~mirrored], shots[~mirrored], own[~mirrored])
+        weight *= likeness(local.means[~mirrored], shots[~mirrored], own[~mirrored])
         scores = scores + weight * (local.held_out - local.location)
     return weight, scores if single else mean_of_sides(scores, own[rows], mirrored[rows])
 
@@ -76,10 +77,11 @@ def mean_of_sides(scores, own, mirrored):
 
 
 def likeness(embeddings, shots, own):
-    """How alike the shots are, up to 1: as alike as views of one shot.
+    """How alike the shots are: 1 where they differ as much as views of one shot do, more if less.
 
     The expected squared distance of two independent views of a shot, which is twice that of a view
-    from its shot, over the mean squared distance of two shots. 1 where there is no pair of either.
+    from its shot, over the mean squared distance of two shots. At most ``MOST_ALIKE``, which equal
+    shots reach; 1 where there is no pair of either.
     """
     firsts, owners = embeddings[own], shots[own]
     n = len(firsts)
@@ -90,7 +92,7 @@ def likeness(embeddings, shots, own):
     views, names = embeddings[~own], shots[~own]
     shot_of_view = firsts[order[np.searchsorted(owners, names, sorter=order)]]
     within = 2 * np.square(views - shot_of_view).sum(axis=1).mean()
-    return float(within / max(between, within)) if within else 1.0
+    return float(within / max(between, within / MOST_ALIKE)) if within else 1.0
 
 
 def automatic_offset(scores, n_shots):

@@ -6,6 +6,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
 from sklearn.mixture import GaussianMixture
 
 from skcoft._threshold import (
+    MOST_ALIKE,
     automatic_offset,
     best_offset,
     conformal_offset,
@@ -128,12 +129,21 @@ def test_best_offset_maximises_the_metric_over_all_cuts():
 
 def test_likeness_is_one_where_shots_differ_as_views_do():
     rng = np.random.default_rng(0)
-    for spread, low, high in ((0.0, 0.97, 1.0), (1.0, 0.45, 0.55), (3.0, 0.07, 0.13)):
+    for spread, low, high in ((0.0, 0.97, 1.03), (1.0, 0.45, 0.55), (3.0, 0.07, 0.13)):
         firsts = rng.normal(size=(50, 200), scale=np.sqrt(1 + spread**2))
         views = firsts + rng.normal(size=(8, 50, 200))
         embeddings = np.concatenate([firsts, views.reshape(400, 200)])
         shots, own = np.tile(np.arange(50), 9), np.arange(450) < 50
         assert low <= likeness(embeddings, shots, own) <= high
+
+
+def test_likeness_grows_where_shots_differ_less_than_views():
+    rng = np.random.default_rng(0)
+    firsts = rng.normal(size=(50, 200)) / 2
+    views = firsts + rng.normal(size=(8, 50, 200))
+    embeddings = np.concatenate([firsts, views.reshape(400, 200)])
+    shots, own = np.tile(np.arange(50), 9), np.arange(450) < 50
+    assert_allclose(likeness(embeddings, shots, own), 4, rtol=0.05)
 
 
 def test_likeness_does_not_hang_on_order_and_scale():
@@ -146,11 +156,11 @@ def test_likeness_does_not_hang_on_order_and_scale():
 
 
 @pytest.mark.parametrize("n_views", [0, 3])
-def test_likeness_of_equal_or_single_shots_is_one(n_views):
+def test_likeness_is_bounded_for_equal_shots_and_one_without_a_pair(n_views):
     rng = np.random.default_rng(0)
     views = np.concatenate([np.ones((4, 5)), 1 + 0.1 * rng.normal(size=(4 * n_views, 5))])
     shots, own = np.tile(np.arange(4), n_views + 1), np.arange(len(views)) < 4
-    assert likeness(views, shots, own) == 1
+    assert_allclose(likeness(views, shots, own), MOST_ALIKE if n_views else 1)
     assert likeness(np.ones_like(views), shots, own) == 1
     one = shots == 0
     assert likeness(views[one], shots[one], own[one]) == 1
