@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TinyNet
+from numpy.testing import assert_array_equal
 from torch import nn
 from torchvision.transforms import v2
 
@@ -145,6 +146,18 @@ def test_one_image_and_nothing_to_contrast(params):
         embedder(**params).fit(IMAGES[:1])
     embedder(**params, max_iter=0).fit(IMAGES[:1])
     embedder(**params, contrastive="simsiam").fit(IMAGES[:1])
+
+
+def test_one_image_is_left_to_the_frozen_backbone_unless_asked_for():
+    one = IMAGES[:1]
+    fitted = embedder(learning_rate="auto").fit(one)
+    assert fitted.n_iter_ == 0 and fitted.history_ == {}
+    assert_array_equal(fitted.transform(IMAGES), embedder(max_iter=0).fit(one).transform(IMAGES))
+    assert embedder(learning_rate="auto", negatives=None).fit(one).n_iter_ == 0
+    assert embedder(learning_rate="auto").fit(IMAGES[:2]).n_iter_ == 4
+    assert embedder(learning_rate=2e-5).fit(one).n_iter_ == 4
+    labelled = embedder(learning_rate="auto", negatives="labelled")
+    assert labelled.fit(IMAGES[:3], [1, -1, -1]).n_iter_ == 4
 
 
 # views and negatives
