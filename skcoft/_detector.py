@@ -100,7 +100,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         modules that return vectors only.
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
-        that about 5 % of unseen normal images fall below it. A float is the share of the
+        that about 5 % of unseen normal images fall below it, more with few shots (a warning
+        with 1 or 2) and after fine-tuning. A float is the share of the
         training images that is called anomalous, as elsewhere in scikit-learn.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.

@@ -12,6 +12,7 @@ from sklearn.utils.validation import has_fit_parameter
 FALSE_ALARMS = 0.05
 MOST_FOLDS = 10
 MOST_ALIKE = 100.0
+FEWEST = 3  # shots that contamination="auto" can be calibrated on
 
 
 def fit_density(density, embeddings, shots):
@@ -49,13 +50,14 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
 
     The weight makes the held-out scores of both densities vary alike, times the :func:`likeness`
     of the shots, by their local embeddings averaged over positions. A single shot has only its
-    views to hold out, one at a time; the scores are then of the shot and of all its views.
+    views to hold out, one at a time. Of fewer than ``FEWEST`` shots, the scores are also of all
+    their views.
     """
-    single = len(np.unique(shots)) == 1
+    single, few = own.sum() == 1, own.sum() < FEWEST
     if local is not None:
         rows = local.calibrated
     else:
-        rows = np.ones_like(own) if single else own | mirrored
+        rows = np.ones_like(own) if few else own | mirrored
     groups = np.arange(len(shots)) if single else shots
     if len(groups) == 1 or (single and not hasattr(fitted, "fit_at_scale_of")):
         scores = np.asarray(fitted.score_samples(embeddings[rows]))
@@ -66,7 +68,7 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
         weight = float(scores.std() / local.scale) or 1.0
         weight *= likeness(local.means[~mirrored], shots[~mirrored], own[~mirrored])
         scores = scores + weight * (local.held_out - local.location)
-    return weight, scores if single else mean_of_sides(scores, own[rows], mirrored[rows])
+    return weight, scores if few else mean_of_sides(scores, own[rows], mirrored[rows])
 
 
 def mean_of_sides(scores, own, mirrored):
@@ -99,18 +101,22 @@ def automatic_offset(scores, n_shots):
     """Threshold below which about 5 % of unseen normal images fall, from held-out scores.
 
     The lower end of a one-sided Student prediction interval, which widens as the shots get fewer.
-    Of a single shot, whose scores are those of its views, the lowest one, with a warning.
+    A held-out score sums up n - 1 distances to other shots, of which any two scores share one. So
+    they correlate by about 1 / (n - 1): they scatter less than scores of unseen images, and their
+    mean varies as 2 / n. Two shots have one distance and nothing to tell its scatter by: of them,
+    and of a single shot, it is the lowest score of a shot or view, with a warning.
     """
-    if n_shots == 1:
+    if n_shots < FEWEST:
         warnings.warn(
-            "contamination='auto' cannot calibrate a threshold on one image: score_samples ranks "
-            "images, but predict's threshold is only that image's lowest-scoring view. Pass at "
-            "least 2 images.",
+            f"contamination='auto' cannot calibrate a threshold on {n_shots} of the at least "
+            f"{FEWEST} normal images that it needs: score_samples ranks images, but predict's "
+            "threshold is only the lowest score of a shot or a view of one.",
             stacklevel=4,
         )
         return float(scores.min())
-    width = stats.t.ppf(1 - FALSE_ALARMS, n_shots - 1) * np.sqrt(1 + 1 / n_shots)
-    return float(scores.mean() - width * scores.std(ddof=1))
+    spread = scores.std(ddof=1) / np.sqrt(1 - 1 / (n_shots - 1))
+    width = stats.t.ppf(1 - FALSE_ALARMS, n_shots - 1) * np.sqrt(1 + 2 / n_shots)
+    return float(scores.mean() - width * spread)
 
 
 def conformal_offset(scores, max_fpr):

@@ -93,7 +93,7 @@ def test_fit_predict(photos):
 
 def test_one_shot(task):
     shots, X, y = task
-    with pytest.warns(UserWarning, match="cannot calibrate a threshold on one image"):
+    with pytest.warns(UserWarning, match="cannot calibrate a threshold on 1 of"):
         fitted = detector().fit(shots[:1])
     assert fitted.score(X, y) > 0.7
 

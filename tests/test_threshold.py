@@ -78,13 +78,27 @@ def test_any_density_can_be_held_out():
     assert np.mean(fitted.score_samples(unseen) < offset) < 0.3
 
 
-def test_one_shot_warns():
-    embeddings, shots, own, _ = sample(1)
+@pytest.mark.parametrize("n_shots", [1, 2])
+def test_too_few_shots_warn(n_shots):
+    embeddings, shots, own, _ = sample(n_shots)
     fitted = fit_density(KernelDensity(), embeddings, shots)
-    with pytest.warns(UserWarning, match="cannot calibrate a threshold on one image"):
+    with pytest.warns(UserWarning, match=f"cannot calibrate a threshold on {n_shots} of the at"):
         offset = offset_of(fitted, embeddings, shots, own)
     assert np.isfinite(offset)
     assert offset <= fitted.score_samples(embeddings).min()  # every view is held out
+
+
+@pytest.mark.parametrize("n_shots", [3, 4, 8])
+def test_automatic_offset_counts_that_held_out_scores_share_distances(n_shots):
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(300):
+        X, unseen = rng.normal(size=(n_shots, 20)), rng.normal(size=(50, 20))
+        density, shots = KernelDensity().fit(X), np.arange(n_shots)
+        held_out = held_out_scores(density, X, shots, shots >= 0)
+        offset = automatic_offset(held_out, n_shots)
+        rates.append(np.mean(density.score_samples(unseen) < offset))
+    assert 0.03 < np.mean(rates) < 0.075
 
 
 @pytest.mark.parametrize("max_fpr", [0.05, 0.1, 0.34])
