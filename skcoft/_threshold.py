@@ -50,8 +50,8 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
 
     The weight makes the held-out scores of both densities vary alike, times the :func:`likeness`
     of the shots, by their local embeddings averaged over positions. A single shot has only its
-    views to hold out, one at a time. Of fewer than ``FEWEST`` shots, the scores are also of all
-    their views.
+    views to hold out, one at a time. Of fewer than ``FEWEST`` shots, scores of all their views
+    follow.
     """
     single, few = own.sum() == 1, own.sum() < FEWEST
     if local is not None:
@@ -68,7 +68,8 @@ def join_densities(fitted, local, embeddings, shots, own, mirrored):
         weight = float(scores.std() / local.scale) or 1.0
         weight *= likeness(local.means[~mirrored], shots[~mirrored], own[~mirrored])
         scores = scores + weight * (local.held_out - local.location)
-    return weight, scores if few else mean_of_sides(scores, own[rows], mirrored[rows])
+    sides = mean_of_sides(scores, own[rows], mirrored[rows])
+    return weight, np.append(sides, scores[~(own | mirrored)[rows]]) if few else sides
 
 
 def mean_of_sides(scores, own, mirrored):

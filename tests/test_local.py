@@ -165,7 +165,7 @@ def test_scores_join_both_densities(tiny_net):
     assert weight > 0
 
 
-@pytest.mark.parametrize("n_shots", [3, 8])
+@pytest.mark.parametrize("n_shots", [2, 3, 8])
 def test_images_count_with_their_mirror_images(tiny_net, n_shots):
     shots, X = stripes(n_shots), stripes(4, seed=10)
     fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(shots)
