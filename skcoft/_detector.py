@@ -65,8 +65,10 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Family of the contrastive term, see :mod:`skcoft.losses`.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float, default=2.0
-        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
+    positive_weight : float or "auto", default="auto"
+        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off. ``"auto"`` means
+        an eighth of the number of shots, 2 at most: few shots drawn together more strongly make
+        the threshold too strict for unseen normal images.
     negative_weight : float, default=0.1
         Weight λ_NP of the negative pairs; 0 turns the term off.
     negatives : str, callable, list of these or None, default="cutpaste"
@@ -100,8 +102,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         modules that return vectors only.
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
-        that about 5 % of unseen normal images fall below it, more with few shots (a warning
-        with 1 or 2) and after fine-tuning. A float is the share of the
+        that about 5 % of unseen normal images fall below it, more with 1 or 2 shots (a warning
+        says so) and after brisker fine-tuning than the default. A float is the share of the
         training images that is called anomalous, as elsewhere in scikit-learn.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
@@ -182,7 +184,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         learning_rate="auto",
         contrastive="mean_shifted",
         temperature=0.25,
-        positive_weight=2.0,
+        positive_weight="auto",
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,

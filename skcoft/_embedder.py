@@ -21,6 +21,7 @@ from ._views import VIEW_OPTIONS, make_synthesizer, make_views
 from .augmentation import SYNTHESIZERS
 
 LEARNING_RATE = {"images": 2e-5, "rows": 1e-3}
+POSITIVE_WEIGHT = 1 / 8, 2.0  # of "auto": per shot, and at most
 
 _path = (lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path")
 _shape = (
@@ -59,7 +60,7 @@ EMBEDDER_CONSTRAINTS = {
     "learning_rate": any_of(number(low=0, open_low=True), one_of("auto")),
     "contrastive": one_of("mean_shifted", "infonce", "simsiam"),
     "temperature": number(low=0, open_low=True),
-    "positive_weight": number(low=0),
+    "positive_weight": any_of(number(low=0), one_of("auto")),
     "negative_weight": number(low=0),
     "negatives": any_of(_negative, _list, _none),
     "augmentation": any_of(_view_options, _callable, _none),
@@ -113,8 +114,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         three it is the one that gained on the mean in our measurements.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float, default=2.0
-        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off.
+    positive_weight : float or "auto", default="auto"
+        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off. ``"auto"`` means
+        an eighth of the number of shots, 2 at most: the fewer the shots, the less the contrastive
+        term holds them apart, and drawn together more strongly they would lie tighter than unseen
+        normal images do.
     negative_weight : float, default=0.1
         Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
         where they resemble the real anomalies and cost accuracy where they do not.
@@ -189,7 +193,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         learning_rate="auto",
         contrastive="mean_shifted",
         temperature=0.25,
-        positive_weight=2.0,
+        positive_weight="auto",
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,
@@ -332,6 +336,10 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         rate = self.learning_rate
         if rate == "auto":
             rate = LEARNING_RATE["rows" if rows else "images"]
+        positive_weight = self.positive_weight
+        if positive_weight == "auto":
+            per_shot, most = POSITIVE_WEIGHT
+            positive_weight = min(per_shot * n_shots, most)
         return fine_tune(
             network,
             contrast.to(device),
@@ -339,7 +347,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             n_shots,
             views=views,
             synthesize=synthesize,
-            positive_weight=self.positive_weight,
+            positive_weight=positive_weight,
             negative_weight=self.negative_weight,
             max_iter=self.max_iter,
             batch_size=self.batch_size,

@@ -55,6 +55,18 @@ def test_positive_pairs_make_one_tight_cluster():
     assert spread(10) < spread(0)
 
 
+@pytest.mark.parametrize(("shots", "weight"), [(2, 0.25), (6, 0.75), (20, 2)])
+def test_automatic_weight_of_positive_pairs_goes_by_the_shots(shots, weight):
+    images = np.concatenate([IMAGES] * 4)[:shots]
+    history = embedder(negatives=None).fit(images).history_
+    total = history["contrastive"] + weight * history["positive"]
+    np.testing.assert_allclose(history["loss"], total, rtol=1e-5, atol=1e-6)
+    by_label = embedder(negatives=None).fit(
+        np.concatenate([images, IMAGES]), [1] * shots + [-1] * 6
+    )
+    assert_array_equal(by_label.history_["loss"], history["loss"])
+
+
 def test_negative_pairs_push_anomalies_away():
     def cosine(weight):
         fitted = embedder(negative_weight=weight, negatives="noise_texture", max_iter=40)
