@@ -1,0 +1,100 @@
+"""Scores that a change of the method must not move unseen, kept in ``golden.json``.
+
+Seeded, on the CPU, on images made here; three backbones and rows of features.
+``python tests/golden.py`` writes the file anew, so that a change of figures is a diff to explain.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from conftest import TinyNet
+
+from skcoft import COFTDetector
+from skcoft.density import GaussianDensity, KernelDensity
+
+FILE = Path(__file__).with_name("golden.json")
+
+
+def stripes(n, seed):
+    """Striped tiles, uint8 (n, 32, 40), a little different in phase and light."""
+    rng = np.random.default_rng(seed)
+    phase = np.arange(40) + rng.uniform(0, 8, (n, 1, 1))
+    tiles = 128 + 60 * np.sin(phase * np.pi / 4) + rng.normal(0, 4, (n, 32, 40))
+    return (tiles + rng.uniform(-10, 10, (n, 1, 1))).clip(0, 255).astype(np.uint8)
+
+
+def queries():
+    """Three normal tiles and the same with a dark spot."""
+    normal = stripes(3, seed=1)
+    spotted = normal.copy()
+    spotted[:, 10:20, 20:30] = 20
+    return np.concatenate([normal, spotted])
+
+
+SHOTS, QUERIES = stripes(8, seed=0), queries()
+ROWS = np.random.default_rng(2).normal(size=(14, 5)) * [1, 2, 3, 4, 5]
+EMBEDDED = {"image_size": 64, "max_iter": 2, "n_views": 2}
+TINY = {"backbone": TinyNet(), "max_iter": 4, "learning_rate": 0.001, "n_views": 3}
+TRANSFORMER = {"backbone": "test_vit", "weights": None, "image_size": 64, "max_iter": 2}
+
+CASES = {  # name: parameters, shots, images added by partial_fit
+    "embedded": (EMBEDDED, 8, 0),
+    "embedded, one shot": (EMBEDDED, 1, 0),
+    "transformer": (TRANSFORMER, 4, 0),
+    "tiny": (TINY, 8, 0),
+    "tiny, default views and rate": ({"backbone": TinyNet(), "max_iter": 2}, 5, 0),
+    "tiny, two shots": (TINY, 2, 0),
+    "tiny, three shots": (TINY, 3, 0),
+    "tiny, one shot and three more": (TINY, 1, 3),
+    "tiny, four shots and four more": (TINY, 4, 4),
+    "tiny, Gaussian": ({**TINY, "density": "gaussian"}, 8, 0),
+    "tiny, fixed shrinkage": ({**TINY, "density": GaussianDensity(0.3)}, 8, 0),
+    "tiny, likelihood bandwidth": ({**TINY, "density": KernelDensity("loo")}, 8, 0),
+    "tiny, whole image": ({**TINY, "local": False}, 2, 0),
+    "tiny, not mirrored": ({**TINY, "augmentation": {"flip": 0}}, 5, 0),
+    "tiny, no views": ({**TINY, "n_views": 0}, 5, 0),
+    "tiny, share of the shots": ({**TINY, "contamination": 0.25}, 4, 4),
+    "tiny, infonce": ({**TINY, "contrastive": "infonce"}, 8, 0),
+    "tiny, simsiam": ({**TINY, "contrastive": "simsiam"}, 8, 0),
+    "tiny, labelled": ({**TINY, "negatives": "labelled", "negative_weight": 1}, 6, 0),
+    "tiny, other negatives": ({**TINY, "negatives": ["crack", "smudge", "warp"]}, 8, 0),
+    "rows": ({"max_iter": 10}, 8, 0),
+    "rows, four and four more": ({"max_iter": 10}, 4, 4),
+    "rows, one": ({}, 1, 0),
+}
+
+
+def measure(name):
+    """What a detector says of the queries: a dict of lists of numbers."""
+    parameters, n_shots, n_added = CASES[name]
+    shots, asked = (ROWS[:8], ROWS[8:]) if name.startswith("rows") else (SHOTS, QUERIES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few shots
+        detector = COFTDetector(**parameters, device="cpu", random_state=0)
+        y = [-1, -1] + [1] * (n_shots - 2) if name == "tiny, labelled" else None
+        detector.fit(shots[:n_shots], y)
+        if n_added:
+            detector.partial_fit(shots[n_shots : n_shots + n_added])
+    found = {
+        "loss": detector.history_.get("loss", []),
+        "scores": detector.score_samples(asked),
+        "offset": [detector.offset_],
+        "held out": detector.calibration_scores_,
+        "p-values": detector.predict_pvalue(asked),
+    }
+    if shots is SHOTS and detector.local:
+        maps = detector.anomaly_map(asked[2:4])
+        found["maps"] = np.concatenate([maps.max(axis=(1, 2)), maps[:, ::16, ::16].ravel()])
+    return {key: np.asarray(values, dtype=float).tolist() for key, values in found.items()}
+
+
+def rounded(found):
+    """Seven digits, what float32 keeps: more would make every diff noise."""
+    return {key: [float(f"{value:.7g}") for value in values] for key, values in found.items()}
+
+
+if __name__ == "__main__":
+    table = {name: rounded(measure(name)) for name in CASES}
+    FILE.write_text(json.dumps(table, indent=None).replace('}, "', '},\n"') + "\n")

@@ -1,0 +1,22 @@
+"""A change of figures is seen as a diff of ``golden.json``, never as nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from golden import CASES, FILE, measure
+
+TABLE = json.loads(FILE.read_text())
+
+
+def test_every_case_is_in_the_file():
+    assert set(TABLE) == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figures_are_those_of_the_file(name):
+    """As far as float32 holds them on another processor; p-values are exact."""
+    found, expected = measure(name), TABLE[name]
+    assert set(found) == set(expected)
+    for key, values in expected.items():
+        np.testing.assert_allclose(found[key], values, rtol=2e-4, atol=2e-3, err_msg=key)
