@@ -82,10 +82,10 @@ def body(p, x, y, generator):
         a, b, c = p[3 * i], p[3 * i + 1], p[3 * i + 2]
         size = (0.35, 0.2, 0.15, 0.15, 0.15, 0.12)[i] * (0.6 + 0.8 * c)
         spread = 0.0 if i == 0 else 1.1
-        centre_x = spread * (a - 0.5) + 0.15 * (shake[2 * i] - 0.5)
-        centre_y = spread * (b - 0.5) + 0.15 * (shake[2 * i + 1] - 0.5)
+        center_x = spread * (a - 0.5) + 0.15 * (shake[2 * i] - 0.5)
+        center_y = spread * (b - 0.5) + 0.15 * (shake[2 * i + 1] - 0.5)
         turn = 6 * (a + b) + 0.6 * (shake[2 * i] - 0.5)
-        u, v = x - centre_x, y - centre_y
+        u, v = x - center_x, y - center_y
         s, t = turn.cos() * u - turn.sin() * v, turn.sin() * u + turn.cos() * v
         total = total + torch.exp(-(s / size).square() - (t / (size * (0.3 + 0.7 * c))).square())
     return 0.35 * (total - 0.4).clamp_max(0.8)

@@ -1,10 +1,7 @@
 """Backbones: embedded, by timm name or a user's module, as one network, images to features."""
 
 import difflib
-import sys
 from copy import deepcopy
-from os import fspath
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +9,10 @@ from sklearn.random_projection import GaussianRandomProjection
 from torch import nn
 
 from . import _embedded
-from ._local import WIDTH, choose_depths, local_embeddings
+from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
+from ._views import VIEW_OPTIONS, image_synthesizer, image_views
+from ._weights import HUB_FAILED, find_weights, load_weights
 
 LEAST_SIZE = 128
 
@@ -22,8 +21,13 @@ class Backbone(nn.Module):
     """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool.
 
     ``depths`` are the indices of the body's intermediate maps that local embeddings are made of;
-    empty, the body's output is the one map. None means that there is none.
+    empty, the body's output is the one map. None means that there is none. ``width`` is d.
     """
+
+    kind = "images"
+    view_options = VIEW_OPTIONS
+    make_views = staticmethod(image_views)
+    make_synthesizer = staticmethod(image_synthesizer)
 
     def __init__(self, body, mean, std):
         super().__init__()
@@ -32,6 +36,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.register_buffer("projection", None)
         self.depths = None
+        self.width = None
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
@@ -87,46 +92,39 @@ def build_backbone(backbone, weights, image_size, common_size, seed):
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
     if isinstance(backbone, nn.Module):
-        size = image_size or common_size
-        if size is None:
-            raise ValueError(
-                "image_size is needed: the images differ in size and the backbone is an "
-                "nn.Module, which states none of its own."
-            )
-        network = Backbone(deepcopy(backbone), mean=[0.0] * 3, std=[1.0] * 3)
-    elif backbone == "embedded":
-        network = _build_embedded(weights, seed)
-        size = image_size or _least_size(_embedded.SIZE, common_size)
+        network, size = _wrap_module(backbone, image_size or common_size)
     else:
-        network, size = _build_timm(backbone, weights, image_size, common_size, seed)
-    if not isinstance(backbone, nn.Module):
+        build = _build_embedded if backbone == "embedded" else _build_timm
+        network, size = build(backbone, weights, image_size, common_size, seed)
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
-    _check_output(network, size, backbone)
+    network.width = _width(network, size)
     network.find_depths(size, seed)
     return network, tuple(size)
 
 
-def _build_embedded(weights, seed):
+def _wrap_module(module, size):
+    if size is None:
+        raise ValueError(
+            "image_size is needed: the images differ in size and the backbone is an "
+            "nn.Module, which states none of its own."
+        )
+    return Backbone(deepcopy(module), mean=[0.0] * 3, std=[1.0] * 3), size
+
+
+def _build_embedded(name, weights, image_size, common_size, seed):
     with seeded(seed):
         body = _embedded.Embedded()
-    if weights is not None:
-        path = _embedded.WEIGHTS if weights == "pretrained" else _local_file(weights)
-        _load_local(body, path, "embedded", _embedded.ARCHITECTURE)
-    return Backbone(body, _embedded.MEAN, _embedded.STD)
+    file = find_weights(name, weights)
+    if file is not None:
+        load_weights(body, file, name, _embedded.ARCHITECTURE)
+    size = image_size or _least_size(_embedded.SIZE, common_size)
+    return Backbone(body, _embedded.MEAN, _embedded.STD), size
 
 
 def _least_size(own, common):
     """Return the backbone's own size, or for smaller images theirs, but 128 pixels at least."""
     return tuple(min(o, max(LEAST_SIZE, *common)) for o in own) if common else own
-
-
-def _local_file(weights):
-    if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"weights={fspath(weights)!r} is neither a file, 'pretrained' nor None."
-        )
-    return weights
 
 
 def _build_timm(name, weights, image_size, common_size, seed):
@@ -138,26 +136,22 @@ def _build_timm(name, weights, image_size, common_size, seed):
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
         hint = f" Near names: {', '.join(near)}." if near else ""
         raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
-    local = weights not in ("pretrained", None)
-    if local:
-        _local_file(weights)
+    file = find_weights(name, weights)
+    from_hub = weights == "pretrained" and file is None
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     options = {"num_classes": 0}
     if image_size and config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     with seeded(seed):
         try:
-            body = timm.create_model(name, pretrained=weights == "pretrained", **options)
+            body = timm.create_model(name, pretrained=from_hub, **options)
         except Exception as error:
-            if weights != "pretrained":
+            if not from_hub:
                 raise
-            raise OSError(
-                f"The pre-trained weights of backbone={name!r} could not be fetched from the "
-                f"hub ({type(error).__name__}). Without a network, pass a local file in timm's "
-                "layout, weights='path/to/file.safetensors', or weights=None for random ones."
-            ) from error
-    if local:
-        _load_local(body, weights, name_only, name_only)
+            text = HUB_FAILED.format(name=name, error=type(error).__name__)
+            raise OSError(text) from error
+    if file is not None:
+        load_weights(body, file, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)
     size = image_size or data["input_size"][1:]
     if image_size is None and not body.pretrained_cfg.get("fixed_input_size"):
@@ -165,45 +159,9 @@ def _build_timm(name, weights, image_size, common_size, seed):
     return Backbone(body, data["mean"], data["std"]), size
 
 
-def _load_local(body, path, name, architecture):
-    """Load a file in timm's layout; keys of a classifier head may be there or not."""
-    import timm
-
-    try:
-        state = timm.models.load_state_dict(fspath(path), device="cpu")
-    except Exception as error:
-        raise ValueError(
-            f"weights={fspath(path)!r} could not be read as a .safetensors or .pth state dict: "
-            f"{error}"
-        ) from error
-    module = sys.modules[timm.models.model_entrypoint(architecture).__module__]
-    convert = getattr(module, "checkpoint_filter_fn", None)  # resizes a ViT's positions
-    if convert is not None:
-        state = convert(state, body)
-    own = body.state_dict()
-    heads = body.pretrained_cfg.get("classifier") or ()
-    heads = {h.split(".")[0] for h in ([heads] if isinstance(heads, str) else heads)}
-    problems = {
-        "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
-        "unknown": [k for k in state if k not in own and k.split(".")[0] not in heads],
-        "of another shape": [
-            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-            for k in own
-            if k in state and state[k].shape != own[k].shape
-        ],
-    }
-    if any(problems.values()):
-        text = "; ".join(
-            f"{len(keys)} {problem}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-            for problem, keys in problems.items()
-            if keys
-        )
-        raise ValueError(f"weights={fspath(path)!r} do not fit backbone={name!r}. Keys {text}.")
-    body.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-
-
 @torch.no_grad()
-def _check_output(network, size, backbone):
+def _width(network, size):
+    """Return the number of features that the network makes of an image; raise where it cannot."""
     try:
         features = network(torch.zeros(1, 3, *size))
     except Exception as error:
@@ -216,3 +174,4 @@ def _check_output(network, size, backbone):
         raise ValueError(
             f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
         )
+    return features.shape[1]

@@ -4,8 +4,9 @@ from numbers import Real
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
+from ._labels import check_labels
 from ._threshold import best_offset, conformal_offset, conformal_pvalues
 
 
@@ -206,15 +207,3 @@ class DecisionMixin:
         """
         y = check_labels(X, y)
         return float(roc_auc_score(y, self.score_samples(X)))
-
-
-def check_labels(X, y):
-    """Return y as +1 (normal) and -1; it may hold 0 in place of -1."""
-    y = column_or_1d(y)
-    check_consistent_length(X, y)
-    labels = set(y.tolist())
-    if not labels <= {-1, 1} and not labels <= {0, 1}:
-        raise ValueError(
-            f"y must hold +1 (normal) and -1 (anomalous); got labels {sorted(labels)}."
-        )
-    return np.where(y == 1, 1, -1)

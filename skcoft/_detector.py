@@ -1,4 +1,4 @@
-"""COFTDetector: an embedder, a density and a threshold."""
+"""COFTDetector: an embedder, parts of evidence, their joint score and a threshold."""
 
 from copy import deepcopy
 from numbers import Integral
@@ -13,15 +13,17 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
 from ._decision import DecisionMixin
-from ._embedder import EMBEDDER_CONSTRAINTS, COFTEmbedder, split_by_label
+from ._embedder import EMBEDDER_CONSTRAINTS, EMBEDDER_PARAMETERS, COFTEmbedder, fit_embedder
+from ._encoder import Encoder, embeddings_of
 from ._images import read_input
-from ._local import LocalDensity, lowest
+from ._join import JointScore
+from ._labels import split_by_label, split_for_training
 from ._memory import cached, check_storable
-from ._threshold import automatic_offset, fit_density, join_densities, mean_of_sides
+from ._parts import build_parts, embed_and_learn, needing_positions
+from ._support import VIEW
+from ._threshold import automatic_offset
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
-from .density import GaussianDensity, KernelDensity
-
-DENSITIES = {"kde": KernelDensity, "gaussian": GaussianDensity}
+from ._whole import DENSITIES
 
 
 class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
@@ -42,8 +44,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     weights : "pretrained", path or None, default="pretrained"
         ``"pretrained"`` means the package's own file for ``"embedded"`` and timm's weights,
         fetched from the hub and cached by it, for a timm name. A path names a ``.safetensors``
-        or ``.pth`` file in timm's layout (for ``"embedded"``, one that ``pretraining/`` wrote),
-        None means random weights. Not used where ``backbone`` is a module.
+        or ``.pth`` file in timm's layout, None means random weights. Not used where ``backbone``
+        is a module.
     image_size : int, (H, W) or None, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None means the backbone's own input size (smaller images are enlarged to 128 pixels at
@@ -62,15 +64,17 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         rows. A single image is then left to the frozen backbone, unless there are labelled
         anomalies: against synthesised ones alone it lost accuracy in our measurements.
     contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
-        Family of the contrastive term, see :mod:`skcoft.losses`.
+        Family of the contrastive term, see :mod:`skcoft.losses`. The default spreads shots only
+        about their center; of the three it is the one that gained on the mean in our measurements.
     temperature : float, default=0.25
         Temperature of the first two families. Not used by ``"simsiam"``.
     positive_weight : float or "auto", default="auto"
         Weight λ_PP of the cross-instance positive pairs; 0 turns the term off. ``"auto"`` means
-        an eighth of the number of shots, 2 at most: few shots drawn together more strongly make
-        the threshold too strict for unseen normal images.
+        an eighth of the number of shots, 2 at most: few shots drawn together more strongly would
+        lie tighter than unseen normal images do, and make a threshold too strict.
     negative_weight : float, default=0.1
-        Weight λ_NP of the negative pairs; 0 turns the term off.
+        Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
+        where they resemble the real anomalies and cost accuracy where they do not.
     negatives : str, callable, list of these or None, default="cutpaste"
         Anomalies for the negative pairs: ``"cutpaste"``, ``"crack"``, ``"smudge"``,
         ``"warp"``, ``"noise_texture"``, ``"patch_shuffle"``, ``"rotation"`` (see
@@ -80,9 +84,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     augmentation : dict, callable or None, default=None
         None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
         ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
-        mirror image is an anomaly: else scores and maps are means over an image and its mirror
-        image, at twice the time. A callable (no mirror images then) gets one image tensor
-        ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
+        mirror image is an anomaly: else a detector's scores and maps are means over an image and
+        its mirror image, at twice the time. A callable (no mirror images then) gets one image
+        tensor ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
         ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
         from torch is seeded.
     n_views : int, default=8
@@ -264,17 +268,25 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         """
         check_parameters(self, self._constraints)
         inputs = read_input(self, X, reset=True)
-        embedder = COFTEmbedder(**{p: getattr(self, p) for p in EMBEDDER_PARAMETERS})
-        normals, _ = embedder._split(inputs, y)
+        shots, anomalies = split_for_training(inputs, y, self.negatives)
+        embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
         if self.memory is not None:
             check_storable(embedder)
-        embedder = cached(self.memory, fit_embedder, embedder, inputs, y, files=[self.weights])
-        local = None
-        if self.local and embedder._has_positions:
-            local = LocalDensity(embedder._view_seed)
-        mirror = embedder._mirrors and self.n_views > 0
-        learned = cached(self.memory, embed_shots, embedder, normals, self.n_views, local, mirror)
-        self._fit_density(embedder, *learned)
+        embedder = cached(
+            self.memory, fit_embedder, embedder, shots, anomalies, files=[self.weights]
+        )
+        encoder = embedder.encoder_
+        parts = build_parts(self, encoder)
+        support, learned = cached(
+            self.memory,
+            embed_and_learn,
+            encoder,
+            shots,
+            self.n_views,
+            encoder.mirrors and self.n_views > 0,
+            needing_positions(parts),
+        )
+        self._set_fit(embedder, support, JointScore(parts | learned).fit(support))
         return self
 
     def partial_fit(self, X, y=None):
@@ -300,41 +312,34 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         if not hasattr(self, "embedder_"):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
-        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        inputs, _ = split_by_label(inputs, y)
-        *added, local = embed_shots(
-            self.embedder_,
-            inputs,
+        encoder = self.embedder_.encoder_
+        shots, _ = split_by_label(encoder.check_kind(read_input(self, X, reset=False)), y)
+        added, learned = embed_and_learn(
+            encoder,
+            shots,
             self.n_views,
-            deepcopy(self._local),
-            self._mirror,
-            len(self.embeddings_),
+            self._support.mirrored,
+            deepcopy(needing_positions(self._joint.parts)),
+            first=self._support.n_shots,
         )
-        known = self._support, self._shots, self._own, self._mirrored
-        self._fit_density(
-            self.embedder_, *map(np.concatenate, zip(known, added, strict=True)), local
-        )
+        support = self._support.extend(added)
+        joint = JointScore(build_parts(self, encoder) | learned).fit(support)
+        self._set_fit(self.embedder_, support, joint)
         return self
 
-    def _fit_density(self, embedder, support, shots, own, mirrored, local):
-        density = DENSITIES[self.density]() if isinstance(self.density, str) else self.density
-        fitted = fit_density(density, support, shots)
-        weight, held_out = join_densities(fitted, local, support, shots, own, mirrored)
+    def _set_fit(self, embedder, support, joint):
+        """Set the threshold, then all fitted state at once."""
+        rows, held_out = support.calibrating, joint.held_out()
+        calibration = support.mean_of_sides(held_out, rows)
         if self.contamination == "auto":
-            offset = automatic_offset(held_out, own.sum())
+            offset = automatic_offset(calibration, held_out[support.roles[rows] == VIEW])
         else:
-            rows = own | mirrored
-            training = np.asarray(fitted.score_samples(support[rows]))
-            if local is not None:
-                training = training + weight * (local.in_sample - local.location)
-            training = mean_of_sides(training, own[rows], mirrored[rows])
+            training = support.mean_of_sides(joint.in_sample(support), support.sides)
             offset = float(np.percentile(training, 100 * self.contamination))
-        self.embedder_ = embedder
-        self._support, self._shots, self._own, self._mirrored = support, shots, own, mirrored
-        self._local, self._local_weight = local, weight
-        self._mirror = bool(mirrored.any())
-        self.density_, self.offset_ = fitted, offset
-        self.embeddings_, self.calibration_scores_ = support[own], held_out[: own.sum()]
+        self.embedder_, self._support, self._joint = embedder, support, joint
+        self.density_ = joint.parts["whole"].fitted
+        self.embeddings_ = support.embeddings[support.own]
+        self.offset_, self.calibration_scores_ = offset, calibration
 
     @property
     def history_(self):
@@ -369,7 +374,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return self._measure(X, None)[0]
+        return self._measure(X, {"embeddings": embeddings_of})["embeddings"][0]
 
     def score_samples(self, X):
         """Log density of each image.
@@ -395,18 +400,21 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "embedder_")
-        local = self._local if self._local_weight else None
-        embeddings, local = self._measure(X, local, self._mirror)
-        scores = np.asarray(self.density_.score_samples(embeddings), dtype=np.float64)
-        if local is not None:
-            scores = scores + self._local_weight * (local - self._local.location)
-        return scores.reshape(1 + self._mirror, -1).mean(axis=0)
+        parts = self._joint.parts
+        keep = {name: part.keep for name, part in parts.items()}
+        with_positions = bool(needing_positions(parts))
+        return self._joint.score(self._measure(X, keep, self._support.mirrored, with_positions))
 
-    def _measure(self, X, local, mirror=False):
-        """Embeddings of X and, unless None, scores of the ``local`` density."""
+    def _measure(self, X, keep, *options):
+        """Run the encoder over X and keep something of every batch, see ``Encoder.measure``."""
+        encoder, inputs = self._read(X)
+        return cached(self.memory, Encoder.measure, encoder, inputs, keep, *options)
+
+    def _read(self, X):
+        """Return the fitted encoder and validated inputs of the kind that it takes."""
         check_is_fitted(self, "embedder_")
-        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        return cached(self.memory, measure, self.embedder_, inputs, local, mirror)
+        encoder = self.embedder_.encoder_
+        return encoder, encoder.check_kind(read_input(self, X, reset=False))
 
     def anomaly_map(self, X):
         """Where each image departs from the shots.
@@ -430,20 +438,19 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             If X is invalid or of another kind than in fit, or the detector has no local density.
         """
         check_is_fitted(self, "embedder_")
-        if self._local is None:
+        drawing = self._joint.drawing()
+        if not drawing:
             raise ValueError(
                 "anomaly_map needs images, local other than False and a backbone with feature "
                 f"maps (timm, or a module that returns them); got local={self.local!r}, "
                 f"backbone={self.backbone!r}."
             )
-        inputs = self.embedder_._check_kind(read_input(self, X, reset=False))
-        maps = self.embedder_._embed(inputs, self._local.log_maps, self._mirror)[1]
-        if self._mirror:
-            maps = (maps[: len(inputs)] + maps[len(inputs) :, :, ::-1]) / 2
-        maps = (self._local.location - maps) / self._local.scale
+        encoder, inputs = self._read(X)
+        keep = {name: part.log_maps for name, part in drawing.items()}
+        maps = self._joint.maps(encoder.measure(inputs, keep, self._support.mirrored, True))
         enlarged = [
-            F.interpolate(torch.from_numpy(part)[None, None], size, mode="bilinear")[0, 0].numpy()
-            for part, size in zip(maps, inputs.sizes, strict=True)
+            F.interpolate(torch.from_numpy(drawn)[None, None], size, mode="bilinear")[0, 0].numpy()
+            for drawn, size in zip(maps, inputs.sizes, strict=True)
         ]
         return np.stack(enlarged) if inputs.common_size else enlarged
 
@@ -484,34 +491,3 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags
-
-
-EMBEDDER_PARAMETERS = COFTEmbedder().get_params(deep=False)
-
-
-def fit_embedder(embedder, inputs, y):
-    """Fit the embedder and return it."""
-    embedder._fit(inputs, y)
-    return embedder
-
-
-def embed_shots(embedder, shots, n_views, local, mirror, first_shot=0):
-    """Return what the densities are fitted on.
-
-    Embeddings of the shots, of their mirror images and of their views; the shot of each; which are
-    shots themselves, which mirror images; the ``local`` density (or None) with their positions.
-    """
-    support, names, positions = embedder._embed_views(
-        shots, n_views, first_shot, None if local is None else np.asarray, mirror
-    )
-    if local is not None:
-        local.add(positions, names, len(shots), mirror)
-    order = np.arange(len(names)) // len(shots)
-    return support, names, order == 0, (order == 1) & mirror, local
-
-
-def measure(embedder, inputs, local, mirror):
-    """Embeddings of inputs (and their mirror images) and their scores by the local density."""
-    if local is None:
-        return embedder._embed(inputs, mirror=mirror)
-    return embedder._embed(inputs, lambda positions: lowest(local.log_maps(positions)), mirror)

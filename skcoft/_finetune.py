@@ -1,4 +1,4 @@
-"""Contrastive fine-tuning of a network on a handful of normal images."""
+"""Contrastive fine-tuning of an encoder on a handful of normal images."""
 
 import math
 import warnings
@@ -11,136 +11,125 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from .losses import (
-    info_nce_loss,
-    mean_shifted_loss,
-    negative_pair_loss,
-    positive_pair_loss,
-    simsiam_loss,
-)
+from ._contrast import FAMILIES
+from ._random import seeded
+from ._views import draw_labelled, make_synthesizer, make_views
+from .losses import negative_pair_loss, positive_pair_loss
 
-PROJECTED = 128
+LEARNING_RATE = {"images": 2e-5, "rows": 1e-3}  # of "auto"
 HEAD_LEARNING_RATE = 10  # times the network's: heads start from random weights
+WEIGHT_DECAY = 1e-4
+POSITIVE_WEIGHT = 1 / 8, 2.0  # of "auto": per shot, and at most
 RECOMPUTED = 2**21  # pixel values of a batch on a CPU, beyond which activations are not kept
 TERMS = ("loss", "contrastive", "positive", "negative")
 
 
-class Contrast(nn.Module):
-    """L_Con of one family, with the heads that it needs (trained, then thrown away)."""
-
-    def __init__(self, family, width, center, temperature):
-        super().__init__()
-        self.family, self.center, self.temperature = family, center, temperature
-        if family != "mean_shifted":
-            self.projector = _perceptron(width, width, PROJECTED)
-        if family == "simsiam":
-            self.predictor = _perceptron(PROJECTED, PROJECTED // 2, PROJECTED)
-
-    def forward(self, first, second, shots):
-        if self.family == "mean_shifted":
-            return mean_shifted_loss(
-                first, second, shots, self.center, temperature=self.temperature
-            )
-        first, second = self.projector(first), self.projector(second)
-        if self.family == "infonce":
-            return info_nce_loss(first, second, shots, temperature=self.temperature)
-        return simsiam_loss(first, second, self.predictor(first), self.predictor(second))
+def uses_negatives(settings):
+    """Whether the negative pairs are a term of the objective."""
+    return settings.negatives is not None and settings.negative_weight > 0
 
 
-def fine_tune(
-    network,
-    contrast,
-    load,
-    n_shots,
-    *,
-    views,
-    synthesize,
-    positive_weight,
-    negative_weight,
-    max_iter,
-    batch_size,
-    learning_rate,
-    generator,
-    piece,
-    verbose=0,
-):
-    """Train ``network`` in place and return the history: a dict of one array per loss term.
+def is_trained(settings, shots, anomalies):
+    """Whether an encoder is to be fine-tuned; ValueError where one shot has nothing to learn from.
+
+    With the automatic rate a single image is left to the frozen backbone, unless there are
+    labelled anomalies: against synthesised ones alone it lost accuracy in our measurements.
+    """
+    if settings.max_iter == 0:
+        return False
+    if len(shots) > 1:
+        return True
+    if settings.learning_rate == "auto" and shots.kind == "images" and anomalies is None:
+        return False
+    if not FAMILIES[settings.contrastive].contrasts_one and not uses_negatives(settings):
+        raise ValueError(
+            "X holds one image (n_samples=1) and there is nothing to contrast it with: "
+            f"negatives={settings.negatives!r}, negative_weight={settings.negative_weight}. Pass "
+            "at least 2 images, negatives='cutpaste' with negative_weight > 0, or max_iter=0."
+        )
+    return True
+
+
+def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generator):
+    """Train the encoder's network in place; return the history, an array for each loss term.
 
     Every iteration draws ``batch_size`` shots (each as often as the others), two views of each
-    and, where ``synthesize`` is given, as many anomalies made from further views. The network
+    and, where there are negative pairs, as many anomalies made from further views. The network
     stays in eval mode: batch normalisation keeps the source statistics, which a handful of
     images could only spoil, and trains its affine parameters. It also makes images independent
-    of each other, so the forward pass may run in pieces of ``piece`` images. Of large batches on a
-    CPU only one piece's activations are held at a time: they are computed again for its gradient.
+    of each other, so the forward pass may run in pieces.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        With the network as it comes.
+    load : function
+        From indices to a batch of the ``n_shots`` shots.
+    n_shots : int
+        Number of shots.
+    anomalies : Images, Rows or None
+        Labelled anomalies, for ``negatives="labelled"``.
+    settings : estimator
+        Its parameters of the objective and of the training.
+    head_seed : int
+        Seed of the heads' random weights.
+    generator : torch.Generator
+        Source of batches, views and negatives.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError(
-            "No parameter of the backbone requires a gradient; pass max_iter=0 to use it frozen."
-        )
-    device = generator.device
-    groups = [
-        {"params": parameters, "lr": learning_rate},
-        {"params": list(contrast.parameters()), "lr": HEAD_LEARNING_RATE * learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / max_iter))
-    )
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    draw_batch = make_batches(encoder, load, n_shots, anomalies, settings)
+    objective = build_objective(encoder, load, n_shots, settings, head_seed)
+    optimizer, schedule = build_optimizer(encoder.network, objective, settings)
     history = []
-    steps = tqdm(range(max_iter), desc="fine-tuning", disable=not verbose)
+    steps = tqdm(range(settings.max_iter), desc="fine-tuning", disable=not settings.verbose)
     try:
         for step in steps:
-            shots = draw_shots(n_shots, batch_size, generator)
-            images = load(shots)
-            batch = [views(images, generator), views(images, generator)]
-            if synthesize is not None:
-                batch.append(synthesize(views(images, generator), generator))
-            large = device.type == "cpu" and sum(map(torch.numel, batch)) > RECOMPUTED
-            run = partial(checkpoint, network, use_reentrant=False) if large else network
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                parts = torch.cat(batch).split(max(1, piece // 2) if large else piece)
-                features = torch.cat([run(part) for part in parts])
-            h = F.normalize(features.float(), dim=1)
-            n = len(shots)
-            terms = {
-                "contrastive": contrast(h[:n], h[n : 2 * n], shots),
-                "positive": positive_pair_loss(h[: 2 * n], torch.cat([shots, shots])),
-                "negative": negative_pair_loss(h[: 2 * n], h[2 * n :])
-                if synthesize is not None
-                else h.new_zeros(()),
-            }
-            loss = (
-                terms["contrastive"]
-                + positive_weight * terms["positive"]
-                + negative_weight * terms["negative"]
-            )
-            values = [loss.item(), *(terms[name].item() for name in TERMS[1:])]
-            if not math.isfinite(values[0]):
-                raise FloatingPointError(
-                    f"The loss became {values[0]} at iteration {step + 1} of {max_iter}. Lower "
-                    f"learning_rate (now {learning_rate:g}) or raise temperature (now "
-                    f"{contrast.temperature:g})."
-                )
+            shots, batch = draw_batch(generator)
+            terms = objective(embed_batch(encoder, batch), shots)
+            values = [terms[name].item() for name in TERMS]
+            check_finite(values[0], step, settings, optimizer)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            terms["loss"].backward()
             optimizer.step()
             schedule.step()
             history.append(values)
             steps.set_postfix(loss=f"{values[0]:.3f}", refresh=False)
     except KeyboardInterrupt:
         warnings.warn(
-            f"Fine-tuning interrupted after {len(history)} of {max_iter} iterations; the network "
-            "is used as it is.",
+            f"Fine-tuning interrupted after {len(history)} of {settings.max_iter} iterations; "
+            "the network is used as it is.",
             stacklevel=2,
         )
     finally:
         steps.close()
-        for parameter in parameters:
-            parameter.grad = None
+        optimizer.zero_grad(set_to_none=True)
     columns = np.asarray(history, dtype=np.float64).reshape(-1, len(TERMS)).T
     return dict(zip(TERMS, columns, strict=True))
+
+
+def make_batches(encoder, load, n_shots, anomalies, settings):
+    """Return a function generator -> (shots, [views, other views, anomalies of further views])."""
+    views = make_views(settings.augmentation, encoder.network)
+    synthesize = None
+    if uses_negatives(settings):
+        labelled = None
+        if anomalies is not None:
+            labelled = draw_labelled(encoder.load(anomalies, cache=True), len(anomalies), views)
+        synthesize = make_synthesizer(
+            settings.negatives, encoder.network.make_synthesizer, labelled
+        )
+    for function in (views, synthesize):
+        if function is not None:  # a callable that fails does so before any training
+            function(load(torch.arange(1)), torch.Generator(encoder.device).manual_seed(0))
+
+    def draw_batch(generator):
+        shots = draw_shots(n_shots, settings.batch_size, generator)
+        images = load(shots)
+        batch = [views(images, generator), views(images, generator)]
+        if synthesize is not None:  # of views, so that the augmentation is never the tell-tale
+            batch.append(synthesize(views(images, generator), generator))
+        return shots, batch
+
+    return draw_batch
 
 
 def draw_shots(n_shots, batch_size, generator):
@@ -151,5 +140,88 @@ def draw_shots(n_shots, batch_size, generator):
     return torch.cat(orders)[:batch_size]
 
 
-def _perceptron(n_in, n_hidden, n_out):
-    return nn.Sequential(nn.Linear(n_in, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_out))
+class Objective(nn.Module):
+    """The terms of L = L_Con + λ_PP L_PP + λ_NP L_NP, from embeddings of a batch."""
+
+    def __init__(self, contrast, positive_weight, negative_weight):
+        super().__init__()
+        self.contrast = contrast
+        self.positive_weight = positive_weight
+        self.negative_weight = negative_weight
+
+    def forward(self, h, shots):
+        """Return the terms and their sum; ``h`` holds two views of each shot, then anomalies."""
+        n = len(shots)
+        terms = {
+            "contrastive": self.contrast(h[:n], h[n : 2 * n], shots),
+            "positive": positive_pair_loss(h[: 2 * n], torch.cat([shots, shots])),
+            "negative": negative_pair_loss(h[: 2 * n], h[2 * n :])
+            if len(h) > 2 * n
+            else h.new_zeros(()),
+        }
+        terms["loss"] = (
+            terms["contrastive"]
+            + self.positive_weight * terms["positive"]
+            + self.negative_weight * terms["negative"]
+        )
+        return terms
+
+
+def build_objective(encoder, load, n_shots, settings, head_seed):
+    """Build the objective, its center that of the shots' embeddings before fine-tuning."""
+    frozen = [features.embeddings for _, features in encoder.stream(load, n_shots)]
+    center = torch.from_numpy(np.concatenate(frozen).mean(axis=0)).float()
+    with seeded(head_seed):
+        contrast = FAMILIES[settings.contrastive](center, settings.temperature)
+    positive_weight = settings.positive_weight
+    if positive_weight == "auto":
+        per_shot, most = POSITIVE_WEIGHT
+        positive_weight = min(per_shot * n_shots, most)
+    return Objective(contrast, positive_weight, settings.negative_weight).to(encoder.device)
+
+
+def build_optimizer(network, objective, settings):
+    """Build AdamW, whose rates follow a half cosine down to 0, and its schedule."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            "No parameter of the backbone requires a gradient; pass max_iter=0 to use it frozen."
+        )
+    rate = settings.learning_rate
+    if rate == "auto":
+        rate = LEARNING_RATE[network.kind]
+    groups = [
+        {"params": parameters, "lr": rate},
+        {"params": list(objective.parameters()), "lr": HEAD_LEARNING_RATE * rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.max_iter))
+    )
+    return optimizer, schedule
+
+
+def embed_batch(encoder, batch):
+    """L2-normalised embeddings of a list of batches, one after another, with gradients.
+
+    Of large batches on a CPU only one piece's activations are held at a time: they are computed
+    again for its gradient.
+    """
+    network, at_once, device = encoder.network, encoder.at_once, torch.device(encoder.device)
+    large = device.type == "cpu" and sum(map(torch.numel, batch)) > RECOMPUTED
+    run = partial(checkpoint, network, use_reentrant=False) if large else network
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        pieces = torch.cat(batch).split(max(1, at_once // 2) if large else at_once)
+        features = torch.cat([run(piece) for piece in pieces])
+    return F.normalize(features.float(), dim=1)
+
+
+def check_finite(loss, step, settings, optimizer):
+    """Raise FloatingPointError where the loss is infinite or NaN."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss became {loss} at iteration {step + 1} of {settings.max_iter}. Lower "
+            f"learning_rate (now {optimizer.param_groups[0]['initial_lr']:g}) or raise "
+            f"temperature (now {settings.temperature:g})."
+        )

@@ -10,6 +10,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
+from ._rows import Rows
+
+CACHE_BYTES = 2**30
 WANTED = (
     "images as a uint8 array (n, H, W[, C]) with values 0..255, a float array with values 0..1, "
     "a torch tensor (n, C, H, W), or a sequence of paths, PIL images or arrays"
@@ -22,6 +25,8 @@ class Images:
     ``items`` is a uint8 or float array/tensor with channels first, or a list of paths, PIL
     images and channels-first tensors.
     """
+
+    kind = "images"
 
     def __init__(self, items, n_jobs=None):
         self.items = items
@@ -43,6 +48,23 @@ class Images:
             return [tuple(self.items.shape[-2:])] * len(self)
         return [_size(item) for item in self.items]
 
+    def take(self, mask):
+        """Images where the boolean ``mask`` is true."""
+        if isinstance(self.items, torch.Tensor):
+            return Images(self.items[torch.from_numpy(mask)], self.n_jobs)
+        items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
+        return Images(items, self.n_jobs)
+
+    def loader(self, size, device, *, cache=False):
+        """Return a function from indices to a batch of images of a size, on the device.
+
+        With ``cache``, images that fit into 1 GiB are decoded once and kept.
+        """
+        if cache and len(self) * 3 * size[0] * size[1] * 4 <= CACHE_BYTES:
+            images = self.load(torch.arange(len(self)), size).to(device)
+            return lambda index: images[index]
+        return lambda index: self.load(index.cpu(), size).to(device)
+
     def load(self, indices, size):
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
         if isinstance(self.items, torch.Tensor):
@@ -52,7 +74,7 @@ class Images:
 
 
 def read_input(estimator, X, *, reset):
-    """Validate X and return ``Images``, or a float64 array of rows.
+    """Validate X and return ``Images``, or ``Rows`` of features.
 
     Uses the estimator's ``image_shape`` and ``n_jobs``; with ``reset``, records
     ``n_features_in_`` (and names) where X is two-dimensional.
@@ -73,7 +95,8 @@ def read_input(estimator, X, *, reset):
     if not two_d and array.ndim > 4:
         raise ValueError(f"X must be {WANTED}; got an array of shape {array.shape}.")
     if image_shape is None:
-        return validate_data(estimator, X if two_d else array, dtype=np.float64, reset=reset)
+        rows = validate_data(estimator, X if two_d else array, dtype=np.float64, reset=reset)
+        return Rows(rows)
     flat = validate_data(estimator, X if two_d else array, dtype=None, reset=reset)
     if flat.shape[1] != np.prod(image_shape):
         raise ValueError(
@@ -81,16 +104,6 @@ def read_input(estimator, X, *, reset):
             f"X has {flat.shape[1]}."
         )
     return Images(_check_array(flat.reshape(len(flat), *image_shape)))
-
-
-def take(inputs, mask):
-    """Return validated inputs where the boolean ``mask`` is true."""
-    if not isinstance(inputs, Images):
-        return inputs[mask]
-    if isinstance(inputs.items, torch.Tensor):
-        return Images(inputs.items[torch.from_numpy(mask)], inputs.n_jobs)
-    items = [item for item, wanted in zip(inputs.items, mask, strict=True) if wanted]
-    return Images(items, inputs.n_jobs)
 
 
 def _as_sequence(X):

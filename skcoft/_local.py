@@ -1,88 +1,68 @@
-"""Density of local embeddings: where an image departs from the shots."""
+"""Evidence of positions: a density of local embeddings, which tells where an image departs."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from sklearn.cluster import kmeans_plusplus
 
+from ._support import SHOT, VIEW
 from .density import KernelDensity
 
-POSITIONS = 32  # most positions along a side
-WIDTH = 128  # most numbers per position; wider ones are projected at random
 SUPPORT = 2048  # kernels in all, shared among the shots
 LEAST = 32  # kernels per shot
 TOP = 0.01  # share of positions that an image is scored by
-FEW = 4  # shots, below which their views are scored held out as well
-
-
-def choose_depths(sizes):
-    """Choose the two maps that local embeddings are made of, by the sizes (H, W) of all maps.
-
-    Of a pyramid, the deepest map at each of the two resolutions next to the coarsest, which the
-    whole-image embedding stands for; of a transformer, whose maps share one resolution, those
-    after a half and three quarters of its blocks.
-    """
-    deepest = {size: i for i, size in enumerate(sizes)}
-    if len(deepest) == 1:
-        return sorted({(len(sizes) - 1) // 2, (3 * len(sizes) - 1) // 4})
-    return sorted(deepest[size] for size in sorted(deepest)[1:3])
-
-
-def local_embeddings(maps, projection=None):
-    """Embeddings of positions, (n, h, w, d), from maps (n, c, H, W) of one or more depths.
-
-    Maps are averaged over 3 x 3 neighbours, brought to the finest map's grid and to unit length
-    at every position, so that each depth weighs the same.
-    """
-    sides = zip(*(features.shape[-2:] for features in maps), strict=True)
-    grid = tuple(min(max(side), POSITIONS) for side in sides)
-    parts = []
-    for features in maps:
-        features = average_neighbours(features.float())
-        if tuple(features.shape[-2:]) != grid:
-            features = F.interpolate(features, grid, mode="bilinear", antialias=True)
-        parts.append(F.normalize(features, dim=1))
-    positions = torch.cat(parts, dim=1).permute(0, 2, 3, 1) / len(parts) ** 0.5
-    return positions if projection is None else positions @ projection
-
-
-def average_neighbours(features):
-    """Average maps (n, c, h, w) over 3 x 3 neighbours, fewer at the border."""
-    return F.avg_pool2d(features, 3, 1, 1, count_include_pad=False)
+MOST_ALIKE = 100.0
 
 
 class LocalDensity:
-    """Kernel density of the shots' local embeddings, with bounded memory.
+    """A part, see ``_parts.py``: kernel density of the shots' local embeddings.
 
-    Every shot is thinned to a part of ``SUPPORT`` kernels that are spread out by k-means++
-    seeding, in the manner of PatchCore's coreset (arXiv 2106.08265), so leaving a shot out is
-    leaving out its kernels. ``held_out`` are scores of shots, then views, whose shot was left
-    out (of a single shot, whose view was); ``location`` and ``scale`` are their mean and
-    standard deviation; ``calibrated`` marks their rows. Views count with fewer than 4 shots only.
-    ``means`` are the local embeddings of every row, averaged over its positions.
+    Memory is bounded: every shot is thinned to its share of ``SUPPORT`` kernels, spread out by
+    k-means++ seeding in the manner of PatchCore's coreset (arXiv 2106.08265), so leaving a shot
+    out is leaving out its kernels. Scores of shots that were learned before stay as they are.
+
+    Attributes
+    ----------
+    coresets : dict of group to ndarray of shape (n_kernels, d)
+        Local embeddings of each shot, from far to near.
+    means : ndarray of shape (n_rows, d)
+        Local embeddings of every row of the support, averaged over its positions.
+    held_out : ndarray
+        Scores of the calibrating rows under the kernels of other shots.
+    weight : float
+        The :func:`likeness` of the shots.
     """
+
+    needs_positions = True
 
     def __init__(self, seed):
         self.seed = seed
         self.coresets = {}
         self.bandwidth = None
-        self.held_out = self.in_sample = np.empty(0)
-        self.calibrated = np.empty(0, dtype=bool)
+        self.held_out = self.in_sample_scores = np.empty(0)
         self.means = None
 
-    def add(self, positions, shots, n_shots, mirror=False):
-        """Add views (n, h, w, d), the ``n_shots`` shots themselves first; ``shots`` names each.
+    @classmethod
+    def build(cls, settings, encoder):
+        """Build the part where it is wanted and the network has positions."""
+        return cls(encoder.seed) if settings.local and encoder.has_positions else None
 
-        With ``mirror`` the shots' mirror images come next, and are scored as the shots are.
+    def learn(self, added):
+        """Add the kernels of new shots, and score them, with these and by those of others."""
+        positions, groups = added.positions, added.shots
+        if not self.coresets and added.n_shots == 1:
+            groups = -1 - added.groups  # its views, which no later shot's number may meet
+        self._add_kernels(positions, groups)
+        means = positions.mean(axis=(1, 2), dtype=np.float64)
+        self.means = means if self.means is None else np.concatenate([self.means, means])
+        # the first rows, as slices: a mask would copy the positions
+        n_sides, n_rows = np.count_nonzero(added.sides), np.count_nonzero(added.calibrating)
+        scores = lowest(log_maps(self.density, positions[:n_sides]))
+        self.in_sample_scores = np.append(self.in_sample_scores, scores)
+        scores = self._score_held_out(positions[:n_rows], groups[:n_rows])
+        self.held_out = np.append(self.held_out, scores)
 
-        Scores of shots that were added before stay as they are.
-        """
-        groups = shots
-        if not self.coresets and n_shots == 1:
-            groups = -1 - np.arange(len(shots))
-        known = len(self.coresets)
+    def _add_kernels(self, positions, groups):
         names = np.unique(groups)
-        per_group = max(SUPPORT // (known + len(names)), LEAST)
+        per_group = max(SUPPORT // (len(self.coresets) + len(names)), LEAST)
         for name in names:
             points = positions[groups == name].reshape(-1, positions.shape[-1])
             self.coresets[name] = kmeans_plusplus(
@@ -90,32 +70,43 @@ class LocalDensity:
             )[0]
         for name, points in self.coresets.items():
             self.coresets[name] = points[:per_group]  # the seeding goes from far to near
-        self.density = self._density(self.coresets)
+        self.density = self._fit_density(self.coresets)
         self.bandwidth = self.density.bandwidth_
-        means = positions.mean(axis=(1, 2), dtype=np.float64)
-        self.means = means if self.means is None else np.concatenate([self.means, means])
-        n = n_shots * (1 + mirror)
-        self.in_sample = np.append(self.in_sample, lowest(self.log_maps(positions[:n])))
-        n = n if n_shots >= FEW else len(positions)
-        self.calibrated = np.append(self.calibrated, np.arange(len(positions)) < n)
-        held_out = np.empty(n)
-        for name in np.unique(groups[:n]):
-            others = {g: points for g, points in self.coresets.items() if g != name}
-            rows = np.flatnonzero(groups[:n] == name)
-            density = self._density(others or self.coresets)
-            held_out[rows] = lowest(log_maps(density, positions[rows]))
-        self.held_out = np.append(self.held_out, held_out)
-        self.location = float(self.held_out.mean())
-        self.scale = float(self.held_out.std()) or 1.0
-        return self
 
-    def _density(self, coresets):
+    def _fit_density(self, coresets):
+        """Fit the kernels of some shots, at the bandwidth of the first fit of all."""
         points = np.concatenate(list(coresets.values()))
         return KernelDensity("scale" if self.bandwidth is None else self.bandwidth).fit(points)
 
-    def log_maps(self, positions):
-        """Log density, in nats, at every position (n, h, w, d) of images."""
-        return log_maps(self.density, positions)
+    def _score_held_out(self, positions, groups):
+        scores = np.empty(len(positions))
+        for name in np.unique(groups):
+            others = {g: points for g, points in self.coresets.items() if g != name}
+            rows = np.flatnonzero(groups == name)
+            density = self._fit_density(others or self.coresets)
+            scores[rows] = lowest(log_maps(density, positions[rows]))
+        return scores
+
+    def fit(self, support):
+        """Weigh by how alike all shots are: objects in scenes differ where nothing is wrong."""
+        self.weight = likeness(self.means, support)
+        return self
+
+    def keep(self, features):
+        """Score of each image of a batch; positions of a whole collection would be too many."""
+        return lowest(self.log_maps(features))
+
+    def score(self, kept):
+        """Mean log density of each image's least likely positions."""
+        return kept
+
+    def in_sample(self, support):
+        """Scores of the shots and their mirror images, kernels on themselves included."""
+        return self.in_sample_scores
+
+    def log_maps(self, features):
+        """Log density, in nats, at every position (n, h, w) of a batch."""
+        return log_maps(self.density, features.positions)
 
 
 def log_maps(density, positions):
@@ -129,3 +120,23 @@ def lowest(maps):
     flat = maps.reshape(len(maps), -1)
     count = max(1, round(TOP * flat.shape[1]))
     return np.partition(flat, count - 1, axis=1)[:, :count].mean(axis=1)
+
+
+def likeness(points, support):
+    """How alike the shots are: 1 where they differ as much as views of one shot do, more if less.
+
+    Of ``points``, one for each row of the support: the expected squared distance of two
+    independent views of a shot, which is twice that of a view from its shot, over the mean
+    squared distance of two shots. At most ``MOST_ALIKE``, which equal shots reach; 1 where there
+    is no pair of either.
+    """
+    own, seen = support.roles == SHOT, support.roles == VIEW
+    firsts, owners = points[own], support.shots[own]
+    n = len(firsts)
+    if n == 1 or not seen.any():
+        return 1.0
+    between = 2 * n / (n - 1) * firsts.var(axis=0).sum()
+    order = np.argsort(owners)
+    shot_of_view = firsts[order[np.searchsorted(owners, support.shots[seen], sorter=order)]]
+    within = 2 * np.square(points[seen] - shot_of_view).sum(axis=1).mean()
+    return float(within / max(between, within / MOST_ALIKE)) if within else 1.0

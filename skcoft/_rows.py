@@ -13,6 +13,27 @@ LIMIT = 1e4
 LIFT = 5.0
 
 
+class Rows:
+    """Validated rows of features: ``values``, a float64 array (n, d)."""
+
+    kind = "rows"
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def take(self, mask):
+        """Rows where the boolean ``mask`` is true."""
+        return Rows(self.values[mask])
+
+    def loader(self, size, device, *, cache=False):
+        """Return a function from indices to a batch on the device."""
+        rows = torch.tensor(self.values, device=device)
+        return lambda index: rows[index]
+
+
 class RowsNetwork(nn.Module):
     """Standardise, add a residual multilayer perceptron, append a constant.
 
@@ -21,8 +42,13 @@ class RowsNetwork(nn.Module):
     up to about ``LIFT`` standard deviations from the mean the map is nearly linear.
     """
 
+    kind = "rows"
+    depths = None
+    view_options = {}
+
     def __init__(self, rows, seed):
         super().__init__()
+        self.width = rows.shape[1] + 1
         scale = rows.std(axis=0)
         scale[~(scale > 10 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0))] = 1.0
         self.register_buffer("mean", torch.from_numpy(rows.mean(axis=0)))
@@ -38,6 +64,14 @@ class RowsNetwork(nn.Module):
         x = ((rows - self.mean) / self.scale).clamp(-LIMIT, LIMIT).float()
         x = (x + self.body(x)) / rows.shape[1] ** 0.5
         return torch.cat([x, torch.full_like(x[:, :1], LIFT)], dim=1)
+
+    def make_views(self, **options):
+        """Return the function that draws views; it has no options."""
+        return self.views
+
+    def make_synthesizer(self, name):
+        """Return the function that makes anomalies, whatever their name among images."""
+        return self.shuffled
 
     def views(self, rows, generator):
         """Add noise of a tenth of a standard deviation; mask a tenth of the features."""

@@ -25,6 +25,11 @@ def one_of(*options):
     return (lambda value: (value is None or isinstance(value, str)) and value in options), names
 
 
+def key_of(registry):
+    """Return (test, description) for a name in a registry, as it stands now and later."""
+    return (lambda value: isinstance(value, str) and value in registry), one_of(*registry)[1]
+
+
 def having(method):
     """Return (test, description) for an object with a method; classes do not count."""
     return (

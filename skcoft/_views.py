@@ -1,9 +1,8 @@
-"""Which function draws views and which one makes negatives, for images and for rows."""
+"""Which function draws views and which one makes negatives: a network's own, or a user's."""
 
 import torch
 
 from ._random import draw_seed, seeded
-from ._rows import RowsNetwork
 from .augmentation import SYNTHESIZERS, random_views
 
 VIEW_OPTIONS = {k: v for k, v in random_views.__kwdefaults__.items() if k != "generator"}
@@ -11,46 +10,45 @@ VIEW_OPTIONS = {k: v for k, v in random_views.__kwdefaults__.items() if k != "ge
 
 def make_views(augmentation, network):
     """Return a function (batch, generator) -> one view of each item."""
-    if isinstance(network, RowsNetwork):
-        if augmentation is None:
-            return network.views
-        if isinstance(augmentation, dict):
-            raise ValueError(
-                f"augmentation={augmentation!r} sets the views of images; X holds rows of "
-                "features. Pass a callable on one row, or None."
-            )
-    elif augmentation is None or isinstance(augmentation, dict):
-        options = augmentation or {}
-        return lambda images, generator: random_views(images, generator=generator, **options)
-
-    def views(batch, generator):
-        with seeded(draw_seed(generator)):
-            items = [augmentation(item.clone()) for item in batch]
-        return _stack(items, batch, "augmentation")
-
-    return views
+    if callable(augmentation):
+        return _views_by(augmentation)
+    options = augmentation or {}
+    if not set(options) <= set(network.view_options):
+        raise ValueError(
+            f"augmentation={augmentation!r} sets the views of images; X holds rows of "
+            "features. Pass a callable on one row, or None."
+        )
+    return network.make_views(**options)
 
 
-def make_synthesizer(negatives, network, labelled, views):
+def make_synthesizer(negatives, named, labelled=None):
     """Return a function (views, generator) -> anomalies, each of a kind drawn per image.
 
-    ``labelled`` is (loader, number) of labelled anomalies, or None.
+    ``named`` returns the function of a name, ``labelled`` is the one that draws labelled
+    anomalies, see :func:`draw_labelled`.
     """
     if not isinstance(negatives, (list, tuple)):
         negatives = [negatives]
     kinds = []
     for kind in negatives:
         if kind == "labelled":
-            kinds.append(_labelled(*labelled, views))
-        elif callable(kind):
-            kinds.append(_user_synthesizer(kind))
-        elif isinstance(network, RowsNetwork):
-            kinds.append(network.shuffled)
+            kinds.append(labelled)
         else:
-            kinds.append(_named_synthesizer(SYNTHESIZERS[kind]))
-    if len(kinds) == 1:
-        return kinds[0]
+            kinds.append(_synthesizer_by(kind) if callable(kind) else named(kind))
+    return kinds[0] if len(kinds) == 1 else _mixed(kinds)
 
+
+def image_views(**options):
+    """Return a function (images, generator) -> one view of each."""
+    return lambda images, generator: random_views(images, generator=generator, **options)
+
+
+def image_synthesizer(name):
+    """Return the function (images, generator) -> anomalies of a name."""
+    return lambda images, generator: SYNTHESIZERS[name](images, generator=generator)
+
+
+def _mixed(kinds):
     def mixed(images, generator):
         choice = torch.randint(
             len(kinds), (len(images),), generator=generator, device=images.device
@@ -65,11 +63,9 @@ def make_synthesizer(negatives, network, labelled, views):
     return mixed
 
 
-def _named_synthesizer(function):
-    return lambda images, generator: function(images, generator=generator)
+def draw_labelled(load, n_anomalies, views):
+    """Return a function that draws views of labelled anomalies, as many as it is given images."""
 
-
-def _labelled(load, n_anomalies, views):
     def draw(images, generator):
         size = (len(images),)
         index = torch.randint(n_anomalies, size, generator=generator, device=images.device)
@@ -78,7 +74,16 @@ def _labelled(load, n_anomalies, views):
     return draw
 
 
-def _user_synthesizer(function):
+def _views_by(function):
+    def views(batch, generator):
+        with seeded(draw_seed(generator)):
+            items = [function(item.clone()) for item in batch]
+        return _stack(items, batch, "augmentation")
+
+    return views
+
+
+def _synthesizer_by(function):
     def synthesize(batch, generator):
         with seeded(draw_seed(generator)):
             return _stack(function(batch.clone()), batch, "negatives")

@@ -30,7 +30,7 @@ def _uniform(images, low, high, generator, shape=()):
 
 
 def _coordinates(images):
-    """Pixel coordinates x and y, each (1, H, W), the centre at 0, in units of the shorter side."""
+    """Pixel coordinates x and y, each (1, H, W), the center at 0, in units of the shorter side."""
     height, width = images.shape[-2:]
     x = (torch.arange(width, device=images.device, dtype=images.dtype) + 0.5) - width / 2
     y = (torch.arange(height, device=images.device, dtype=images.dtype) + 0.5) - height / 2
@@ -346,7 +346,7 @@ def warp(images, *, generator=None):
     """Push a round part of each image aside: bent edges, displaced parts.
 
     The part has a radius of 10 to 25 % of the shorter side and is moved by 30 to 70 % of its
-    radius at its centre, less and less towards its rim.
+    radius at its center, less and less towards its rim.
 
     Parameters
     ----------
@@ -371,11 +371,11 @@ def warp(images, *, generator=None):
     """
     generator = _generator(images, generator)
     x, y = _coordinates(images)
-    centre, _ = _place(images, x, y, generator)
+    center, _ = _place(images, x, y, generator)
     radius = _uniform(images, 0.1, 0.25, generator, (1, 1))
     angle = _uniform(images, 0, 2 * math.pi, generator, (1, 1))
     push = radius * _uniform(images, 0.3, 0.7, generator, (1, 1))
-    off = (x - centre[:, 0, None, None]).square() + (y - centre[:, 1, None, None]).square()
+    off = (x - center[:, 0, None, None]).square() + (y - center[:, 1, None, None]).square()
     push = push * (1 - off / radius.square()).clamp_(min=0).square()
     warped = _sample(images, x + angle.cos() * push, y + angle.sin() * push)
     return torch.where((push > 0)[:, None], warped, images)

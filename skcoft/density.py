@@ -252,15 +252,15 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64)
         n, d = X.shape
         self.location_ = X.mean(axis=0)
-        centred = X - self.location_
-        _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+        centered = X - self.location_
+        _, singular, directions = np.linalg.svd(centered, full_matrices=False)
         variances = np.square(singular) / n
         if d == 1 or n == 1:  # the rules are undefined here, and shrinkage changes nothing
             self.shrinkage_ = 1.0
         elif self.shrinkage == "oas":
             self.shrinkage_ = float(np.clip(oas_shrinkage(variances, n, d), 1e-12, 1))
         elif self.shrinkage == "ledoit_wolf":
-            rho = ledoit_wolf_shrinkage(centred, assume_centered=True)
+            rho = ledoit_wolf_shrinkage(centered, assume_centered=True)
             self.shrinkage_ = float(np.clip(rho, 1e-12, 1))
         else:
             self.shrinkage_ = float(self.shrinkage)
@@ -322,9 +322,9 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         return -0.5 * (squared + self._log_determinant + X.shape[1] * LOG_2PI)
 
     def _squared_mahalanobis(self, rows):
-        centred = rows - self.location_
-        spanned = np.square(centred @ self._directions)
-        return spanned @ self._excess_precision + np.square(centred).sum(axis=1) / self._ridge
+        centered = rows - self.location_
+        spanned = np.square(centered @ self._directions)
+        return spanned @ self._excess_precision + np.square(centered).sum(axis=1) / self._ridge
 
     def score(self, X, y=None):
         """Total log density of the rows of X.
@@ -380,10 +380,10 @@ def logsumexp_rows(exponents):
     return np.log(exponents.sum(axis=1)) + top[:, 0]
 
 
-def scott_bandwidth(centred, n_groups):
+def scott_bandwidth(centered, n_groups):
     """Scott's rule in the effective dimension; 1 where the rows have no spread."""
-    n, d = centred.shape
-    gram = centred @ centred.T if n < d else centred.T @ centred
+    n, d = centered.shape
+    gram = centered @ centered.T if n < d else centered.T @ centered
     trace, squared_norm = np.trace(gram) / n, np.square(gram).sum() / n**2
     if not squared_norm > 0:
         return 1.0
@@ -391,17 +391,17 @@ def scott_bandwidth(centred, n_groups):
     return float(np.sqrt(trace / effective) * n_groups ** (-1 / (effective + 4)))
 
 
-def likelihood_bandwidth(centred, groups, start):
+def likelihood_bandwidth(centered, groups, start):
     """Bandwidth of greatest leave-one-group-out log-likelihood, within 1/100 to 10 of start."""
-    n, d = centred.shape
-    squared = np.square(centred).sum(axis=1)
+    n, d = centered.shape
+    squared = np.square(centered).sum(axis=1)
     rows = max(1, int(get_config()["working_memory"] * 2**20 // (8 * n)))
 
     def negative_log_likelihood(log_b):
         precision, total = np.exp(-2 * log_b), 0.0
         for i in range(0, n, rows):
             part = slice(i, i + rows)
-            exponents = centred[part] @ centred.T
+            exponents = centered[part] @ centered.T
             exponents -= 0.5 * (squared[part, None] + squared)
             exponents *= precision
             exponents[groups[part, None] == groups] = -np.inf

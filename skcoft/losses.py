@@ -72,7 +72,7 @@ def info_nce_loss(first, second, shots, *, temperature=0.25):
 
 
 def mean_shifted_loss(first, second, shots, center, *, temperature=0.25):
-    r"""InfoNCE on directions from a fixed centre: shots spread only about that centre.
+    r"""InfoNCE on directions from a fixed center: shots spread only about that center.
 
     :func:`info_nce_loss` of :math:`(h_i - c) / \lVert h_i - c \rVert`, where :math:`h_i` are the
     normalised rows. Plain InfoNCE spreads the shots over the whole sphere and so undoes the
@@ -85,7 +85,7 @@ def mean_shifted_loss(first, second, shots, center, *, temperature=0.25):
     shots : tensor of int, shape (n,)
         The shot that each row comes from.
     center : tensor of shape (d,)
-        Centre c of the shots' embeddings before fine-tuning.
+        Center c of the shots' embeddings before fine-tuning.
     temperature : float, default=0.25
         As in :func:`info_nce_loss`.
 

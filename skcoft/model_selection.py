@@ -15,10 +15,10 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state, indexable
 
-from ._decision import check_labels
-from ._images import Images, read_input, take
+from ._images import read_input
+from ._labels import check_labels
 from ._validation import any_of, check_parameters, number, one_of
-from ._views import make_synthesizer
+from ._views import image_synthesizer, make_synthesizer
 from .augmentation import SYNTHESIZERS, random_views
 
 __all__ = ["LabelFreeScorer", "OneClassKFold", "OneClassShuffleSplit"]
@@ -354,18 +354,18 @@ class LabelFreeScorer(BaseEstimator):
         check_parameters(self, SCORER_CONSTRAINTS)
         self._check_kinds(estimator)
         inputs = read_input(self, X, reset=False)
-        if not isinstance(inputs, Images):
+        if inputs.kind != "images":
             raise ValueError(
                 "X must hold images; got rows of features. If they are flattened images, set "
                 "image_shape of the scorer."
             )
         if y is not None:
-            inputs = take(inputs, check_labels(X, y) == 1)
+            inputs = inputs.take(check_labels(X, y) == 1)
         if len(inputs) == 0:
             raise ValueError("X holds no normal image (y == 1) to score with.")
         score = getattr(estimator, "score_samples", None) or estimator.decision_function
         generator = torch.Generator().manual_seed(self.random_state)
-        synthesizers = [make_synthesizer(kind, None, None, None) for kind in self.kinds]
+        synthesizers = [make_synthesizer(kind, image_synthesizer) for kind in self.kinds]
         normal, anomalous = [], [[] for _ in synthesizers]
         for images in _batches(inputs):
             repeated = images.repeat_interleave(self.n_draws, dim=0)

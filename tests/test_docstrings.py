@@ -2,6 +2,7 @@ import inspect
 from operator import attrgetter
 
 import pytest
+from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
 
 import skcoft
@@ -30,3 +31,13 @@ def test_numpydoc(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_has_an_example(name):
     assert ">>> " in validate(f"skcoft.{name}")["docstring"]
+
+
+def test_parameters_of_both_estimators_are_described_alike():
+    described = [
+        {p.name: (p.type, p.desc) for p in ClassDoc(estimator)["Parameters"]}
+        for estimator in (skcoft.COFTDetector, skcoft.COFTEmbedder)
+    ]
+    detector, embedder = described
+    assert set(embedder) == set(skcoft.COFTEmbedder().get_params(deep=False))
+    assert {name: detector[name] for name in embedder} == embedder

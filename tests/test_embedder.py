@@ -37,9 +37,3 @@ def test_every_parameter_but_random_state_is_checked():
     assert set(COFTEmbedder().get_params(deep=False)) - set(EMBEDDER_CONSTRAINTS) == {
         "random_state"
     }
-
-
-def test_large_collections_are_decoded_batch_by_batch(photos, monkeypatch):
-    cached = COFTEmbedder(**PARAMS).fit_transform(photos)
-    monkeypatch.setattr("skcoft._inference.CACHE_BYTES", 0)
-    np.testing.assert_array_equal(COFTEmbedder(**PARAMS).fit_transform(photos), cached)

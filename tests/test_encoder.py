@@ -1,67 +1,117 @@
 import pickle
-import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import TinyNet
-from joblib import Parallel, delayed
+from numpy.testing import assert_array_equal
 
-from skcoft import COFTDetector
-from skcoft._inference import resolve_device, take_turns
-
-
-def take_slowly(devices):
-    time.sleep(1)  # long enough for every worker to get its task
-    return take_turns(devices)
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._encoder import AT_ONCE
+from skcoft._images import CACHE_BYTES, Images
+from skcoft._support import MIRROR, SHOT, VIEW
+from skcoft._views import make_views
 
 
-def test_worker_processes_take_turns():
-    """Two workers, three fake devices, then one."""
-    found = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
-    assert len(set(found)) == 2
-    assert Parallel(n_jobs=2)(delayed(take_turns)(["cuda:0"]) for _ in "ab") == ["cuda:0"] * 2
-    assert take_turns(["cuda:0", "cuda:1"]) == "cuda:0"  # here
+@pytest.fixture
+def images():
+    """11 images of 16 x 16 pixels, as fit hands them on."""
+    rng = np.random.default_rng(0)
+    return Images(torch.from_numpy(rng.random((11, 3, 16, 16), dtype=np.float32)))
+
+
+@pytest.fixture
+def encoder(images):
+    fitted = COFTEmbedder(TinyNet(), image_size=16, max_iter=0, random_state=0)
+    return fitted.fit(images.items).encoder_
+
+
+def test_batches_have_one_size_and_are_padded(encoder, images):
+    assert AT_ONCE == {
+        "images": {"cpu": 8, "accelerator": 64},
+        "rows": {"cpu": 256, "accelerator": 256},
+    }
+    seen = []
+    network = encoder.network
+    encoder.network = lambda batch: seen.append(batch) or network(batch)
+    encoder.network.kind = "images"
+    parts = [f.embeddings for _, f in encoder.stream(encoder.load(images), 11)]
+    assert [len(part) for part in parts] == [8, 3]
+    assert [len(batch) for batch in seen] == [8, 8]
+    assert (seen[1][3:] == 0).all()
+
+
+def test_measure_keeps_both_sides(encoder, images):
+    def keep(features):
+        return features.positions.sum(axis=(1, 2, 3))
+
+    both = encoder.measure(images, {"sum": keep}, mirror=True, with_positions=True)["sum"]
+    assert both.shape == (2, 11)
+    flipped = Images(images.items.flip(3))
+    other = encoder.measure(flipped, {"sum": keep}, mirror=True, with_positions=True)["sum"]
+    np.testing.assert_allclose(other, both[::-1], rtol=1e-6)
+    alone = encoder.measure(images, {"sum": keep}, with_positions=True)["sum"]
+    assert_array_equal(alone, both[:1])
+
+
+def test_support_holds_shots_mirror_images_and_seeded_views(encoder, images):
+    support = encoder.embed_shots(images, 3, mirror=True, with_positions=True, first=5)
+    assert_array_equal(support.roles, np.repeat([SHOT, MIRROR, VIEW], [11, 11, 33]))
+    assert_array_equal(support.shots, np.tile(np.arange(5, 16), 5))
+    assert support.embeddings.shape == (55, 16) and support.embeddings.dtype == np.float64
+    assert support.positions.shape == (55, 4, 4, 16) and support.positions.dtype == np.float32
+    assert_array_equal(support.embeddings[:11], encoder.embed(images))
+    assert_array_equal(support.embeddings[11:22], encoder.embed(Images(images.items.flip(3))))
+    generator = torch.Generator().manual_seed(encoder.seed + 5)
+    views = make_views(None, encoder.network)
+    for start in (22, 33, 44):  # round after round, batch after batch
+        drawn = torch.cat([views(part, generator) for part in images.items.split(8)])
+        assert_array_equal(support.embeddings[start : start + 11], encoder.embed(Images(drawn)))
+    bare = encoder.embed_shots(images, 0, mirror=False, with_positions=False)
+    assert_array_equal(bare.embeddings, support.embeddings[:11])
+    assert bare.positions is None
+
+
+def test_shots_are_decoded_once(encoder, images, monkeypatch):
+    """Those that fit into the cache; others batch by batch, each time anew, to the same end."""
+    assert CACHE_BYTES == 2**30
+    calls = []
+    load = Images.load
+    monkeypatch.setattr(Images, "load", lambda *args: calls.append(1) or load(*args))
+    cached = encoder.embed_shots(images, 2, mirror=False, with_positions=False)
+    assert len(calls) == 1
+    monkeypatch.setattr("skcoft._images.CACHE_BYTES", 11 * 3 * 16 * 16 * 4 - 1)
+    again = encoder.embed_shots(images, 2, mirror=False, with_positions=False)
+    assert len(calls) == 1 + 3 * 2
+    assert_array_equal(again.embeddings, cached.embeddings)
 
 
 @pytest.mark.parametrize(
-    "process, device, wanted",
-    [
-        ("MainProcess", "cuda", "cuda:0"),
-        ("MainProcess", None, "cuda:0"),
-        ("LokyProcess-1", "cuda", "cuda:0"),
-        ("LokyProcess-2", "cuda", "cuda:1"),
-        ("LokyProcess-6", None, "cuda:2"),
-        ("LokyProcess-2", "cuda:2", "cuda:2"),
-        ("LokyProcess-2", "cpu", "cpu"),
-    ],
+    "augmentation, mirrors",
+    [(None, True), ({}, True), ({"degrees": 9}, True), ({"flip": 0}, False), (abs, False)],
+    ids=str,
 )
-def test_cuda_without_a_number_is_shared_out(process, device, wanted, monkeypatch):
-    monkeypatch.setattr("skcoft._inference.current_process", lambda: SimpleNamespace(name=process))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: None)
-    assert str(resolve_device(device)) == wanted
+def test_mirror_images_count_where_views_are_mirrored(encoder, augmentation, mirrors):
+    encoder.augmentation = augmentation
+    assert encoder.mirrors == mirrors
 
 
-def test_cuda_without_a_gpu_is_an_error():
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="device='cuda' is not available here"):
-        resolve_device("cuda")
+def test_rows_have_no_mirror_images():
+    fitted = COFTEmbedder(max_iter=0, random_state=0).fit(np.eye(4))
+    assert not fitted.encoder_.mirrors and not fitted.encoder_.has_positions
 
 
 @pytest.mark.parametrize("count, wanted", [(0, "cpu"), (1, "cuda:0"), (4, "cuda:3")])
 def test_a_pickle_from_another_machine_finds_a_device(count, wanted, photos, monkeypatch):
     """One that was fitted on the fourth of its GPUs."""
     fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(photos[:4])
-    fitted.embedder_.device_ = "cuda:3"
+    fitted.embedder_.encoder_.device = "cuda:3"
     data = pickle.dumps(fitted)
     moved = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device))
-    assert pickle.loads(data).device_ == wanted
+    loaded = pickle.loads(data)
+    assert loaded.device_ == wanted
     assert moved == [wanted]
-    assert np.isfinite(fitted.offset_)
+    assert loaded.offset_ == fitted.offset_

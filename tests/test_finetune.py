@@ -1,16 +1,18 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from conftest import TinyNet
 from numpy.testing import assert_array_equal
-from torch import nn
-from torchvision.transforms import v2
 
 import skcoft._finetune as finetune
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._finetune import draw_shots
-from skcoft._views import make_synthesizer, make_views
-from skcoft.augmentation import random_views
+from skcoft._contrast import MeanShifted, SimSiam
+from skcoft._encoder import Encoder
+from skcoft._finetune import Objective, build_optimizer, draw_shots, make_batches
+from skcoft._images import Images
+from skcoft.losses import mean_shifted_loss, negative_pair_loss, positive_pair_loss
 
 IMAGES = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
 FAMILIES = ["mean_shifted", "infonce", "simsiam"]
@@ -131,6 +133,191 @@ def test_loss_that_is_not_finite_stops():
     assert not hasattr(fitted, "network_")
 
 
+def as_images(array):
+    return Images(torch.from_numpy(array).permute(0, 3, 1, 2))
+
+
+class Shown(torch.nn.Module):
+    """A network of which only what it says of itself counts."""
+
+    kind, view_options = "images", {}
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def make_views(self):
+        return lambda images, generator: images + 0.5
+
+    def make_synthesizer(self, name):
+        return lambda images, generator: images + 10
+
+
+def batches(**params):
+    """What one iteration draws of 6 shots whose values are their numbers; and load, shots."""
+    numbers = torch.arange(6.0)[:, None, None, None]
+    anomalies = params.pop("anomalies", None)
+    encoder = Encoder(Shown(), (1, 1), "cpu", None, 0)
+    settings = COFTEmbedder(**params)
+    draw = make_batches(encoder, lambda index: numbers[index], 6, anomalies, settings)
+    return draw(torch.Generator().manual_seed(0))
+
+
+def test_a_batch_is_two_views_of_each_shot_and_an_anomaly_of_a_third():
+    shots, (first, second, anomalies) = batches(batch_size=8)
+    assert len(shots) == 8
+    for views in (first, second):
+        assert_array_equal(views.flatten(), shots + 0.5)
+    assert_array_equal(anomalies.flatten(), shots + 0.5 + 10)  # made of a view, not of the shot
+
+
+def test_each_view_is_drawn_anew():
+    fitted = embedder(max_iter=0).fit(IMAGES)
+    load = fitted.encoder_.load(as_images(IMAGES))
+    draw = make_batches(fitted.encoder_, load, 6, None, COFTEmbedder())
+    _, batch = draw(torch.Generator().manual_seed(0))
+    assert len({views.numpy().tobytes() for views in batch}) == 3
+
+
+def test_labelled_anomalies_of_a_batch_are_views():
+    anomalies = as_images(np.full((2, 1, 1, 3), 0.25, np.float32))
+    _, (_, _, drawn) = batches(anomalies=anomalies, negatives="labelled")
+    assert_array_equal(drawn, np.full((8, 3, 1, 1), 0.75))
+
+
+@pytest.mark.parametrize("params", [{"negatives": None}, {"negative_weight": 0}])
+def test_a_batch_without_negatives_has_two_views(params):
+    assert len(batches(**params)[1]) == 2
+
+
+def test_objective_adds_weighted_terms_of_both_views():
+    generator = torch.Generator().manual_seed(0)
+    h = torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
+    shots, center = torch.tensor([0, 1, 1]), torch.full((4,), 0.1)
+    terms = Objective(MeanShifted(center, 0.25), 3.0, 0.7)(h, shots)
+    assert set(terms) == {"loss", "contrastive", "positive", "negative"}
+    contrastive = mean_shifted_loss(h[:3], h[3:6], shots, center, temperature=0.25)
+    positive = positive_pair_loss(h[:6], torch.tensor([0, 1, 1, 0, 1, 1]))
+    negative = negative_pair_loss(h[:6], h[6:])
+    assert terms["contrastive"] == contrastive and terms["positive"] == positive
+    assert terms["negative"] == negative
+    assert terms["loss"].item() == pytest.approx(
+        (contrastive + 3 * positive + 0.7 * negative).item()
+    )
+    assert Objective(MeanShifted(center, 0.25), 3.0, 0.7)(h[:6], shots)["negative"] == 0
+
+
+@pytest.mark.parametrize("kind, rate", [("images", 2e-5), ("rows", 1e-3)])
+def test_automatic_learning_rate_goes_by_the_kind(kind, rate):
+    network = Shown()
+    network.kind = kind
+    objective = Objective(MeanShifted(torch.zeros(2), 1.0), 1.0, 1.0)
+    optimizer, _ = build_optimizer(network, objective, COFTEmbedder())
+    assert optimizer.param_groups[0]["initial_lr"] == rate
+
+
+def test_heads_learn_ten_times_as_fast_and_rates_follow_a_half_cosine():
+    network, objective = Shown(), Objective(SimSiam(torch.zeros(2), 1.0), 1.0, 1.0)
+    settings = COFTEmbedder(learning_rate=0.5, max_iter=8)
+    optimizer, schedule = build_optimizer(network, objective, settings)
+    assert type(optimizer) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 1e-4]
+    assert optimizer.param_groups[0]["params"] == list(network.parameters())
+    assert len(optimizer.param_groups[1]["params"]) == len(list(objective.parameters())) == 8
+    for step in range(8):
+        factor = 0.5 * (1 + math.cos(math.pi * step / 8))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([0.5 * factor, 5 * factor])
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_optimizer_steps_once_an_iteration_along_the_schedule(monkeypatch):
+    """The rates that training really ran at."""
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    embedder(max_iter=4, learning_rate=0.01).fit(IMAGES)
+    assert rates == pytest.approx([0.01 * f for f in (1, 0.8535534, 0.5, 0.1464466)])
+
+
+def test_center_is_that_of_the_frozen_embeddings(monkeypatch):
+    seen = []
+    init = MeanShifted.__init__
+
+    def spy(self, center, temperature):
+        seen.append((center, temperature))
+        init(self, center, temperature)
+
+    monkeypatch.setattr(MeanShifted, "__init__", spy)
+    embedder(max_iter=1).fit(IMAGES)
+    center, temperature = seen[0]
+    frozen = embedder(max_iter=0).fit_transform(IMAGES)
+    np.testing.assert_allclose(center, frozen.mean(axis=0), atol=1e-6)
+    assert temperature == 0.25
+
+
+def test_heads_are_seeded_and_global_state_is_left_alone():
+    def first_loss(seed):
+        fitted = embedder(contrastive="infonce", random_state=seed, augmentation=lambda x: x)
+        return fitted.fit(IMAGES).history_["contrastive"][0]
+
+    state = torch.get_rng_state()
+    assert first_loss(0) == first_loss(0) != first_loss(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_defaults_of_the_recipe():
+    """Each on purpose: a change here is a change of every figure."""
+    shared = {
+        "backbone": "embedded",
+        "weights": "pretrained",
+        "image_size": None,
+        "image_shape": None,
+        "max_iter": 20,
+        "batch_size": 8,
+        "learning_rate": "auto",
+        "contrastive": "mean_shifted",
+        "temperature": 0.25,
+        "positive_weight": "auto",
+        "negative_weight": 0.1,
+        "negatives": "cutpaste",
+        "augmentation": None,
+        "device": None,
+        "n_jobs": None,
+        "random_state": None,
+        "verbose": 0,
+    }
+    own = {
+        "n_views": 8,
+        "density": "kde",
+        "local": True,
+        "contamination": "auto",
+        "memory": None,
+    }
+    assert COFTEmbedder().get_params() == shared
+    assert COFTDetector().get_params() == shared | own
+
+
+def test_large_batches_are_those_of_more_than_two_million_values(monkeypatch):
+    assert finetune.RECOMPUTED == 2**21
+    calls = []
+    monkeypatch.setattr(
+        finetune, "checkpoint", lambda function, part, **options: calls.append(1) or function(part)
+    )
+    embedder(max_iter=1).fit(IMAGES)
+    assert not calls
+    monkeypatch.setattr(finetune, "RECOMPUTED", 3 * 8 * 3 * 16 * 16 - 1)
+    embedder(max_iter=1).fit(IMAGES)
+    assert len(calls) == 6  # 24 images, 4 at a time
+
+
 def test_progress_only_where_asked(capsys):
     embedder(verbose=0).fit(IMAGES)
     silent = capsys.readouterr()
@@ -170,108 +357,3 @@ def test_one_image_is_left_to_the_frozen_backbone_unless_asked_for():
     assert embedder(learning_rate=2e-5).fit(one).n_iter_ == 4
     labelled = embedder(learning_rate="auto", negatives="labelled")
     assert labelled.fit(IMAGES[:3], [1, -1, -1]).n_iter_ == 4
-
-
-# views and negatives
-
-
-def test_options_of_random_views_as_augmentation():
-    images = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)
-    drawn = make_views({"degrees": 180, "flip": 0}, None)(images, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(0)
-    expected = random_views(images, generator=generator, degrees=180, flip=0)
-    assert torch.equal(drawn, expected)
-
-
-def test_turned_views_know_turned_images():
-    """Of a texture with a direction, views of every orientation cover what gentle ones do not."""
-    stripes = np.indices((32, 32))[0] % 8 < 4
-    shots = np.stack([np.roll(stripes, i, axis=0) for i in range(6)]).astype(np.float32)
-    turned = np.rot90(shots, axes=(1, 2))
-    gains = [
-        detector.score_samples(turned).mean() - detector.score_samples(shots).mean()
-        for detector in (
-            COFTDetector(
-                TinyNet(), max_iter=0, n_views=32, augmentation=options, random_state=0
-            ).fit(shots)
-            for options in ({}, {"degrees": 180})
-        )
-    ]
-    assert gains[1] > gains[0] / 2
-
-
-def test_torchvision_pipeline_as_augmentation():
-    pipeline = v2.Compose([v2.RandomResizedCrop(16, scale=(0.5, 1)), v2.ColorJitter(0.4, 0.4)])
-    state = torch.get_rng_state()
-    first, again = (embedder(augmentation=pipeline).fit_transform(IMAGES) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert torch.equal(torch.get_rng_state(), state)
-    views = make_views(pipeline, None)
-    same = torch.from_numpy(IMAGES[:1]).permute(0, 3, 1, 2).repeat(4, 1, 1, 1)
-    drawn = views(same, torch.Generator().manual_seed(0))
-    assert len({d.numpy().tobytes() for d in drawn}) == 4  # one draw per image
-
-
-@pytest.mark.parametrize(
-    "negatives",
-    [
-        "cutpaste",
-        "rotation",
-        "patch_shuffle",
-        "noise_texture",
-        lambda images: 1 - images,
-        ["cutpaste", "rotation", lambda images: images * 0],
-    ],
-)
-def test_negatives(negatives):
-    history = embedder(negatives=negatives).fit(IMAGES).history_
-    assert (history["negative"] > 0).all()
-
-
-def test_a_list_of_negatives_is_drawn_from_per_image():
-    kinds = [lambda images: images * 0, lambda images: images * 0 + 1]
-    synthesize = make_synthesizer(kinds, nn.Identity(), None, None)
-    out = synthesize(torch.full((200, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))
-    share = out.mean().item()
-    assert set(out.unique().tolist()) == {0, 1} and 0.35 < share < 0.65
-
-
-def test_labelled_negatives():
-    anomalies = np.zeros((3, 16, 16, 3), np.float32)
-    X, y = np.concatenate([IMAGES, anomalies]), np.r_[np.ones(6), -np.ones(3)]
-    labelled = embedder(negatives="labelled", negative_weight=5, max_iter=40).fit(X, y)
-    plain = embedder(negatives=None, max_iter=40).fit(IMAGES)
-
-    def cosine(fitted):
-        return (fitted.transform(IMAGES) @ fitted.transform(anomalies).T).mean()
-
-    assert cosine(labelled) < cosine(plain)
-
-
-@pytest.mark.parametrize(
-    "y, message",
-    [
-        (None, "requires y, with -1 for anomalies; got None"),
-        ([1, 1, 1, 1, 1, 0], r"both \+1 .* and -1 .* got labels \[0, 1\]"),
-        ([1] * 6, r"got labels \[1\]"),
-        (["a", "b"] * 3, r"got labels \['a', 'b'\]"),
-        ([1, -1], "inconsistent numbers of samples"),
-    ],
-)
-def test_labels_that_cannot_be_used(y, message):
-    with pytest.raises(ValueError, match=message):
-        embedder(negatives="labelled").fit(IMAGES, y)
-
-
-@pytest.mark.parametrize("name", ["augmentation", "negatives"])
-@pytest.mark.parametrize(
-    "function, message",
-    [
-        (lambda images: images[..., :4], r"callable must keep the shape \(1, 3, 16, 16\)"),
-        (lambda images: 5, "callable must return tensors of one shape"),
-    ],
-)
-def test_callable_that_changes_shapes_fails_before_training(name, function, message, monkeypatch):
-    monkeypatch.setattr("skcoft._embedder.fine_tune", lambda *a, **k: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=f"The {name} {message}"):
-        embedder(**{name: function}).fit(IMAGES)

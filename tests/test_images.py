@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skcoft import COFTEmbedder
-from skcoft._images import Images, read_input, take
+from skcoft._images import Images, read_input
 
 EMBEDDER = COFTEmbedder()
 
@@ -123,14 +123,14 @@ def test_rows_stay_rows():
     for kind in (X, X.tolist(), pd.DataFrame(X), pl.DataFrame(X), torch.from_numpy(X)):
         rows = read(kind)
         assert not isinstance(rows, Images)
-        assert_array_equal(rows, X)
+        assert_array_equal(rows.values, X)
 
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_take(photos, as_list):
     X = list(photos) if as_list else photos
     mask = np.arange(len(photos)) % 3 == 0
-    taken = take(read(X), mask)
+    taken = read(X).take(mask)
     assert torch.equal(taken.load(torch.arange(4), (24, 20)), load(photos[mask]))
 
 

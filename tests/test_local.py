@@ -1,5 +1,3 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -7,10 +5,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
-from skcoft._backbone import build_backbone
+from skcoft._encoder import Features
 from skcoft._images import read_input
-from skcoft._local import LEAST, SUPPORT, LocalDensity, choose_depths, local_embeddings, lowest
-from skcoft._threshold import held_out_scores, likeness
+from skcoft._local import (
+    LEAST,
+    MOST_ALIKE,
+    SUPPORT,
+    TOP,
+    LocalDensity,
+    likeness,
+    log_maps,
+    lowest,
+)
+from skcoft._support import Support
+from skcoft.density import KernelDensity
 
 
 def stripes(n, seed=0):
@@ -37,57 +45,104 @@ def detector():
     return COFTDetector(local=True, max_iter=2, random_state=0).fit(stripes(8))
 
 
-def test_depths_of_a_pyramid_and_of_a_transformer():
-    assert choose_depths([(64, 64), (32, 32), (16, 16), (8, 8), (4, 4)]) == [2, 3]
-    assert choose_depths([(32, 48), (32, 48), (16, 24), (8, 12), (8, 12)]) == [1, 2]
-    assert choose_depths([(16, 16)] * 12) == [5, 8]
-    assert choose_depths([(4, 4)]) == [0]
+def learned(positions, n_views=0, mirror=False, part=None, first=0):
+    """A part that has learned of shots (n, h, w, d) with views; and their support."""
+    rounds = 1 + mirror + n_views
+    rows = Support.allot(len(positions) // rounds, n_views, mirror, first)
+    support = Support(
+        positions.mean(axis=(1, 2)), rows.shots, rows.roles, rows.calibrating, positions
+    )
+    part = part or LocalDensity(0)
+    part.learn(support)
+    return part, support
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "depths", "shape"),
-    [
-        ("embedded", (96, 64), [2, 3], (12, 8, 128)),
-        ("mobilenetv2_050", (64, 64), [2, 3], (8, 8, 64)),
-        ("convnext_atto", (64, 96), [1, 2], (8, 12, 128)),
-        ("vit_tiny_patch16_224", (64, 64), [5, 8], (4, 4, 128)),
-    ],
-)
-def test_backbones_yield_positions_in_the_same_pass(name, size, depths, shape):
-    network, _ = build_backbone(name, None, size, None, 0)
-    images = torch.rand(2, 3, *size)
-    with torch.inference_mode():
-        features, positions = network.features_and_positions(images)
-        assert_allclose(features, network(images), rtol=1e-4, atol=1e-5)
-    assert network.depths == depths
-    assert positions.shape == (2, *shape)
+def grid(n, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 30, 30, 4)).astype(np.float32)
 
 
-def test_every_depth_weighs_the_same():
-    gen = torch.Generator().manual_seed(0)
-    fine, coarse = torch.rand(2, 5, 8, 8, generator=gen), torch.rand(2, 7, 4, 4, generator=gen)
-    positions = local_embeddings([fine, 1000 * coarse])
-    assert positions.shape == (2, 8, 8, 12)
-    assert_allclose(positions[..., :5].square().sum(-1), 0.5, rtol=1e-5)
-    assert_allclose(positions, local_embeddings([fine, coarse]), rtol=1e-4, atol=1e-6)
-
-
-def test_large_maps_are_bounded():
-    assert local_embeddings([torch.rand(1, 2, 100, 20)]).shape == (1, 32, 20, 2)
+def test_numbers_of_kernels_and_positions():
+    assert (SUPPORT, LEAST, TOP, MOST_ALIKE) == (2048, 32, 0.01, 100)
 
 
 def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
-    rng = np.random.default_rng(0)
-    positions = rng.normal(size=(12, 30, 30, 4)).astype(np.float32)
+    positions = grid(12)
     positions[3] += 50  # as far off from the others as can be
-    density = LocalDensity(0).add(positions, np.arange(12), 12)
-    assert sum(map(len, density.coresets.values())) <= SUPPORT
-    assert density.held_out.argmin() == 3
-    assert density.held_out[3] < density.in_sample[3] - 100
-    more = rng.normal(size=(80, 30, 30, 4)).astype(np.float32)
-    density.add(more, np.arange(12, 92), 80)
-    assert {len(points) for points in density.coresets.values()} == {LEAST}
-    assert len(density.held_out) == len(density.in_sample) == 92
+    part, _ = learned(positions)
+    assert {len(points) for points in part.coresets.values()} == {SUPPORT // 12}
+    assert part.held_out.argmin() == 3
+    assert part.held_out[3] < part.in_sample_scores[3] - 100
+    learned(grid(80, seed=1), part=part, first=12)
+    assert {len(points) for points in part.coresets.values()} == {LEAST}
+    assert len(part.held_out) == len(part.in_sample_scores) == len(part.means) == 92
+
+
+def test_kernels_are_spread_and_seeded():
+    """A coreset by k-means++ seeding leaves no position far away, as a draw at random would."""
+    positions = grid(1)
+    positions[0, 0, :20] += np.eye(4, dtype=np.float32).repeat(5, axis=0) * 20  # 20 rare ones
+    part, _ = learned(np.concatenate([positions, grid(63, seed=1)]))
+    rare = np.linalg.norm(part.coresets[0], axis=1) > 10
+    assert len(part.coresets[0]) == 32 and rare.sum() >= 4
+    again, _ = learned(np.concatenate([positions, grid(63, seed=1)]))
+    assert_array_equal(again.coresets[5], part.coresets[5])
+    other, _ = learned(grid(4), part=LocalDensity(1))
+    assert not np.array_equal(other.coresets[0], learned(grid(4))[0].coresets[0])
+
+
+def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
+    """Of every calibrating row, at the bandwidth of the first fit of all."""
+    part, support = learned(grid(10), n_views=0, mirror=True)
+    assert list(part.coresets) == [0, 1, 2, 3, 4]
+    assert (
+        part.bandwidth
+        == KernelDensity().fit(np.concatenate(list(part.coresets.values()))).bandwidth_
+    )
+    for row in (1, 6):  # shot 1 and its mirror image
+        others = [points for name, points in part.coresets.items() if name != 1]
+        fitted = KernelDensity(part.bandwidth).fit(np.concatenate(others))
+        expected = lowest(log_maps(fitted, support.positions[row : row + 1]))[0]
+        assert_allclose(part.held_out[row], expected)
+    assert_allclose(part.in_sample_scores, lowest(part.log_maps(Features(None, grid(10)))))
+    assert_array_equal(part.in_sample(support), part.in_sample_scores)
+
+
+@pytest.mark.parametrize(("n_shots", "n_scores"), [(3, 3 * 3), (4, 4)])
+def test_views_of_few_shots_are_held_out_too(n_shots, n_scores):
+    part, _ = learned(grid(3 * n_shots), n_views=2)
+    assert len(part.held_out) == n_scores and len(part.in_sample_scores) == n_shots
+
+
+def test_of_a_single_shot_every_view_is_held_out_alone():
+    part, _ = learned(grid(3), n_views=2)
+    assert list(part.coresets) == [-3, -2, -1]
+    learned(grid(3, seed=1), n_views=2, part=part, first=1)  # and the next one as a whole
+    assert list(part.coresets) == [-3, -2, -1, 1]
+
+
+def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
+    part, _ = learned(grid(4))
+    before = part.held_out, part.in_sample_scores, part.bandwidth
+    learned(grid(4, seed=1) * 3, part=part, first=4)
+    assert_array_equal(part.held_out[:4], before[0])
+    assert_array_equal(part.in_sample_scores[:4], before[1])
+    assert part.bandwidth == before[2]
+    assert {len(points) for points in part.coresets.values()} == {SUPPORT // 8}
+
+
+def test_kept_of_a_batch_is_its_score():
+    part, _ = learned(grid(4))
+    features = Features(None, grid(3, seed=2))
+    kept = part.keep(features)
+    assert_array_equal(kept, lowest(part.log_maps(features)))
+    assert_array_equal(part.score(kept), kept)
+
+
+def test_weight_is_the_likeness_of_the_shots():
+    part, support = learned(grid(20), n_views=3, mirror=True)
+    part.fit(support)
+    assert_array_equal(part.means, support.positions.mean(axis=(1, 2), dtype=np.float64))
+    assert part.weight == likeness(part.means, support)
 
 
 def test_image_score_is_the_mean_of_the_least_likely_hundredth():
@@ -152,45 +207,52 @@ def test_contamination_is_a_share_of_the_shots():
 
 
 def test_scores_join_both_densities(tiny_net):
+    """On the scale of the whole image's, by the shots that were held out."""
     X, params = stripes(4, seed=10), dict(augmentation={"flip": 0}, max_iter=0, random_state=0)
     joined, whole = (
         COFTDetector(tiny_net, local=local, **params).fit(stripes(8)) for local in (True, False)
     )
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
+    part = joined._joint.parts["local"]
     inputs = read_input(joined, X, reset=False)
-    local = lowest(joined.embedder_._embed(inputs, joined._local.log_maps)[1])
-    weight = joined._local_weight
-    expected = whole.score_samples(X) + weight * (local - joined._local.location)
+    local = joined.embedder_.encoder_.measure(inputs, {"l": part.keep}, with_positions=True)["l"][
+        0
+    ]
+    weight = part.weight * whole.calibration_scores_.std() / part.held_out.std()
+    expected = whole.score_samples(X) + weight * (local - part.held_out.mean())
     assert_allclose(joined.score_samples(X), expected)
+    held_out = whole.calibration_scores_ + weight * (part.held_out - part.held_out.mean())
+    assert_allclose(joined.calibration_scores_, held_out)
     assert weight > 0
 
 
 @pytest.mark.parametrize("n_shots", [2, 3, 8])
+@pytest.mark.filterwarnings("ignore:contamination='auto'")
 def test_images_count_with_their_mirror_images(tiny_net, n_shots):
-    shots, X = stripes(n_shots), stripes(4, seed=10)
-    fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(shots)
-    once = copy.copy(fitted)
-    once._mirror = False
+    """The mean over both: so an image and its mirror image have the same score and map."""
+    X = stripes(4, seed=10)
+    fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(stripes(n_shots))
     mirrored = np.ascontiguousarray(X[:, :, ::-1])
-    scores = (once.score_samples(X) + once.score_samples(mirrored)) / 2
-    assert_allclose(fitted.score_samples(X), scores, rtol=1e-6)
-    assert_allclose(fitted.score_samples(mirrored), scores, rtol=1e-6)
-    maps = (once.anomaly_map(X) + once.anomaly_map(mirrored)[:, :, ::-1]) / 2
-    assert_allclose(fitted.anomaly_map(X), maps, rtol=1e-5, atol=1e-5)
+    assert_allclose(fitted.score_samples(mirrored), fitted.score_samples(X), rtol=1e-6)
+    maps = fitted.anomaly_map(X)
     assert_allclose(fitted.anomaly_map(mirrored), maps[:, :, ::-1], rtol=1e-5, atol=1e-5)
-    # held-out scores are of a shot and its mirror image, and of other shots' kernels alone
-    rows = fitted._own | fitted._mirrored
-    whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, rows)
-    local = fitted._local.held_out[rows[fitted._local.calibrated]] - fitted._local.location
-    expected = (whole + fitted._local_weight * local).reshape(2, n_shots).mean(axis=0)
-    assert_allclose(fitted.calibration_scores_, expected)
+    part, encoder = fitted._joint.parts["local"], fitted.embedder_.encoder_
+    keep = {name: part.keep for name, part in fitted._joint.parts.items()}
+    sides = [
+        encoder.measure(read_input(fitted, images, reset=False), keep, with_positions=True)
+        for images in (X, mirrored)
+    ]
+    scores = [fitted._joint.score(side) for side in sides]
+    assert_allclose(fitted.score_samples(X), np.mean(scores, axis=0), rtol=1e-6)
+    assert not np.allclose(*scores, rtol=1e-6)
+    assert len(part.held_out) == n_shots * (2 if n_shots >= 4 else 10)
 
 
 def test_no_mirror_images_where_views_have_none(tiny_net):
     for changes in ({"augmentation": {"flip": 0}}, {"augmentation": lambda x: x}, {"n_views": 0}):
         fitted = COFTDetector(tiny_net, max_iter=0, random_state=0, **changes).fit(stripes(4))
         X = stripes(2, seed=3)
-        assert not fitted._mirrored.any()
+        assert not fitted._support.mirrored
         assert (fitted.score_samples(X) != fitted.score_samples(X[:, :, ::-1])).all()
 
 
@@ -206,30 +268,22 @@ def test_shots_that_differ_weigh_local_density_less(tiny_net):
         COFTDetector(tiny_net, max_iter=0, random_state=0).fit(make(8))
         for make in (stripes, unlike)
     )
-    kept = [~fitted._mirrored for fitted in (alike, differing)]
-    shares = [
-        likeness(f._local.means[rows], f._shots[rows], f._own[rows])
-        for f, rows in zip((alike, differing), kept, strict=True)
-    ]
-    assert shares[0] > 1 and shares[1] < 0.6
-    for fitted, share in zip((alike, differing), shares, strict=True):
-        rows = fitted._own | fitted._mirrored
-        whole = held_out_scores(fitted.density_, fitted._support, fitted._shots, rows)
-        assert_allclose(fitted._local_weight, share * whole.std() / fitted._local.scale)
+    weights = [fitted._joint.parts["local"].weight for fitted in (alike, differing)]
+    assert weights[0] > 1 and weights[1] < 0.6
 
 
 def test_rows_of_local_means_are_those_of_the_support(tiny_net):
     fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(stripes(4))
-    first = fitted._local.means
+    first = fitted._joint.parts["local"].means
     added = (255 * unlike(3)[..., 0]).astype(np.uint8)
     fitted.partial_fit(added)
-    assert len(fitted._local.means) == len(fitted._support)
-    assert_array_equal(fitted._local.means[: len(first)], first)
-    own = fitted._local.means[fitted._own]
-    _, positions = fitted.embedder_._embed(
-        read_input(fitted, np.concatenate([stripes(4), added]), reset=False), np.asarray
-    )
-    assert_allclose(own, positions.mean(axis=(1, 2)), atol=1e-6)
+    means = fitted._joint.parts["local"].means
+    assert len(means) == len(fitted._support.embeddings)
+    assert_array_equal(means[: len(first)], first)
+    inputs = read_input(fitted, np.concatenate([stripes(4), added]), reset=False)
+    keep = {"mean": lambda features: features.positions.mean(axis=(1, 2))}
+    expected = fitted.embedder_.encoder_.measure(inputs, keep, with_positions=True)["mean"][0]
+    assert_allclose(means[fitted._support.own], expected, atol=1e-6)
 
 
 def test_shots_without_any_difference():
@@ -257,3 +311,43 @@ def test_without_local_density(tiny_net):
             fitted.anomaly_map(X)
     with pytest.raises(ValueError, match="'local' parameter"):
         COFTDetector(tiny_net, local="auto").fit(shots)
+
+
+def spread_shots(spread, n=50, n_views=8, seed=0):
+    """Points of shots that differ ``spread`` times as much as two views of one do; support."""
+    rng = np.random.default_rng(seed)
+    firsts = rng.normal(size=(n, 200), scale=spread)
+    views = firsts + rng.normal(size=(n_views, n, 200))
+    points = np.concatenate([firsts, views.reshape(-1, 200)])
+    return points, Support.allot(n, n_views, mirror=False)
+
+
+def test_likeness_is_one_where_shots_differ_as_views_do():
+    for spread, low, high in ((1, 0.97, 1.03), (2**0.5, 0.45, 0.55), (10**0.5, 0.07, 0.13)):
+        assert low <= likeness(*spread_shots(spread)) <= high
+
+
+def test_likeness_grows_where_shots_differ_less_than_views():
+    assert_allclose(likeness(*spread_shots(0.5)), 4, rtol=0.05)
+
+
+def test_likeness_does_not_hang_on_order_scale_and_mirror_images():
+    points, support = spread_shots(3, n=6)
+    expected = likeness(points, support)
+    order = np.random.default_rng(0).permutation(len(points))
+    shuffled = Support(None, 100 - support.shots[order], support.roles[order], None)
+    assert_allclose(likeness(7 * points[order] - 3, shuffled), expected)
+    sides = Support.allot(6, 8, mirror=True)
+    far = np.insert(points, [6] * 6, 1e6, axis=0)
+    assert_allclose(likeness(far, sides), expected)
+
+
+@pytest.mark.parametrize("n_views", [0, 3])
+def test_likeness_is_bounded_for_equal_shots_and_one_without_a_pair(n_views):
+    rng = np.random.default_rng(0)
+    points = np.concatenate([np.ones((4, 5)), 1 + 0.1 * rng.normal(size=(4 * n_views, 5))])
+    support = Support.allot(4, n_views, mirror=False)
+    assert_allclose(likeness(points, support), MOST_ALIKE if n_views else 1)
+    assert likeness(np.ones_like(points), support) == 1
+    one = Support.allot(1, n_views, mirror=False)
+    assert likeness(points[: len(one.roles)], one) == 1

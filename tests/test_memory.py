@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
-from skcoft import COFTDetector, COFTEmbedder
+from skcoft import COFTDetector, _embedder
+from skcoft._encoder import Encoder
 from skcoft._memory import fingerprint
 from skcoft.density import KernelDensity
 
@@ -29,13 +30,13 @@ def detector(memory, **params):
 def trainings(monkeypatch):
     """A list that grows by one with every fine-tuning."""
     done = []
-    fit = COFTEmbedder._fit
+    build = _embedder.build_encoder
 
-    def spy(self, *args):
-        done.append(self)
-        return fit(self, *args)
+    def spy(*args):
+        done.append(args)
+        return build(*args)
 
-    monkeypatch.setattr(COFTEmbedder, "_fit", spy)
+    monkeypatch.setattr(_embedder, "build_encoder", spy)
     return done
 
 
@@ -60,7 +61,7 @@ def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
 
 def test_another_density_embeds_nothing_again(photos, tmp_path, monkeypatch):
     detector(tmp_path).fit(photos[:6]).score_samples(photos)
-    monkeypatch.setattr(COFTEmbedder, "_embed_views", lambda *a, **k: pytest.fail("embedded"))
+    monkeypatch.setattr(Encoder, "stream", lambda *a, **k: pytest.fail("embedded"))
     detector(tmp_path, density="gaussian").fit(photos[:6]).score_samples(photos)
 
 
@@ -143,9 +144,9 @@ def test_joblib_memory_and_rows(trainings, tmp_path):
 def test_another_process_finds_the_training(photos, tmp_path):
     np.save(tmp_path / "photos.npy", photos)
     code = (
-        "import numpy as np; from skcoft import COFTDetector, COFTEmbedder\n"
-        "X = np.load('photos.npy'); fit = COFTEmbedder._fit; n = []\n"
-        "COFTEmbedder._fit = lambda self, *args: [n.append(1), fit(self, *args)][1]\n"
+        "import numpy as np; from skcoft import COFTDetector, _embedder\n"
+        "X = np.load('photos.npy'); build = _embedder.build_encoder; n = []\n"
+        "_embedder.build_encoder = lambda *args: [n.append(1), build(*args)][1]\n"
         "COFTDetector('resnet10t', weights=None, image_size=32, max_iter=1, random_state=0,\n"
         "             negatives=['cutpaste', 'rotation'], memory='memory').fit(X[:6])\n"
         "print(len(n))\n"

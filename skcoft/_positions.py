@@ -1,0 +1,43 @@
+"""Local embeddings: what a network says at every position of an image."""
+
+import torch
+import torch.nn.functional as F
+
+POSITIONS = 32  # most positions along a side
+WIDTH = 128  # most numbers per position; wider ones are projected at random
+
+
+def choose_depths(sizes):
+    """Choose the two maps that local embeddings are made of, by the sizes (H, W) of all maps.
+
+    Of a pyramid, the deepest map at each of the two resolutions next to the coarsest, which the
+    whole-image embedding stands for; of a transformer, whose maps share one resolution, those
+    after a half and three quarters of its blocks.
+    """
+    deepest = {size: i for i, size in enumerate(sizes)}
+    if len(deepest) == 1:
+        return sorted({(len(sizes) - 1) // 2, (3 * len(sizes) - 1) // 4})
+    return sorted(deepest[size] for size in sorted(deepest)[1:3])
+
+
+def local_embeddings(maps, projection=None):
+    """Embeddings of positions, (n, h, w, d), from maps (n, c, H, W) of one or more depths.
+
+    Maps are averaged over 3 x 3 neighbours, brought to the finest map's grid and to unit length
+    at every position, so that each depth weighs the same.
+    """
+    sides = zip(*(features.shape[-2:] for features in maps), strict=True)
+    grid = tuple(min(max(side), POSITIONS) for side in sides)
+    depths = []
+    for features in maps:
+        features = average_neighbours(features.float())
+        if tuple(features.shape[-2:]) != grid:
+            features = F.interpolate(features, grid, mode="bilinear", antialias=True)
+        depths.append(F.normalize(features, dim=1))
+    positions = torch.cat(depths, dim=1).permute(0, 2, 3, 1) / len(depths) ** 0.5
+    return positions if projection is None else positions @ projection
+
+
+def average_neighbours(features):
+    """Average maps (n, c, h, w) over 3 x 3 neighbours, fewer at the border."""
+    return F.avg_pool2d(features, 3, 1, 1, count_include_pad=False)

@@ -1,0 +1,94 @@
+"""Support: what densities are fitted on, and which shot each row comes from."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+SHOT, MIRROR, VIEW = 0, 1, 2  # what a row is an embedding of
+FEW = 4  # shots, below which their views are scored held out as well
+
+
+@dataclass(frozen=True)
+class Support:
+    """Embeddings of shots, of their mirror images and of their views.
+
+    Rows that were embedded together come in this order: the shots, their mirror images, round
+    after round of views.
+
+    Attributes
+    ----------
+    embeddings : ndarray of shape (n_rows, d)
+        L2-normalised embeddings.
+    shots : ndarray of shape (n_rows,)
+        The shot that each row comes from, counted from 0.
+    roles : ndarray of shape (n_rows,)
+        ``SHOT``, ``MIRROR`` or ``VIEW``.
+    calibrating : ndarray of bool, shape (n_rows,)
+        Rows that stand for unseen images: parts score them held out. Shots and their mirror
+        images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
+    positions : ndarray of shape (n_rows, h, w, e) or None
+        Local embeddings, while they are at hand: they are large, so no fit keeps them.
+    """
+
+    embeddings: np.ndarray
+    shots: np.ndarray
+    roles: np.ndarray
+    calibrating: np.ndarray
+    positions: np.ndarray | None = None
+
+    @classmethod
+    def allot(cls, n_shots, n_views, mirror, first=0):
+        """Say what the rows of ``n_shots`` shots are; their embeddings are to be filled in.
+
+        The shots are counted from ``first``; with ``mirror`` each has a mirror image.
+        """
+        rounds = np.array([SHOT] + [MIRROR] * bool(mirror) + [VIEW] * n_views)
+        roles = rounds.repeat(n_shots)
+        shots = np.tile(np.arange(n_shots) + first, len(rounds))
+        calibrating = np.full(len(roles), True) if n_shots < FEW else roles != VIEW
+        return cls(None, shots, roles, calibrating)
+
+    @property
+    def n_shots(self):
+        """Number of shots."""
+        return int(self.own.sum())
+
+    @property
+    def own(self):
+        """Mask of the shots themselves."""
+        return self.roles == SHOT
+
+    @property
+    def sides(self):
+        """Mask of the shots and their mirror images."""
+        return self.roles != VIEW
+
+    @property
+    def mirrored(self):
+        """Whether mirror images are among the rows."""
+        return bool((self.roles == MIRROR).any())
+
+    @property
+    def groups(self):
+        """What is held out together: the rows of a shot; of a single shot, each row alone."""
+        return np.arange(len(self.shots)) if self.n_shots == 1 else self.shots
+
+    def extend(self, added):
+        """Append the rows of more shots, without local embeddings."""
+        joined = {
+            field.name: np.concatenate([getattr(self, field.name), getattr(added, field.name)])
+            for field in fields(self)
+            if field.name != "positions"
+        }
+        return Support(**joined)
+
+    def without_positions(self):
+        """Leave the local embeddings out."""
+        return replace(self, positions=None)
+
+    def mean_of_sides(self, scores, rows):
+        """Mean score of each shot and its mirror image, of the ``scores`` of a mask of rows."""
+        roles = self.roles[rows]
+        if not self.mirrored:
+            return scores[roles == SHOT]
+        return (scores[roles == SHOT] + scores[roles == MIRROR]) / 2

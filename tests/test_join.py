@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skcoft._join import JointScore
+
+
+class Part:
+    """A part of known scores: what it keeps of an image is its score."""
+
+    def __init__(self, held_out, weight=1.0, maps=False):
+        self.scores, self.share = np.array(held_out, dtype=float), weight
+        if maps:
+            self.log_maps = None
+
+    def fit(self, support):
+        self.held_out, self.weight = self.scores, self.share
+        return self
+
+    def score(self, kept):
+        return kept
+
+    def in_sample(self, support):
+        return self.held_out + 1
+
+
+def joint(*parts):
+    return JointScore(dict(zip("abc", parts, strict=False))).fit(None)
+
+
+def test_one_part_is_left_as_it_is():
+    alone = joint(Part([5.0, 7.0]))
+    assert_allclose(alone.held_out(), [5, 7])
+    assert_allclose(alone.in_sample(None), [6, 8])
+    assert_allclose(alone.score({"a": np.array([[1.0, 2.0]])}), [1, 2])
+
+
+def test_others_are_brought_to_the_scale_of_the_first_and_weighed():
+    """Scores vary alike over held-out shots, times the part's weight; means are taken away."""
+    both = joint(Part([5.0, 7.0]), Part([100.0, 140.0], weight=3))  # deviations of 1 and 20
+    assert_allclose(both.held_out(), [5 - 3, 7 + 3])
+    assert_allclose(both.in_sample(None), [6 + 3 / 20 * -19, 8 + 3 / 20 * 21])
+    kept = {"a": np.array([[6.0]]), "b": np.array([[160.0]])}
+    assert_allclose(both.score(kept), [6 + 3 * 2])
+
+
+def test_a_third_part_is_added_likewise():
+    three = joint(Part([5.0, 7.0]), Part([0.0, 4.0]), Part([0.0, -2.0], weight=0.5))
+    assert_allclose(three.held_out(), [5 - 1 + 0.5, 7 + 1 - 0.5])
+
+
+def test_scores_are_means_over_both_sides():
+    both = joint(Part([5.0, 7.0]), Part([1.0, 3.0]))
+    kept = {"a": np.array([[6.0, 8.0], [10.0, 0.0]]), "b": np.array([[2.0, 2.0], [4.0, 2.0]])}
+    assert_allclose(both.score(kept), [(6 + 10 + 2) / 2, 4])
+
+
+@pytest.mark.parametrize("first, other", [([5.0, 5.0], [1.0, 3.0]), ([5.0, 7.0], [2.0, 2.0])])
+def test_scores_without_any_spread(first, other):
+    """The weight is then 1, or the first part's own spread."""
+    both = joint(Part(first), Part(other))
+    weight = np.std(first) or 1.0
+    kept = {"a": np.array([[6.0]]), "b": np.array([[9.0]])}
+    assert_allclose(both.score(kept), [6 + weight * (9 - 2)])
+
+
+def test_maps_are_on_the_scale_of_held_out_shots_and_turned_back():
+    """0 is the mean of the held-out scores, 1 a standard deviation below."""
+    drawing = joint(Part([0.0, 1.0]), Part([10.0, 14.0], maps=True))
+    assert list(drawing.drawing()) == ["b"]
+    seen = np.array([[[12.0, 10.0, 8.0]]])
+    assert_allclose(drawing.maps({"b": seen[None]}), [[[0, 1, 2]]])
+    mirrored = np.array([[[8.0, 12.0, 14.0]]])
+    assert_allclose(drawing.maps({"b": np.stack([seen, mirrored])}), [[[-0.5, 0.5, 2]]])
+
+
+def test_maps_of_several_parts_are_averaged():
+    drawing = joint(Part([10.0, 14.0], maps=True), Part([0.0, 2.0], maps=True))
+    maps = drawing.maps({"a": np.full((1, 1, 1, 2), 10.0), "b": np.full((1, 1, 1, 2), -2.0)})
+    assert_allclose(maps, [[[2, 2]]])

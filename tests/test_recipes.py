@@ -1,0 +1,98 @@
+"""What CONTRIBUTING says of adding a part, a contrastive family, a source of weights: it works."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import TinyNet
+from numpy.testing import assert_allclose
+from safetensors.torch import save_file
+
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._contrast import FAMILIES, MeanShifted
+from skcoft._parts import PARTS
+from skcoft._weights import SOURCES
+
+
+class Brightness:
+    """A part of evidence, complete: how bright the positions of an image are for the network."""
+
+    needs_positions = True
+    weight = 2.0
+
+    def __init__(self):
+        self.learned = []
+
+    @classmethod
+    def build(cls, settings, encoder):
+        return cls() if encoder.has_positions else None
+
+    def learn(self, added):
+        means = added.positions.mean(axis=(1, 2, 3))
+        self.learned += [means[added.calibrating], means[added.sides]]
+
+    def fit(self, support):
+        self.held_out = np.concatenate(self.learned[::2])
+        return self
+
+    def keep(self, features):
+        return features.positions.mean(axis=(1, 2, 3))
+
+    def score(self, kept):
+        return kept
+
+    def in_sample(self, support):
+        return np.concatenate(self.learned[1::2])
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.25])
+def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
+    params = dict(max_iter=0, random_state=0, contamination=contamination)
+    two = COFTDetector(TinyNet(), **params).fit(photos[:8])
+    monkeypatch.setitem(PARTS, "brightness", Brightness.build)
+    for memory in (None, tmp_path, tmp_path):
+        three = COFTDetector(TinyNet(), memory=memory, **params).fit(photos[:6])
+        three.partial_fit(photos[6:8])
+        assert list(three._joint.parts) == ["whole", "local", "brightness"]
+        assert np.isfinite(three.offset_) and len(three.calibration_scores_) == 8
+        assert not np.allclose(three.score_samples(photos), two.score_samples(photos))
+    three = COFTDetector(TinyNet(), **params).fit(photos[:8])
+    gain = three.score_samples(photos) - two.score_samples(photos)
+    bright = three.embedder_.encoder_.measure(
+        three._read(photos)[1], {"b": Brightness().keep}, True, True
+    )["b"].mean(axis=0)
+    assert np.corrcoef(gain, bright)[0, 1] == pytest.approx(1)
+    rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
+    assert list(rows._joint.parts) == ["whole"]
+
+
+class Still(MeanShifted):
+    """A contrastive family that wants nothing."""
+
+    def forward(self, first, second, shots):
+        return 0.0 * (first - second).sum()
+
+
+def test_another_contrastive_family(photos, monkeypatch):
+    with pytest.raises(ValueError, match="'mean_shifted' or 'infonce' or 'simsiam'; got 'still'"):
+        COFTEmbedder(TinyNet(), contrastive="still").fit(photos)
+    monkeypatch.setitem(FAMILIES, "still", Still)
+    params = dict(negatives=None, positive_weight=0, max_iter=3, random_state=0)
+    fitted = COFTEmbedder(TinyNet(), contrastive="still", **params).fit(photos)
+    assert fitted.history_["loss"].tolist() == [0, 0, 0]
+    frozen = COFTEmbedder(TinyNet(), max_iter=0, random_state=0).fit(photos)
+    assert_allclose(fitted.transform(photos), frozen.transform(photos), atol=1e-5)
+
+
+def test_another_source_of_weights(photos, monkeypatch, tmp_path):
+    """It is asked before the hub, of every backbone, and may know of none."""
+    with torch.random.fork_rng():
+        state = timm.create_model("resnet10t").state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    known = {"resnet10t": tmp_path / "weights.safetensors"}
+    monkeypatch.setitem(SOURCES, "toy", known.get)
+    fitted = COFTEmbedder("resnet10t", image_size=32, max_iter=0).fit(photos)
+    own = fitted.network_.body.state_dict()
+    assert all(torch.equal(own[key], state[key]) for key in own)
+    embedded = COFTEmbedder(image_size=64, max_iter=0).fit(photos)
+    assert embedded.transform(photos).shape == (12, 2176)

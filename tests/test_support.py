@@ -1,0 +1,65 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from skcoft._support import FEW, MIRROR, SHOT, VIEW, Support
+
+
+def support(n_shots, n_views, mirror, first=0):
+    rows = Support.allot(n_shots, n_views, mirror, first)
+    embeddings = np.arange(2.0 * len(rows.roles)).reshape(-1, 2)
+    positions = np.zeros((len(rows.roles), 1, 1, 2))
+    return dataclasses.replace(rows, embeddings=embeddings, positions=positions)
+
+
+def test_rows_are_shots_then_mirror_images_then_views():
+    rows = Support.allot(4, 2, mirror=True, first=10)
+    assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, VIEW], 4))
+    assert_array_equal(rows.shots, [10, 11, 12, 13] * 4)
+    assert rows.n_shots == 4 and rows.mirrored
+    assert_array_equal(rows.own, np.arange(16) < 4)
+    assert_array_equal(rows.sides, np.arange(16) < 8)
+    plain = Support.allot(4, 0, mirror=False)
+    assert_array_equal(plain.roles, [SHOT] * 4)
+    assert not plain.mirrored
+
+
+@pytest.mark.parametrize(("n_shots", "views_count"), [(1, True), (3, True), (4, False)])
+def test_views_of_fewer_than_four_shots_calibrate_too(n_shots, views_count):
+    rows = Support.allot(n_shots, 3, mirror=True)
+    assert FEW == 4
+    assert_array_equal(rows.calibrating, views_count | (rows.roles != VIEW))
+
+
+def test_rows_of_a_shot_are_one_group_but_of_a_single_shot_each_its_own():
+    assert_array_equal(support(3, 1, False).groups, [0, 1, 2, 0, 1, 2])
+    assert_array_equal(support(1, 2, True).groups, [0, 1, 2, 3])
+
+
+def test_more_shots_are_appended_and_positions_let_go():
+    first, added = support(5, 1, True), support(2, 1, True, first=5)
+    joined = first.extend(added)
+    assert joined.n_shots == 7 and joined.positions is None
+    for name in ("embeddings", "shots", "roles", "calibrating"):
+        halves = getattr(first, name), getattr(added, name)
+        assert_array_equal(getattr(joined, name), np.concatenate(halves))
+    assert joined.calibrating.sum() == 5 * 2 + 2 * 3  # views of the two count
+    assert first.without_positions().positions is None
+    assert first.positions is not None
+
+
+def test_scores_of_a_shot_and_its_mirror_image_are_averaged():
+    rows = support(2, 1, True)
+    assert_array_equal(rows.mean_of_sides(np.array([1.0, 2, 30, 40]), rows.sides), [15.5, 21])
+    scores = np.array([1.0, 2, 30, 40, -9, -9])
+    assert_array_equal(rows.mean_of_sides(scores, rows.calibrating), [15.5, 21])
+    plain = support(2, 1, False)
+    assert_array_equal(plain.mean_of_sides(scores[:4], plain.calibrating), [1, 2])
+
+
+def test_sides_are_found_after_an_extension():
+    rows = support(2, 0, True).extend(support(1, 0, True, first=2))
+    scores = np.array([0.0, 1, 10, 11, 2, 12])
+    assert_array_equal(rows.mean_of_sides(scores, rows.sides), [5, 6, 7])

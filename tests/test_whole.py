@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import IsolationForest
+from sklearn.mixture import GaussianMixture
+
+from skcoft import COFTDetector
+from skcoft._support import SHOT, VIEW, Support
+from skcoft._threshold import automatic_offset
+from skcoft._whole import MOST_FOLDS, WholeImage, held_out_scores
+from skcoft.density import GaussianDensity, KernelDensity
+
+
+def sample(k, n_views=8, d=64, seed=0):
+    """Shots and their views (close to them) around one center; then 1,000 unseen normals."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(d, d)) * np.exp(-np.arange(d) / 8)
+    normal = rng.normal(size=(k + 1000, d)) @ mixing.T
+    views = normal[None, :k] + 0.1 * rng.normal(size=(n_views, k, d)) @ mixing.T
+    rows = Support.allot(k, n_views, mirror=False)
+    embeddings = np.concatenate([normal[:k], views.reshape(-1, d)])
+    return Support(embeddings, rows.shots, rows.roles, rows.calibrating), normal[k:]
+
+
+def offset_of(part, support):
+    rows = support.calibrating
+    scores = support.mean_of_sides(part.held_out, rows)
+    return automatic_offset(scores, part.held_out[support.roles[rows] == VIEW])
+
+
+class Spy(BaseEstimator):
+    """A density that notes what it is told."""
+
+    told = []
+
+    def fit(self, X, y=None, groups=None):
+        self.told.append(groups)
+        self.rows = X
+        return self
+
+    def score_samples(self, X):
+        return -np.linalg.norm(X - self.rows.mean(axis=0), axis=1)
+
+
+def test_names_of_densities():
+    built = {
+        name: WholeImage.build(COFTDetector(density=name), None).density
+        for name in ("kde", "gaussian")
+    }
+    assert type(built["kde"]) is KernelDensity and type(built["gaussian"]) is GaussianDensity
+    own = KernelDensity(0.5)
+    assert WholeImage.build(COFTDetector(density=own), None).density is own
+
+
+def test_densities_that_know_groups_are_told_the_shots():
+    """Of all shots, and of the others where one is held out."""
+    support, _ = sample(5, n_views=2)
+    Spy.told.clear()
+    WholeImage(Spy()).fit(support)
+    assert_array_equal(Spy.told[0], support.shots)
+    assert len(Spy.told) == 6
+    for told in Spy.told[1:]:
+        assert len(told) == 12 and len(np.unique(told)) == 4
+    assert_allclose(  # which decides the bandwidth
+        WholeImage(KernelDensity()).fit(support).fitted.bandwidth_,
+        KernelDensity().fit(support.embeddings, groups=support.shots).bandwidth_,
+    )
+
+
+def test_scores_are_the_densitys():
+    support, unseen = sample(4)
+    part = WholeImage(KernelDensity()).fit(support)
+    fresh = KernelDensity().fit(support.embeddings, groups=support.shots)
+    assert_array_equal(part.score(unseen), fresh.score_samples(unseen))
+    assert_array_equal(part.in_sample(support), fresh.score_samples(support.embeddings[:4]))
+    assert part.weight == 1 and not part.needs_positions
+
+
+@pytest.mark.parametrize("k", [2, 8])
+def test_every_calibrating_row_is_held_out_with_its_shot(k):
+    support, _ = sample(k)
+    part = WholeImage(KernelDensity(0.7)).fit(support)
+    expected = []
+    for row in np.flatnonzero(support.calibrating):
+        others = support.embeddings[support.shots != support.shots[row]]
+        fitted = KernelDensity(0.7).fit(others)
+        expected.append(fitted.score_samples(support.embeddings[row : row + 1])[0])
+    assert len(expected) == (k if k == 8 else k * 9)
+    assert_allclose(part.held_out, expected)
+
+
+def test_held_out_scores_keep_the_scale_of_the_whole():
+    """The bandwidth is that of all shots, not of those that are left."""
+    support, _ = sample(6)
+    part = WholeImage(KernelDensity()).fit(support)
+    fixed = WholeImage(KernelDensity(part.fitted.bandwidth_)).fit(support)
+    assert_allclose(part.held_out, fixed.held_out)
+
+
+def test_of_a_single_shot_every_row_is_held_out_alone():
+    support, _ = sample(1, n_views=3)
+    part = WholeImage(KernelDensity()).fit(support)
+    b = part.fitted.bandwidth_
+    expected = [
+        KernelDensity(b)
+        .fit(np.delete(support.embeddings, i, 0))
+        .score_samples(support.embeddings[i : i + 1])[0]
+        for i in range(4)
+    ]
+    assert_allclose(part.held_out, expected)
+    other = WholeImage(IsolationForest(random_state=0)).fit(support)  # its scale would move
+    assert_array_equal(other.held_out, other.fitted.score_samples(support.embeddings))
+
+
+@pytest.mark.parametrize("density", [KernelDensity(), KernelDensity("loo"), GaussianDensity()])
+@pytest.mark.parametrize("k", [4, 8, 16])
+def test_false_alarms_on_unseen_normals(density, k):
+    """About 5 % on average, where an in-sample threshold would flag most of them."""
+    rates, naive = [], []
+    for seed in range(20):
+        support, unseen = sample(k, seed=seed)
+        part = WholeImage(density).fit(support)
+        scores = part.score(unseen)
+        rates.append(np.mean(scores < offset_of(part, support)))
+        naive.append(np.mean(scores < part.score(support.embeddings).min()))
+    assert 0.005 < np.mean(rates) < (0.2 if k == 4 else 0.12)  # four shots tell little
+    assert np.mean(naive) > 0.5
+
+
+def test_no_view_of_a_shot_calibrates_against_that_shot():
+    """A density is told only rows of other shots, in ten folds where there are more shots."""
+    support, _ = sample(12, n_views=2)
+    named = zip(support.embeddings, support.shots, strict=True)
+    row_of = {row.tobytes(): shot for row, shot in named}
+    seen = []
+
+    class Mixture(GaussianMixture):
+        def fit(self, X, y=None):
+            seen.append({row_of[row.tobytes()] for row in X})
+            return super().fit(X)
+
+        def score_samples(self, X):
+            assert not seen[-1] & {row_of[row.tobytes()] for row in X}
+            return super().score_samples(X)
+
+    own = support.roles == SHOT
+    scores = held_out_scores(Mixture(reg_covar=1.0), support.embeddings, support.shots, own)
+    assert scores.shape == (12,) and np.isfinite(scores).all()
+    assert len(seen) == MOST_FOLDS == 10
+
+
+def test_any_density_can_be_held_out():
+    support, unseen = sample(8)
+    part = WholeImage(IsolationForest(random_state=0)).fit(support)
+    assert np.mean(part.score(unseen) < offset_of(part, support)) < 0.3
+
+
+@pytest.mark.parametrize("n_shots", [1, 2])
+def test_of_too_few_shots_every_view_is_held_out(n_shots):
+    support, _ = sample(n_shots)
+    part = WholeImage(KernelDensity()).fit(support)
+    with pytest.warns(UserWarning, match=f"cannot calibrate a threshold on {n_shots} of the at"):
+        offset = offset_of(part, support)
+    assert offset == part.held_out.min() <= part.score(support.embeddings).min()
