@@ -28,7 +28,9 @@ from sklearn.model_selection import GridSearchCV
 import skcoft
 from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
-from skcoft._inference import BATCH
+
+BATCH = 8  # images that the bare loops pass through the network at once
+BANDWIDTHS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
 
 
 def seconds(function):
@@ -49,39 +51,103 @@ def compare(name, ours, theirs, repeats, inverse=False):
     )
 
 
-def bare_fit(network, shape, n_iter, parts, piece):
+def bare_fit(network, shape, n_iter, parts):
     """The same passes on the same shapes: no views, no loss terms, no bookkeeping."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9)
     images = torch.rand(parts * 8, 3, *shape)
     for _ in range(n_iter):
-        loss = torch.cat([network(part) for part in images.split(piece)]).square().mean()
+        loss = torch.cat([network(part) for part in images.split(BATCH)]).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
 
 @torch.inference_mode()
-def bare_forward(network, images, batch):
-    for part in images.split(batch):
+def bare_forward(network, images):
+    for part in images.split(BATCH):
         network(part)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def compare_networks(detector, build, args, shots, queries):
+    """Fine-tuning and scoring against the bare passes of the same network."""
+    shape = (args.size, args.size)
+
+    def bare():
+        network = build()
+        bare_fit(network, shape, args.iterations, parts=3)
+        bare_forward(network, torch.rand(88, 3, *shape))  # centre, shots twice, views
+
+    compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
+    network, images = build(), torch.rand(2 * len(queries), 3, *shape)
+    for local in (False, True):
+        fitted = detector().set_params(max_iter=0, local=local).fit(shots)
+        compare(
+            f"score_samples / forward{', local' * local}",
+            lambda fitted=fitted: fitted.score_samples(queries),
+            lambda: bare_forward(network, images),
+            args.repeats,
+        )
+
+
+def compare_searches(detector, args, shots, queries):
+    """A search over densities on one split against a single fit and a single density."""
+    half = len(queries) // 2
+    both, labels = np.concatenate([shots, queries]), np.repeat([1, -1], [len(shots) + half, half])
+    split = [(np.arange(len(shots)), np.arange(len(shots), len(both)))]
+
+    def search(densities):
+        with tempfile.TemporaryDirectory() as memory:
+            candidate = detector().set_params(memory=memory)
+            grid = {"density": densities}
+            GridSearchCV(candidate, grid, cv=split, refit=False).fit(both, labels)
+
+    densities = ["gaussian", *map(skcoft.density.KernelDensity, BANDWIDTHS)]
+    for name, once in (
+        ("one fit", lambda: detector().fit(shots)),
+        ("one density", lambda: search(["kde"])),
+    ):
+        compare(f"search of 10 / {name}", lambda: search(densities), once, args.repeats)
+
+
+def compare_densities(repeats, rng):
+    """Our kernel density against scikit-learn's: time, and distance from the equation."""
+    support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
+    mine = skcoft.density.KernelDensity(5.0).fit(support)
+    peer = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
+    compare(
+        "scikit-learn / our KernelDensity",
+        lambda: mine.score_samples(points),
+        lambda: peer.score_samples(points),
+        repeats,
+        inverse=True,
+    )
+    ours, theirs = mine.score_samples(points), peer.score_samples(points)
+    exact = logsumexp(-cdist(points, support, "sqeuclidean") / 50, axis=1)
+    exact -= np.log(4000) + 512 * np.log(5.0) + 256 * np.log(2 * np.pi)
+    print(
+        f"largest relative difference of log densities: {np.abs(ours / theirs - 1).max():.1e}; "
+        f"from the equation: ours {np.abs(ours / exact - 1).max():.1e}, "
+        f"scikit-learn's {np.abs(theirs / exact - 1).max():.1e}"
+    )
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(
         f"skcoft {skcoft.__version__}, torch {torch.__version__}, {torch.get_num_threads()} "
         f"threads, {platform.machine()}; {args.backbone} at {args.size} px"
     )
     rng = np.random.default_rng(0)
-    shape = (args.size, args.size)
-    shots = rng.integers(0, 256, (8, *shape, 3), dtype=np.uint8)
-    queries = rng.integers(0, 256, (64, *shape, 3), dtype=np.uint8)
-    network, _ = build_backbone(args.backbone, None, shape, None, 0)
+    shots, queries = (
+        rng.integers(0, 256, (n, args.size, args.size, 3), dtype=np.uint8) for n in (8, 64)
+    )
 
     def detector():
         return COFTDetector(
@@ -93,58 +159,12 @@ def main():
             random_state=0,
         )
 
-    def bare():
-        fresh, _ = build_backbone(args.backbone, None, shape, None, 0)
-        bare_fit(fresh, shape, args.iterations, parts=3, piece=BATCH["cpu"])
-        bare_forward(fresh, torch.rand(88, 3, *shape), BATCH["cpu"])  # centre, shots twice, views
+    def build():
+        return build_backbone(args.backbone, None, (args.size, args.size), None, 0)[0]
 
-    compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
-
-    images = torch.rand(128, 3, *shape)
-    for local in (False, True):
-        fitted = detector().set_params(max_iter=0, local=local).fit(shots)
-        compare(
-            f"score_samples / forward{', local' * local}",
-            lambda fitted=fitted: fitted.score_samples(queries),
-            lambda: bare_forward(network, images, BATCH["cpu"]),
-            args.repeats,
-        )
-
-    both, labels = np.concatenate([shots, queries]), np.repeat([1, 1, -1], [8, 32, 32])
-    split = [(np.arange(8), np.arange(8, 72))]
-
-    def search(densities):
-        with tempfile.TemporaryDirectory() as memory:
-            candidate = detector().set_params(memory=memory)
-            grid = {"density": densities}
-            GridSearchCV(candidate, grid, cv=split, refit=False).fit(both, labels)
-
-    bandwidths = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
-    densities = ["gaussian", *map(skcoft.density.KernelDensity, bandwidths)]
-    for name, once in (
-        ("one fit", lambda: detector().fit(shots)),
-        ("one density", lambda: search(["kde"])),
-    ):
-        compare(f"search of 10 / {name}", lambda: search(densities), once, args.repeats)
-
-    support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
-    mine = skcoft.density.KernelDensity(5.0).fit(support)
-    peer = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
-    compare(
-        "scikit-learn / our KernelDensity",
-        lambda: mine.score_samples(points),
-        lambda: peer.score_samples(points),
-        args.repeats,
-        inverse=True,
-    )
-    ours, theirs = mine.score_samples(points), peer.score_samples(points)
-    exact = logsumexp(-cdist(points, support, "sqeuclidean") / 50, axis=1)
-    exact -= np.log(4000) + 512 * np.log(5.0) + 256 * np.log(2 * np.pi)
-    print(
-        f"largest relative difference of log densities: {np.abs(ours / theirs - 1).max():.1e}; "
-        f"from the equation: ours {np.abs(ours / exact - 1).max():.1e}, "
-        f"scikit-learn's {np.abs(theirs / exact - 1).max():.1e}"
-    )
+    compare_networks(detector, build, args, shots, queries)
+    compare_searches(detector, args, shots, queries)
+    compare_densities(args.repeats, rng)
 
 
 if __name__ == "__main__":

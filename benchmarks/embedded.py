@@ -1,18 +1,17 @@
 """The embedded backbone beside random weights, ImageNet weights and detectors on raw pixels.
 
-Takes tasks, shots and AUROC from the measuring script ``fewshot.py``; the folders are arguments.
+Data sets and weights are those of ``fewshot.py``.
 
-    python benchmarks/embedded.py --eval EVAL --data DATA --weights WEIGHTS --seeds 3
+    python benchmarks/embedded.py --data DATA --weights WEIGHTS
 """
 
-import time
 import warnings
 
 import numpy as np
+from fewshot import make_parser, mean, measure_seeds, print_head, print_line, read_tasks
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
-from tasks import draw_shots, load, make_parser
 
 from skcoft import COFTDetector
 
@@ -42,14 +41,10 @@ def nearest(rows):
     return lambda x: -index.kneighbors(x)[0][:, 0]
 
 
-def main():
-    parser = make_parser(__doc__.split("\n")[0])
-    parser.add_argument("--detectors", help="separated by semicolons; all by default")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    auroc, tasks, columns = load(args)
-    imagenet = args.weights / "mobilenetv2_100.safetensors"
-    detectors = {
+def make_detectors(weights):
+    """Return what builds each detector from a seed."""
+    imagenet = weights / "mobilenetv2_100.safetensors"
+    return {
         "embedded": lambda seed: COFTDetector(random_state=seed),
         "embedded, frozen": lambda seed: COFTDetector(max_iter=0, random_state=seed),
         "embedded, whole image": lambda seed: COFTDetector(
@@ -65,23 +60,19 @@ def main():
             lambda rows: IsolationForest(random_state=seed).fit(rows).score_samples
         ),
     }
-    names = args.detectors.split(";") if args.detectors else list(detectors)
-    print(f"{args.shots} shots, {args.seeds} seeds, max_test={args.max_test}")
-    print(f"{'':21s} {'mean':>5s} {columns}")
-    for name in names:
-        row, seconds = [], []
-        for _, pool, normal, kinds, _ in tasks:
-            found = []
-            for seed in range(args.seeds):
-                shots = draw_shots(pool, args, seed)
-                start = time.perf_counter()
-                detector = detectors[name](seed).fit(shots)
-                seconds.append(time.perf_counter() - start)
-                scores = detector.score_samples(normal)
-                found += [auroc(scores, detector.score_samples(k)) for k in kinds.values()]
-            row.append(np.mean(found))
-        cells = " ".join(f"{value:8.1f}" for value in row)
-        print(f"{name:21s} {np.mean(row):5.1f} {cells}  fit {np.mean(seconds):.1f} s", flush=True)
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
+    parser.add_argument("--detectors", help="separated by semicolons; all by default")
+    args = parser.parse_args(argv)
+    warnings.simplefilter("ignore")
+    tasks, detectors = read_tasks(args), make_detectors(args.weights)
+    print_head(args, tasks)
+    for name in args.detectors.split(";") if args.detectors else detectors:
+        found = [measure_seeds(detectors[name], task, args) for task in tasks]
+        seconds = mean([row for rows in found for row in rows], "fit_s")
+        print_line(name, [mean(rows, "auroc") for rows in found], f"fit {seconds:.1f} s")
 
 
 if __name__ == "__main__":

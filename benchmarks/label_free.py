@@ -5,9 +5,10 @@ the pool that are not shots, and by the area under the ROC curve on labelled tes
 is Spearman's rank correlation of the two, over all candidates and over those of each backbone
 alone (does it choose settings, or only backbones?); as a control, that with the labelled areas of
 another task; and the labelled area in percent of the candidate with the best label-free score,
-beside the mean and the best of the candidates and one fixed candidate.
+beside the mean and the best of the candidates and one fixed candidate. Data sets and weights are
+those of ``fewshot.py``.
 
-    python benchmarks/label_free.py --eval E --data D --weights W --seeds 1 --max-test 30
+    python benchmarks/label_free.py --data DATA --weights WEIGHTS --seeds 1 --max-test 30
 """
 
 import tempfile
@@ -15,8 +16,8 @@ import warnings
 from itertools import product
 
 import numpy as np
+from fewshot import draw_shots, make_parser, read_tasks, score
 from scipy.stats import spearmanr
-from tasks import load, make_parser
 
 from skcoft import COFTDetector
 from skcoft.density import KernelDensity
@@ -47,14 +48,18 @@ def make_candidates(name, folder, **common):
     ]
 
 
-def measure(detectors, scorer, shots, held_out, normal, kinds, auroc):
-    """Label-free and labelled score of each detector, (n, 2)."""
+def measure(task, scorer, args, seed):
+    """Label-free and labelled score of each candidate, (n_candidates, 2)."""
+    drawn = draw_shots(task, args.shots + args.held_out, seed)
     found = []
-    for detector in detectors:
-        detector.fit(shots)
-        scores = detector.score_samples(normal)
-        labelled = np.mean([auroc(scores, detector.score_samples(x)) for x in kinds.values()])
-        found.append((scorer(detector, held_out), labelled))
+    for name in TRAININGS:
+        with tempfile.TemporaryDirectory() as memory:
+            for detector in make_candidates(name, args.weights, memory=memory, random_state=seed):
+                detector.fit(drawn[: args.shots])
+                _, kinds = score(detector, task)
+                found.append(
+                    (scorer(detector, drawn[args.shots :]), np.mean(list(kinds.values())))
+                )
     return found
 
 
@@ -91,33 +96,21 @@ def report(runs, found):
     print(f"mobilenetv2_100 with its defaults, whatever the scores: {fixed:.1f}")
 
 
-def main():
-    parser = make_parser(__doc__.split("\n")[0])
+def main(argv=None):
+    parser = make_parser(__doc__)
     parser.add_argument("--held-out", type=int, default=10, help="normal images to score with")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
-    auroc, tasks, _ = load(args)
     scorer = LabelFreeScorer(n_draws=2)
     print(
         f"{scorer}, {args.shots} shots, {args.held_out} held-out normals, {args.seeds} seeds, "
         f"max_test={args.max_test}; {sum(map(len, SETTINGS.values()))} candidates"
     )
     runs, found = [], []
-    for task, pool, normal, kinds, _ in tasks:
-        for seed in range(args.seeds):
-            order = np.random.default_rng(seed).permutation(len(pool))
-            drawn = pool[order[: args.shots + args.held_out]]
-            shots, held_out = drawn[: args.shots], drawn[args.shots :]
-            both = []
-            for name in TRAININGS:
-                with tempfile.TemporaryDirectory() as memory:
-                    candidates = make_candidates(
-                        name, args.weights, memory=memory, random_state=seed
-                    )
-                    both += measure(candidates, scorer, shots, held_out, normal, kinds, auroc)
-            runs.append(f"{task.split('/')[-1]}/{seed}")
-            found.append(both)
-            print(f"{runs[-1]}: {correlation(*np.transpose(both)):.2f}", flush=True)
+    for task, seed in product(read_tasks(args), range(args.seeds)):
+        found.append(measure(task, scorer, args, seed))
+        runs.append(f"{task.name.split('/')[-1]}/{seed}")
+        print(f"{runs[-1]}: {correlation(*np.transpose(found[-1])):.2f}", flush=True)
     report(runs, np.array(found))
 
 

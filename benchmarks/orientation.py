@@ -1,17 +1,16 @@
 """Images turned by any angle: views as gentle as by default against views of every orientation.
 
-Turns every image of the tasks of ``fewshot.py``, shots and test images alike, by an angle of its
-own (the border is mirrored) and measures ``COFTDetector`` with both kinds of views on upright and
-on turned images.
+Turns every image of a task, shots and test images alike, by an angle of its own (the border is
+mirrored) and measures frozen detectors with both kinds of views on upright and on turned images.
+Data sets and weights are those of ``fewshot.py``.
 
-    python benchmarks/orientation.py --eval EVAL --data DATA --weights WEIGHTS --seeds 3
+    python benchmarks/orientation.py --data DATA --weights WEIGHTS --seeds 2 --max-test 40
 """
 
 import warnings
 
-import numpy as np
 import torch
-from tasks import draw_shots, load, make_parser
+from fewshot import make_parser, mean, measure_seeds, print_head, print_line, read_tasks
 
 from skcoft import COFTDetector
 from skcoft.augmentation import random_views
@@ -27,39 +26,38 @@ def turn(images, generator):
     return (turned * 255).round().byte().movedim(1, 3).numpy().reshape(images.shape)
 
 
-def main():
-    parser = make_parser(__doc__.split("\n")[0])
+def turn_task(task):
+    """Return the task with every image turned."""
+    generator = torch.Generator().manual_seed(0)
+    return task._replace(
+        pool=turn(task.pool, generator),
+        normal=turn(task.normal, generator),
+        kinds={kind: turn(images, generator) for kind, images in task.kinds.items()},
+    )
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="mobilenetv2_100")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
-    auroc, tasks, columns = load(args)
+    upright = read_tasks(args)
     weights = args.weights / f"{args.backbone}.safetensors"
-    print(f"{args.backbone}, {args.shots} shots, {args.seeds} seeds, max_test={args.max_test}")
-    print(f"{'images':8s} {'views':12s} {'mean':>5s} {columns}")
-    for turned in (False, True):
+    print_head(args, upright, f"{args.backbone}, ")
+    for kind, tasks in (("upright", upright), ("turned", list(map(turn_task, upright)))):
         for name, augmentation in VIEWS.items():
-            row = []
-            for _, pool, normal, kinds, _ in tasks:
-                generator = torch.Generator().manual_seed(0)
-                arrays = [pool, normal, *kinds.values()]
-                if turned:
-                    arrays = [turn(images, generator) for images in arrays]
-                pool, normal, *anomalies = arrays
-                found = []
-                for seed in range(args.seeds):
-                    detector = COFTDetector(
-                        args.backbone,
-                        weights=weights,
-                        max_iter=0,
-                        augmentation=augmentation,
-                        random_state=seed,
-                    ).fit(draw_shots(pool, args, seed))
-                    scores = detector.score_samples(normal)
-                    found += [auroc(scores, detector.score_samples(x)) for x in anomalies]
-                row.append(np.mean(found))
-            cells = " ".join(f"{value:8.1f}" for value in row)
-            kind = "turned" if turned else "upright"
-            print(f"{kind:8s} {name:12s} {np.mean(row):5.1f} {cells}", flush=True)
+
+            def build(seed, augmentation=augmentation):
+                return COFTDetector(
+                    args.backbone,
+                    weights=weights,
+                    max_iter=0,
+                    augmentation=augmentation,
+                    random_state=seed,
+                )
+
+            values = [mean(measure_seeds(build, task, args), "auroc") for task in tasks]
+            print_line(f"{kind}, views: {name}", values)
 
 
 if __name__ == "__main__":

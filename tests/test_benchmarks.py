@@ -1,0 +1,175 @@
+"""The measuring scripts, on tiny random data sets in the format that they document."""
+
+import importlib
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peers")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """The scripts import each other by name, as they do when they are run."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Data sets: dark parts of which one kind of defect has bright spots, and three classes."""
+    rng = np.random.default_rng(0)
+    normal, spots, dents = (rng.integers(0, 100, (n, 16, 16), dtype=np.uint8) for n in (20, 4, 3))
+    mask = np.zeros((4, 16, 16), dtype=np.uint8)
+    mask[:, 4:8, 4:8] = 255
+    spots[mask > 0] = 255
+    arrays = {"normal": normal, "anomaly_spot": spots, "mask_spot": mask, "anomaly_dent": dents}
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "parts.npz", **arrays)
+    classes = {
+        f"class_{name}": rng.integers(low, low + 50, (70 + low, 8, 8, 3), dtype=np.uint8)
+        for name, low in (("a", 0), ("b", 10), ("c", 20))
+    }
+    np.savez(folder / "things.npz", **classes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("resnet10t", num_classes=0)
+    save_file(network.state_dict(), folder / "resnet10t.safetensors")
+    return folder
+
+
+class Brightest:
+    """Scores images by their brightest pixel; ``sign`` -1 calls the bright ones normal."""
+
+    offset_ = 0
+
+    def __init__(self, sign=1):
+        self.sign = sign
+
+    def fit(self, images):
+        return self
+
+    def score_samples(self, images):
+        return -self.sign * images.max(axis=(1, 2)).astype(float)
+
+    def anomaly_map(self, images):
+        return self.sign * images.astype(float)
+
+
+def test_tasks_of_defects(data):
+    from fewshot import draw_shots, load_tasks
+
+    (task,) = load_tasks(data / "parts.npz", max_test=3)
+    assert task.name == "parts"
+    assert [len(x) for x in (task.pool, task.normal)] == [10, 3]
+    assert {kind: len(x) for kind, x in task.kinds.items()} == {"spot": 3, "dent": 3}
+    assert list(task.masks) == ["spot"] and len(task.masks["spot"]) == 3
+    shots = draw_shots(task, 4, seed=1)
+    assert len(shots) == 4 and all((task.pool == shot).all(axis=(1, 2)).any() for shot in shots)
+    assert (shots == draw_shots(task, 4, seed=1)).all()
+    assert (shots != draw_shots(task, 4, seed=2)).any()
+
+
+def test_tasks_of_classes(data):
+    from fewshot import load_tasks
+
+    tasks = list(load_tasks(data / "things.npz", max_test=5))
+    assert [task.name for task in tasks] == ["things/a", "things/b", "things/c"]
+    assert [len(task.pool) for task in tasks] == [64] * 3
+    assert [len(task.normal) for task in tasks] == [5] * 3
+    assert len(tasks[0].kinds["others"]) == 16 + 26  # of b and c, what is left after 64 images
+
+
+@pytest.mark.parametrize(("sign", "area", "flagged"), [(1, 100, 100), (-1, 0, 0)])
+def test_measure_perfect_and_inverted(data, sign, area, flagged):
+    from fewshot import load_tasks, measure
+
+    (task,) = load_tasks(data / "parts.npz")
+    row = measure(lambda seed: Brightest(sign), task, n_shots=4, seed=0, pixels=True)
+    assert row["kinds"]["spot"] == row["pixel_auroc"] == area
+    assert row["auroc"] == np.mean(list(row["kinds"].values()))
+    assert row["flagged"] == flagged
+    assert row["fit_s"] >= 0 and row["score_ms"] > 0
+
+
+def test_read_tasks(data, tmp_path):
+    from fewshot import read_tasks
+
+    args = Namespace(data=data, sets=None, max_test=None)
+    assert [t.name for t in read_tasks(args)] == ["parts", "things/a", "things/b", "things/c"]
+    args.sets = "parts"
+    assert [t.name for t in read_tasks(args)] == ["parts"]
+    with pytest.raises(FileNotFoundError, match="no .npz file in the folder"):
+        read_tasks(Namespace(data=tmp_path, sets=None, max_test=None))
+
+
+def test_evaluate():
+    from fewshot import evaluate
+
+    found = evaluate("sklearn.svm.OneClassSVM(nu=1 / seed)", seed=4)
+    assert found.nu == 0.25
+    with pytest.raises(NameError, match="no_such_module"):
+        evaluate("no_such_module.Detector()")
+
+
+def test_command_line(data, tmp_path, capsys):
+    from fewshot import main
+
+    file = tmp_path / "rows.json"
+    detector = "skcoft.COFTDetector(weights=None, max_iter=0, image_size=32, random_state=seed)"
+    arguments = ["--data", data, "--sets", "parts", "--shots", "4", "--seeds", "1", "--pixels"]
+    arguments += ["--max-test", "3", "--json", file, "--detector", detector]
+    main(list(map(str, arguments)))
+    (row,) = json.loads(file.read_text())
+    assert row["task"] == "parts" and 0 <= row["auroc"] <= 100 and 0 <= row["pixel_auroc"] <= 100
+    printed = capsys.readouterr().out
+    assert f"mean of 1 tasks {row['auroc']:25.1f}" in printed
+    assert f"flagged {row['flagged']:.1f} %" in printed
+
+
+@pytest.mark.parametrize("name", ["FrozenGaussian", "FrozenNearest", "PatchMemory"])
+def test_peers(data, weights, name):
+    from fewshot import evaluate, load_tasks
+
+    (parts,) = load_tasks(data / "parts.npz")
+    colour = next(load_tasks(data / "things.npz"))
+    detector = evaluate(f"peers.{name}('resnet10t', weights)", weights=weights)
+    for task in (parts, colour):
+        shots = task.pool[:2]
+        scores = detector.fit(shots).score_samples(np.concatenate([shots, task.normal[:1]]))
+        assert scores.shape == (3,) and scores[:2].min() > scores[2]  # it knows its shots
+    if name == "PatchMemory":
+        maps = detector.anomaly_map(colour.normal[:1])
+        assert maps.shape == (1, 8, 8) and maps.min() >= 0
+
+
+def test_peer_with_other_weights(weights, tmp_path):
+    from peers import FrozenGaussian
+
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet10t.safetensors")
+    with pytest.raises((RuntimeError, ValueError)):
+        FrozenGaussian("resnet10t", tmp_path)
+    save_file({"nothing": torch.zeros(1)}, tmp_path / "resnet10t.safetensors")
+    with pytest.raises(ValueError, match="weights of 'resnet10t' lack"):
+        FrozenGaussian("resnet10t", tmp_path)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script, capsys):
+    module = importlib.import_module(script)
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0
+    assert module.__doc__.splitlines()[0] in capsys.readouterr().out
