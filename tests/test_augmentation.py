@@ -1,7 +1,12 @@
+import math
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
+from skcoft import augmentation
 from skcoft.augmentation import (
     SYNTHESIZERS,
     crack,
@@ -100,3 +105,409 @@ def test_patch_shuffle_moves_whole_tiles():
     tiles = out.view(4, 3, 4, 3).transpose(1, 2).reshape(16, 9)
     assert (tiles == tiles[:, :1]).all()
     assert sorted(tiles[:, 0].tolist()) == list(range(16))
+
+
+def assert_uniform(values, low, high, error=0.0):
+    """Draws fill the interval from end to end and evenly; ``error`` is that of measuring them."""
+    width = high - low
+    assert values.min() == pytest.approx(low, abs=8 / len(values) * width + error)
+    assert values.max() == pytest.approx(high, abs=8 / len(values) * width + error)
+    assert values.mean() == pytest.approx((low + high) / 2, abs=width / len(values) ** 0.5 + error)
+    assert values.std() == pytest.approx(width / 12**0.5, abs=width / len(values) ** 0.5 + error)
+
+
+def coordinates(height, width):
+    """Pixel coordinates (2, H, W), x and y from the centre, in units of the shorter side."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return torch.stack([x - width / 2, y - height / 2]) / min(height, width)
+
+
+def maps(n, height, width):
+    """Images that show where each pixel is from: x and y as red and green; blue is 0.5."""
+    red_green = 0.5 + 0.5 * coordinates(height, width)
+    blue = torch.full((1, height, width), 0.5)
+    return torch.cat([red_green, blue]).repeat(n, 1, 1, 1)
+
+
+def read_maps(images):
+    """Coordinates (n, 2, H, W) that the pixels of changed ``maps`` are from."""
+    return 2 * (images[:, :2] - 0.5)
+
+
+def gray(n, side, level=0.5):
+    return torch.full((n, 1, side, side), float(level))
+
+
+DEFAULTS = {
+    "random_views": dict(
+        degrees=5.0, translate=0.05, scale=0.1, flip=0.5, brightness=0.1, contrast=0.1
+    ),
+    "patch_shuffle": dict(grid=4),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_defaults(name):
+    expected = {"generator": None, **DEFAULTS.get(name, {})}
+    assert FUNCTIONS[name].__kwdefaults__ == expected
+
+
+def test_names():
+    functions = crack, cutpaste, noise_texture, patch_shuffle, rotation, smudge, warp
+    assert SYNTHESIZERS == {function.__name__: function for function in functions}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("side", [1, 2, 3, 8])
+def test_tiny_images(name, side):
+    out = FUNCTIONS[name](torch.ones(50, 3, side, side), generator=generator())
+    assert out.shape == (50, 3, side, side) and torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_black_and_white_stay_in_range(name):
+    images = torch.zeros(200, 3, 24, 24)
+    images[:100, :, :, 10:] = 1
+    images[100:, :, :, 14:] = 1
+    out = FUNCTIONS[name](images, generator=generator())
+    assert out.min() >= 0 and out.max() <= 1
+
+
+# Of 64 smooth images: 1000 x the mean change of each quarter, and the mean of its size. They pin
+# what the tests below do not measure, and the order of the draws, which published figures rest on.
+FINGERPRINTS = {
+    "random_views": [6.898, -17.278, -7.375, 2.800, 155.887],
+    "crack": [-0.291, -1.074, 0.280, -1.142, 1.974],
+    "cutpaste": [0.480, 0.164, 0.091, 0.824, 6.657],
+    "noise_texture": [-1.133, 0.081, -0.224, -0.581, 13.921],
+    "patch_shuffle": [7.973, -3.955, -9.277, 5.259, 226.552],
+    "rotation": [3.777, -4.852, -6.918, 7.993, 236.705],
+    "smudge": [0.508, -1.268, 0.926, -0.631, 4.954],
+    "warp": [0.512, 0.458, -0.161, 0.210, 2.205],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_draws_of_a_seed(name):
+    images = smooth_images(64, 64, 48)
+    change = FUNCTIONS[name](images, generator=generator(3)) - images
+    quarters = torch.nn.functional.adaptive_avg_pool2d(change.mean(dim=(0, 1))[None], 2)
+    measured = [*quarters.flatten().tolist(), change.abs().mean().item()]
+    assert [1000 * m for m in measured] == pytest.approx(FINGERPRINTS[name], rel=1e-3, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def viewed():
+    """The affine map of each of 1000 views: the source of the centre, of steps right and down."""
+    views = random_views(maps(1000, 24, 32), generator=generator(), brightness=0, contrast=0)
+    source = read_maps(views)
+    right = (source[:, :, 11:13, 20] - source[:, :, 11:13, 11]).mean(2) * 24 / 9
+    down = (source[:, :, 16, 15:17] - source[:, :, 7, 15:17]).mean(2) * 24 / 9
+    return source[:, :, 11:13, 15:17].mean(dim=(2, 3)), right, down
+
+
+def test_views_are_turned_by_5_degrees_and_resized_by_10_percent_at_most(viewed):
+    _, right, down = viewed
+    assert_uniform(torch.atan2(right[:, 1], down[:, 1]).rad2deg(), -5, 5, error=1e-3)
+    assert_uniform(1 / torch.hypot(right[:, 1], down[:, 1]), 0.9, 1.1, error=1e-5)
+
+
+def test_half_of_the_views_are_mirrored_and_none_is_sheared(viewed):
+    _, right, down = viewed
+    mirror = right[:, 0].sign()
+    assert (mirror < 0).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert_allclose(right[:, 0], mirror * down[:, 1], atol=1e-5)
+    assert_allclose(down[:, 0], -mirror * right[:, 1], atol=1e-5)
+
+
+def test_views_are_shifted_by_5_percent_of_the_shorter_side_at_most(viewed):
+    shift, _, _ = viewed
+    assert_uniform(shift[:, 0], -0.05, 0.05, error=1e-5)
+    assert_uniform(shift[:, 1], -0.05, 0.05, error=1e-5)
+
+
+def test_draws_of_one_view_are_independent(viewed):
+    shift, right, down = viewed
+    angle, size = torch.atan2(right[:, 1], down[:, 1]), torch.hypot(right[:, 1], down[:, 1])
+    draws = torch.stack([*shift.T, angle, size, right[:, 0].sign()])
+    assert (draws.corrcoef() - torch.eye(5)).abs().max() < 0.12
+
+
+def test_light_of_views():
+    """Brightness of ±0.1, contrast of ±10 % about the mean of all channels."""
+    images = torch.tensor([0.4, 0.6])[:, None, None].repeat(1000, 1, 4, 4)
+    views = random_views(images, generator=generator())
+    assert_uniform(views.mean(dim=(1, 2, 3)) - 0.5, -0.1, 0.1, error=1e-6)
+    assert_uniform((views[:, 1] - views[:, 0]).mean(dim=(1, 2)) / 0.2, 0.9, 1.1, error=1e-5)
+
+
+def test_border_of_views_is_mirrored():
+    none = dict(degrees=0, scale=0, flip=0, brightness=0, contrast=0)
+    views = random_views(maps(50, 64, 64), generator=generator(), translate=0.5, **none)
+    source = read_maps(views)
+    shift = source[:, :, 31:33, 31:33].mean(dim=(2, 3))[:, :, None, None]
+    beyond = (coordinates(64, 64) + shift).abs()
+    assert (beyond > 0.9).any()
+    expected = 0.5 - (beyond - 0.5).abs()  # as far inside the border as it is outside
+    assert (source.abs() - expected).abs().max() < 1 / 64
+
+
+def moments(masks):
+    """Centre (n, 2), long and thin side and angle of masks (n, H, W), taken as rectangles."""
+    x, y = coordinates(*masks.shape[1:])
+    x, y, masks = x[0], y[:, 0], masks.float()
+    columns, rows, area = masks.sum(dim=1), masks.sum(dim=2), masks.sum(dim=(1, 2))
+    cx, cy = columns @ x / area, rows @ y / area
+    xx, yy = columns @ x**2 / area - cx**2, rows @ y**2 / area - cy**2
+    xy = masks @ x @ y / area - cx * cy
+    middle, half = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
+    long, thin = (12 * (middle + half)).sqrt(), (12 * (middle - half).clamp(min=0)).sqrt()
+    return torch.stack([cx, cy], dim=1), long, thin, torch.atan2(2 * xy, xx - yy) / 2
+
+
+@contextmanager
+def in_the_middle():
+    """Place every defect in the middle, so that no border cuts it."""
+
+    def place(images, x, y, generator):
+        return torch.zeros(len(images), 2), torch.tensor([0.4, 0.4])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augmentation, "_place", place)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pasted():
+    """What cutpaste pastes into 500 images: masks, light, and which are scars."""
+    with in_the_middle():
+        change = cutpaste(gray(500, 64), generator=generator())[:, 0] - 0.5
+    masks = change != 0
+    scar = moments(masks)[2] < 0.07  # patches are 0.08 wide at least
+    return masks, change.sum(dim=(1, 2)) / masks.sum(dim=(1, 2)), scar
+
+
+def test_half_of_the_pasted_pieces_are_scars(pasted):
+    assert pasted[2].float().mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_patches_cover_2_to_15_percent_at_side_ratios_of_3_at_most(pasted):
+    masks, _, scar = pasted
+    patches = masks[~scar]
+    width, height = (patches.any(dim=d).float().mean(dim=1) for d in (1, 2))
+    area = patches.float().mean(dim=(1, 2))
+    assert_allclose(area, width * height, rtol=1e-5)  # upright, unlike scars
+    assert_uniform(area, 0.02, 0.15, error=0.005)
+    assert_uniform((width / height).log(), -math.log(3), math.log(3), error=0.05)
+
+
+def test_scars_are_1_to_6_percent_wide_and_10_to_40_percent_long_at_any_angle(pasted):
+    masks, _, scar = pasted
+    _, long, _, angle = moments(masks[scar])
+    assert_uniform(long, 0.1, 0.4, error=0.01)
+    assert_uniform(masks[scar].float().mean(dim=(1, 2)) / long, 0.01, 0.06, error=0.003)
+    assert_uniform(angle.rad2deg(), -90, 90, error=1)
+
+
+def test_pasted_pieces_are_up_to_15_percent_darker_or_lighter(pasted):
+    assert_uniform(pasted[1], -0.15, 0.15, error=1e-5)
+
+
+def test_pieces_are_pasted_in_the_inner_four_fifths():
+    """Told by short scars, which no border cuts; also of an image that is not square."""
+    images = torch.full((600, 1, 32, 64), 0.5)
+    masks = (cutpaste(images, generator=generator()) != images)[:, 0]
+    centre, long, thin, _ = moments(masks)
+    x, y = centre[(thin < 0.07) & (long < 0.2)].T
+    assert_uniform(x, -0.8, 0.8, error=0.02)
+    assert_uniform(y, -0.4, 0.4, error=0.02)
+
+
+def test_pieces_come_from_a_fifth_of_the_inner_part_away_or_more():
+    """From the other side in either direction; 0.2 to 1.2 times the reach of the inner part."""
+    images = maps(600, 32, 32)
+    out = cutpaste(images, generator=generator())
+    masks = out[:, 2] != 0.5
+    centre, _, thin, _ = moments(masks)
+    whole = (centre.abs() < 0.15).all(dim=1) & (thin > 0.07)  # patches that no border cuts
+    out, centre = out[whole], centre[whole]
+    source = read_maps(out - (out[:, 2:] - 0.5))
+    column, row = ((centre + 0.5) * 32).long().T
+    here = coordinates(32, 32)[:, row, column].T
+    move = source[torch.arange(len(out)), :, row, column] - here
+    sure = centre.abs() > 0.02
+    assert (move[sure].sign() == -centre[sure].sign()).all()
+    reach = 0.8 * 0.5 * 31 / 32  # from the middle of the outermost pixels
+    assert_uniform(move.abs().flatten() / reach, 0.2, 1.2, error=1e-4)
+
+
+def test_quarter_turns_are_equally_likely():
+    images = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).repeat(3000, 1, 1, 1) / 4
+    corner = 4 * rotation(images, generator=generator())[:, 0, 0, 0]
+    assert torch.bincount(corner.long(), minlength=5)[2:] / 3000 == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_turned_images_that_are_not_square_are_stretched_to_fit():
+    images = 0.5 + 0.25 * coordinates(8, 24)[:1].repeat(40, 1, 1, 1)
+    out = rotation(images, generator=generator())[:, 0]
+    upside_down = (out == images[:, 0].flip(1, 2)).all(dim=2).all(dim=1)
+    assert 5 < upside_down.sum() < 25
+    for turned in out[~upside_down]:
+        down = turned[:, 0] if turned[0, 0] < turned[-1, 0] else turned[:, 0].flip(0)
+        # 24 pixels averaged by threes would be even: bilinear reads the middle one of them
+        assert_allclose(down, images[0, 0, 0, 1::3], rtol=1e-5)
+        assert_allclose(turned, turned[:, :1].expand(-1, 24), rtol=1e-5)
+
+
+def test_tiles_go_anywhere_and_the_rest_stays():
+    """Every tile is as likely in every place; rows and columns beyond a multiple of 4 stay."""
+    images = torch.arange(16.0).view(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    images = torch.nn.functional.pad(images, (0, 3, 0, 1), value=20.0).repeat(3000, 1, 1, 1)
+    out = patch_shuffle(torch.cat([images, 100 + images], 1), generator=generator())
+    assert_allclose(out[:, 1], out[:, 0] + 100, rtol=1e-5)  # colours stay together
+    assert (out[:, 0, 8:] == 20).all() and (out[:, 0, :, 8:] == 20).all()
+    places = out[:, 0, :8:2, :8:2].flatten(1).long()
+    counts = torch.nn.functional.one_hot(places, 16).float().mean(dim=0)
+    assert (counts - 1 / 16).abs().max() < 0.02
+
+
+def test_noise_covers_2_to_15_percent_at_an_opacity_of_30_percent_or_more():
+    """Told by the same draws on black and on white: what shines through differs."""
+    black, white = (noise_texture(gray(500, 32, v), generator=generator())[:, 0] for v in (0, 1))
+    opacity = black + 1 - white
+    inside = opacity > 0.01
+    strength = opacity.amax(dim=(1, 2))
+    even = inside * strength[:, None, None]
+    assert_allclose(opacity, even, atol=1e-5)
+    assert_uniform(strength, 0.3, 1, error=1e-5)
+    assert_uniform(inside.float().mean(dim=(1, 2)), 0.02, 0.15, error=1 / 1024)
+    colour = (black / strength[:, None, None])[inside]
+    assert colour.mean() == pytest.approx(0.5, abs=0.01)
+    assert colour.std() == pytest.approx(0.24, abs=0.01)
+
+
+def test_noise_has_colours():
+    change = noise_texture(torch.full((50, 3, 32, 32), 0.5), generator=generator()) - 0.5
+    between = torch.corrcoef(change.movedim(1, 0).flatten(1)) - torch.eye(3)
+    assert between.abs().max() < 0.4
+
+
+def cracks(seed, n, side):
+    """Cracks in white images: how far each pixel is inside, 0 to 1, and how much darker."""
+    with in_the_middle():
+        change = 1 - crack(gray(n, side, 1), generator=generator(seed))[:, 0]
+    darker = change.amax(dim=(1, 2), keepdim=True)
+    return change / darker, darker.flatten()
+
+
+def test_cracks_are_15_to_60_percent_long_and_a_pixel_wide_at_least():
+    inside, _ = cracks(0, 500, 40)  # all are a pixel wide
+    length = inside.sum(dim=(1, 2)) / 40 - 0.04  # the ends add a good pixel
+    assert_uniform(length, 0.15, 0.6, error=0.01)
+
+
+def test_cracks_are_thin_and_darker_by_15_to_60_percent():
+    """0.6 to 2.5 % wide: the area, over the length of the same crack where it is a pixel wide."""
+    widths, changes = [], []
+    for seed in range(4):
+        inside, darker = cracks(seed, 40, 170)
+        coarse = cracks(seed, 40, 40)
+        length = (coarse[0].sum(dim=(1, 2)) * coarse[1] / darker) / 40
+        widths.append(inside.mean(dim=(1, 2)) / length)
+        changes.append(darker)
+    assert_uniform(torch.cat(widths), 0.006, 0.025, error=0.001)
+    assert_uniform(torch.cat(changes), 0.15, 0.6, error=1e-3)
+
+
+@pytest.mark.parametrize(
+    "level, darker", [(0.14, 0), (0.16, 0.75), (0.5, 0.75), (0.84, 0.75), (0.86, 1)]
+)
+def test_three_of_four_cracks_are_darker_where_they_can_be(level, darker):
+    """Told by the mean of the colours along the crack."""
+    colour = level + torch.tensor([-0.06, -0.06, 0.12])
+    images = torch.full((400, 3, 16, 16), 0.5)
+    crossed = crack(images, generator=generator()) != 0.5
+    images = torch.where(crossed, colour[:, None, None], 1 - images)
+    change = (crack(images, generator=generator()) - images).mean(dim=(1, 2, 3))
+    assert (change < 0).float().mean() == pytest.approx(darker, abs=0.04)
+
+
+def test_cracks_run_in_all_directions():
+    images = gray(400, 24)
+    crossed = crack(images, generator=generator())[:, 0] != 0.5
+    angle = moments(crossed)[3]
+    assert_uniform(angle.rad2deg(), -90, 90, error=2)
+
+
+@pytest.fixture(scope="module")
+def warped():
+    """Where the pixels of 150 warped images are from, less where they are, and the masks."""
+    with in_the_middle():
+        moved = warp(maps(150, 48, 48), generator=generator())
+    moved = read_maps(moved) - coordinates(48, 48)
+    size = moved.norm(dim=1)
+    return moved, size, size > 1e-5
+
+
+def test_warped_parts_have_a_radius_of_10_to_25_percent(warped):
+    _, _, masks = warped
+    centre, _, _, _ = moments(masks)
+    radius = (masks.float().mean(dim=(1, 2)) / math.pi).sqrt()
+    assert_uniform(radius, 0.1, 0.25, error=0.004)
+    off = (coordinates(48, 48) - centre[:, :, None, None]).norm(dim=1)
+    assert ((off < radius[:, None, None] + 0.03) >= masks).all()  # round
+
+
+def test_warped_parts_are_pushed_by_30_to_70_percent_of_their_radius(warped):
+    moved, size, masks = warped
+    radius = (masks.float().mean(dim=(1, 2)) / math.pi).sqrt()
+    push = size.amax(dim=(1, 2))
+    assert_uniform(push / radius, 0.3, 0.7, error=0.02)
+    whole = moved.sum(dim=(2, 3))
+    assert_uniform(torch.atan2(whole[:, 1], whole[:, 0]).rad2deg(), -180, 180, error=1)
+
+
+def test_push_fades_towards_the_rim_as_a_square_of_squares(warped):
+    """As (1 - r²/R²)² does, whose mean over the disc is a third, its mean square a fifth."""
+    _, size, masks = warped
+    share = size / size.amax(dim=(1, 2), keepdim=True)
+    area = masks.sum(dim=(1, 2))
+    assert (share.sum(dim=(1, 2)) / area).mean() == pytest.approx(1 / 3, abs=0.01)
+    assert (share.square().sum(dim=(1, 2)) / area).mean() == pytest.approx(1 / 5, abs=0.01)
+
+
+@pytest.mark.parametrize("level, sign", [(0.49, 1), (0.51, -1)])
+def test_smudges_cover_2_to_10_percent_and_wipe_to_3_to_15_percent_of_other_light(level, sign):
+    """Bright images get darker and dark ones lighter; a fine grating is gone."""
+    grating = 0.2 * (-1.0) ** torch.arange(40)
+    images = (level + grating).expand(400, 1, 40, 40)
+    out = smudge(images, generator=generator())[:, 0]
+    inside = out != images[:, 0]
+    light = out.where(inside, 0).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)) - level
+    spread = (out - (level + light)[:, None, None])[inside].std()
+    assert spread < 0.02
+    assert_uniform(sign * light, 0.03, 0.15, error=0.005)
+    assert_uniform(inside.float().mean(dim=(1, 2)), 0.02, 0.1, error=1 / 800)
+
+
+@pytest.mark.parametrize("waves, low, high", [(2, 0.8, 0.95), (4, 0.3, 0.5), (8, 0, 0.05)])
+def test_smudges_wipe_what_is_finer_than_a_tenth_of_the_image(waves, low, high):
+    """Share of the height of waves that is left."""
+    x = coordinates(80, 80)[0]
+    images = (0.5 + 0.2 * torch.sin(2 * math.pi * waves * x)).expand(100, 1, 80, 80)
+    out = smudge(images, generator=generator())
+    inside = out != images
+    before, after = images[inside] - 0.5, out[inside] - 0.5
+    assert low < torch.cov(torch.stack([before, after]))[0, 1] / before.var() < high
+
+
+def test_smudges_keep_all_detail_of_images_of_10_pixels():
+    images = torch.rand(50, 1, 8, 8, generator=generator()) / 2
+    change = smudge(images, generator=generator()) - images
+    height = change.amax(dim=(1, 2, 3), keepdim=True)
+    assert_allclose(change, height * (change != 0), atol=1e-6)
+
+
+def test_blobs_have_two_pixels_at_least():
+    changed = noise_texture(gray(100, 4), generator=generator()) != 0.5
+    assert (changed.sum(dim=(1, 2, 3)) >= 2).all()

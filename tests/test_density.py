@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import multivariate_normal
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
 from sklearn import config_context
-from sklearn.covariance import OAS, ShrunkCovariance
+from sklearn.covariance import OAS, LedoitWolf, ShrunkCovariance
 from sklearn.neighbors import KernelDensity as TreeKernelDensity
 
-from skcoft.density import GaussianDensity, KernelDensity
+from skcoft.density import GaussianDensity, KernelDensity, in_chunks, logsumexp_rows
 
 DENSITIES = [
     KernelDensity(),
@@ -62,11 +63,12 @@ def test_score_does_not_depend_on_other_rows(density, rows):
     assert_array_equal(together[order], density.score_samples(queries[order]))
 
 
+@pytest.mark.parametrize("working_memory", [0.001, 0])
 @pytest.mark.parametrize("density", [KernelDensity("loo"), GaussianDensity()], ids=str)
-def test_memory_bound_changes_nothing(density, rows):
+def test_memory_bound_changes_nothing(density, rows, working_memory):
     queries = np.random.default_rng(1).normal(size=(200, 6)) + 5
     expected = density.fit(rows).score_samples(queries)
-    with config_context(working_memory=0.001):
+    with config_context(working_memory=working_memory):
         assert_allclose(density.fit(rows).score_samples(queries), expected, rtol=1e-6)
 
 
@@ -143,3 +145,167 @@ def test_bad_parameters(density, message, rows):
 def test_groups_of_another_length(rows):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         KernelDensity().fit(rows, groups=[0, 1])
+
+
+@pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
+def test_defaults(estimator):
+    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
+    assert estimator().get_params() == expected[estimator]
+
+
+def scott(X, k):
+    """The equation, with the covariance written out."""
+    covariance = np.cov(X.T, bias=True)
+    trace = np.trace(covariance)
+    effective = trace**2 / np.square(covariance).sum()
+    return np.sqrt(trace / effective * k ** (-2 / (effective + 4)))
+
+
+@pytest.mark.parametrize("n", [4, 40])  # below and above the dimension
+@pytest.mark.parametrize("n_groups", [None, 1, 2, 4])
+def test_scale_bandwidth_is_scotts_rule_for_groups(rows, n, n_groups):
+    """In the effective dimension; rows of one group count once."""
+    groups = None if n_groups is None else np.arange(n) % n_groups
+    fitted = KernelDensity().fit(rows[:n], groups=groups)
+    assert fitted.bandwidth_ == pytest.approx(scott(rows[:n], n_groups or n), rel=1e-9)
+
+
+def test_groups_may_have_any_names(rows):
+    names = np.array(["b", "a", "c", "a"])
+    for bandwidth in ("scale", "loo"):
+        expected = KernelDensity(bandwidth).fit(rows[:4], groups=[1, 0, 2, 0]).bandwidth_
+        assert KernelDensity(bandwidth).fit(rows[:4], groups=names).bandwidth_ == expected
+
+
+@pytest.mark.parametrize("density", DENSITIES, ids=str)
+def test_place_is_of_no_account(density, rows):
+    """Also far from the origin, where differences of squares would lose all digits."""
+    queries = rows[:5] + 0.5
+    expected = density.fit(rows).score_samples(queries)
+    assert_allclose(density.fit(rows + 1e6).score_samples(queries + 1e6), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("density", DENSITIES, ids=str)
+def test_score_is_the_total_of_the_rows(density, rows):
+    density.fit(rows)
+    assert density.score(rows) == pytest.approx(density.score_samples(rows).sum())
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 2)])
+@pytest.mark.parametrize("d", [1, 3])
+def test_loo_bandwidth_of_two_groups(sizes, d):
+    """Equal rows, D apart from those of the other group: the best b is D over the root of d."""
+    X = np.zeros((sum(sizes), d))
+    X[sizes[0] :, 0] = 6
+    fitted = KernelDensity("loo").fit(X, groups=np.repeat([0, 1], sizes))
+    assert fitted.bandwidth_ == pytest.approx(6 / np.sqrt(d), rel=0.01)
+
+
+def test_loo_bandwidth_is_a_hundredth_of_scotts_rule_at_least(rows):
+    twice = np.repeat(rows, 2, axis=0)  # the copy that is left in would have it at 0
+    fitted = KernelDensity("loo").fit(twice)
+    assert fitted.bandwidth_ == pytest.approx(0.01 * scott(twice, 80), rel=0.02)
+
+
+def test_loo_bandwidth_is_10_times_scotts_rule_at_most():
+    X = np.zeros((401, 1))
+    X[400] = 1  # its likelihood and that of the others are greatest at 1, 20 times the spread
+    fitted = KernelDensity("loo").fit(X, groups=X[:, 0])
+    assert fitted.bandwidth_ == pytest.approx(10 * X.std() * 2 ** (-1 / 5), rel=0.02)
+
+
+def test_loo_of_one_group_is_scotts_rule(rows):
+    one = np.zeros(len(rows))
+    fitted = KernelDensity("loo").fit(rows, groups=one)
+    assert fitted.bandwidth_ == KernelDensity().fit(rows, groups=one).bandwidth_
+
+
+@pytest.mark.parametrize("n", [4, 40])
+@pytest.mark.parametrize(
+    "shrinkage, reference", [("oas", OAS()), ("ledoit_wolf", LedoitWolf())], ids=str
+)
+def test_shrinkage_equals_sklearn(rows, shrinkage, reference, n):
+    X = rows[:n]
+    fitted, reference = GaussianDensity(shrinkage).fit(X), reference.fit(X)
+    assert fitted.shrinkage_ == pytest.approx(reference.shrinkage_, rel=1e-9)
+    expected = multivariate_normal(X.mean(0), reference.covariance_).logpdf(rows)
+    assert_allclose(fitted.score_samples(rows), expected)
+    assert_allclose(fitted.location_, X.mean(0))
+
+
+def test_ridge_follows_the_scale_of_the_data(rows):
+    """In other units the density is the same, but for the volume."""
+    X = rows[:4]
+    expected = GaussianDensity().fit(X).score_samples(rows)
+    scores = GaussianDensity().fit(1e-6 * X).score_samples(1e-6 * rows)
+    assert_allclose(scores + 6 * np.log(1e-6), expected)
+
+
+def test_gaussian_of_one_feature_is_plain(rows):
+    X = rows[:, :1]
+    fitted = GaussianDensity().fit(X)
+    assert fitted.shrinkage_ == 1
+    assert_allclose(fitted.score_samples(X), norm(X.mean(), X.std()).logpdf(X[:, 0]))
+
+
+@pytest.mark.parametrize("X", [np.full((1, 3), 2.0), np.full((5, 3), 2.0)], ids=["one", "equal"])
+@pytest.mark.parametrize("density", [KernelDensity(), GaussianDensity()], ids=str)
+def test_rows_without_spread_have_a_scale_of_1(X, density):
+    queries = np.array([[2.0, 2, 2], [2, 2, 5]])
+    expected = multivariate_normal(X[0], np.eye(3)).logpdf(queries)
+    assert_allclose(density.fit(X).score_samples(queries), expected)
+
+
+def test_no_shrinkage_is_none_but_finite():
+    """Ledoit's and Wolf's rule gives 0 where all rows are as far from the mean."""
+    fitted = GaussianDensity("ledoit_wolf").fit([[1.0, 2], [-1, -2], [1, 2], [-1, -2]])
+    assert fitted.shrinkage_ == 1e-12
+    assert np.isfinite(fitted.score_samples([[1.0, 2], [2, -1]])).all()
+
+
+def test_oas_of_round_data_shrinks_to_a_ball():
+    X = np.r_[np.eye(3), -np.eye(3)]
+    fitted = GaussianDensity().fit(X)
+    assert fitted.shrinkage_ == 1
+    assert_allclose(fitted.score_samples(X), multivariate_normal(cov=np.eye(3) / 3).logpdf(X))
+
+
+def test_fit_at_scale_of_keeps_the_shape_of_the_part(rows):
+    part = rows[:9] * [1, 1, 1, 1, 1, 9]
+    whole, own = (GaussianDensity(0.3).fit(X) for X in (rows, part))
+    fitted = GaussianDensity(0.3).fit_at_scale_of(whole, part)
+    covariance, target = (ShrunkCovariance(shrinkage=0.3).fit(X).covariance_ for X in (part, rows))
+    factor = (np.linalg.det(target) / np.linalg.det(covariance)) ** (1 / 6)
+    expected = multivariate_normal(part.mean(0), factor * covariance).logpdf(rows)
+    assert_allclose(fitted.score_samples(rows), expected)
+    assert not np.allclose(own.score_samples(rows), expected)
+
+
+def test_fit_at_scale_of_places_kernels_on_the_part(rows):
+    whole = KernelDensity("loo").fit(rows)
+    fitted = KernelDensity().fit_at_scale_of(whole, rows[:9])
+    expected = KernelDensity(whole.bandwidth_).fit(rows[:9]).score_samples(rows)
+    assert_array_equal(fitted.score_samples(rows), expected)
+
+
+@pytest.mark.parametrize(
+    "working_memory, width, height",
+    [(1024, 6, 128), (1, 1024, 128), (1, 1025, 127), (1, 2**14, 8), (1, 2**30, 1), (1024, 0, 128)],
+)
+def test_chunks_have_one_shape(working_memory, width, height):
+    """So that a row's result is the same to the last bit, whatever the other rows."""
+    seen = []
+
+    def function(rows):
+        seen.append(rows.shape)
+        return rows[:, 0]
+
+    X = np.arange(300.0).reshape(150, 2)
+    with config_context(working_memory=working_memory):
+        assert_array_equal(in_chunks(function, X, width), X[:, 0])
+    assert set(seen) == {(height, 2)} and len(seen) == -(-150 // height)
+
+
+def test_sums_of_exponentials_neither_overflow_nor_vanish():
+    exponents = np.array([[-1e4, -1e4, -1e4], [1e4, 1e4 - 1, -np.inf], [0.0, 1.0, 2.0]])
+    assert_allclose(logsumexp_rows(exponents.copy()), logsumexp(exponents, axis=1))

@@ -116,3 +116,82 @@ def test_wheel_holds_the_weights_and_is_small(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         assert "skcoft/embedded.safetensors" in archive.namelist()
         assert not [n for n in archive.namelist() if n.startswith("pretraining")]
+
+
+def test_constants():
+    assert (_embedded.ARCHITECTURE, _embedded.GRID, _embedded.WIDTH) == ("resnet18", 4, 64)
+    assert _embedded.OPTIONS == {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
+    assert (_embedded.DEPTHS, _embedded.LOCAL_DEPTHS) == ([3, 4], [2, 3])
+    assert (_embedded.MEAN_WEIGHT, _embedded.SIZE) == (0.5, (128, 128))
+    assert (_embedded.MEAN, _embedded.STD) == ((0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """The network with random weights, two images and their maps of all depths."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = _embedded.Embedded().eval()
+        images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        maps = network.trunk.forward_intermediates(images, intermediates_only=True)
+        yield network, images, maps
+
+
+def test_strides_and_widths_of_the_maps(bare):
+    _, _, maps = bare
+    strides = (2, 4, 8, 16, 32)
+    assert [tuple(m.shape[2:]) for m in maps] == [(64 // s, 96 // s) for s in strides]
+    assert [m.shape[1] for m in maps][1:] == [32, 64, 128, 256]
+
+
+def test_features_are_the_equation(bare):
+    """Of the depths 16 and 32: where (deviations of cells, length 1), what (mean, length 0.5)."""
+    network, images, maps = bare
+    parts = []
+    for found, whiten in zip(maps[3:], network.whiten, strict=True):
+        averaged = torch.nn.functional.adaptive_avg_pool2d(found, 4)
+        weight, bias = whiten.weight[:, :, 0, 0], whiten.bias
+        cells = torch.einsum("ec,nchw->nehw", weight, averaged) + bias[:, None, None]
+        what = cells.mean(dim=(2, 3))
+        where = (cells - what[:, :, None, None]).flatten(1)
+        parts += [where / where.norm(dim=1, keepdim=True), what / what.norm(dim=1)[:, None] / 2]
+    expected = torch.cat(parts, dim=1).numpy()
+    assert expected.shape == (2, 2176)
+    np.testing.assert_allclose(network(images), expected, atol=1e-6)
+    np.testing.assert_array_equal(network.forward_head(network(images)), network(images))
+
+
+def test_cells_are_averages():
+    """Of equal parts where the side is a multiple of 4, also of a map smaller than the grid."""
+    maps = torch.arange(96.0).view(1, 1, 8, 12)
+    expected = maps.view(4, 2, 4, 3).mean(dim=(1, 3))
+    np.testing.assert_allclose(_embedded.average_cells(maps)[0, 0], expected)
+    np.testing.assert_array_equal(
+        _embedded.average_cells(maps[..., :1, :1]), np.zeros((1, 1, 4, 4))
+    )
+
+
+@pytest.mark.parametrize("indices", [None, [2, 3], [1], []])
+def test_maps_of_local_depths_are_whitened_and_others_are_not(bare, indices):
+    network, images, maps = bare
+    features, got = network.forward_intermediates(images, indices)
+    np.testing.assert_array_equal(features, network(images))
+    for depth, found in zip(range(5) if indices is None else indices, got, strict=True):
+        expected = maps[depth]
+        if depth in (2, 3):
+            layer = network.whiten_local[str(depth)]
+            expected = torch.einsum("ec,nchw->nehw", layer.weight[:, :, 0, 0], expected)
+            expected = expected + layer.bias[:, None, None]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_features_of_one_image():
+    """The weights and all that leads to them: numbers that figures were published with."""
+    network = build_backbone("embedded", "pretrained", None, (128, 128), 0)[0]
+    y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
+    image = torch.stack([x, y, (x - y).abs()])[None]
+    with torch.inference_mode():
+        features = network(image)
+    expected = [-0.1233, -0.1498, 0.1259, 0.1576]  # the greatest of each part
+    np.testing.assert_allclose(features[0, [240, 1075, 1621, 2151]], expected, atol=5e-4)

@@ -84,6 +84,90 @@ def test_sixteen_bit_files(tmp_path):
     assert_allclose(load([path], (8, 8))[0, 0], values / 65535, atol=1e-6)
 
 
+MODES = {
+    "1": ((255, 255, 255), 255),
+    "L": ((100, 100, 100), 100),
+    "LA": ((100, 100, 100), (100, 50)),
+    "RGB": ((100, 150, 200), (100, 150, 200)),
+    "RGBA": ((100, 150, 200), (100, 150, 200, 50)),
+    "P": ((100, 150, 200), 3),
+    "I;16": ((51, 51, 51), 51 * 257),
+    "I": ((51, 51, 51), 51 * 257),
+    "F": ((51, 51, 51), 0.2),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_of_pil_images(mode):
+    """Gray is repeated, a palette looked up, transparency dropped, 16 bits are scaled to 0..1."""
+    expected, colour = MODES[mode]
+    image = Image.new(mode, (5, 4))
+    if mode == "P":
+        image.putpalette([0, 0, 0] * 3 + [100, 150, 200])
+    image.paste(colour, (0, 0, 5, 4))
+    loaded = load([image], (4, 5))
+    assert loaded.shape == (1, 3, 4, 5) and loaded.dtype == torch.float32
+    assert_allclose(loaded[0, :, 2, 2], np.array(expected) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01])
+def test_float_images_of_pil_must_lie_in_range(value):
+    with pytest.raises(ValueError, match="a PIL image in X holds float values"):
+        load([Image.new("F", (4, 4), value)])
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "list"])
+def test_the_ends_of_the_range_are_in_it(kind):
+    images = np.zeros((2, 8, 8))
+    images[1] = 1
+    wrap = {"numpy": np.asarray, "list": list}.get(kind, lambda x: torch.from_numpy(x)[:, None])
+    assert_array_equal(load(wrap(images), (8, 8))[:, 0], images)
+    for value in (np.nextafter(0, -1), np.nextafter(1, 2)):
+        images[0, 0, 0] = value
+        with pytest.raises(ValueError, match="float images must lie in 0..1"):
+            read(wrap(images))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_types_become_single(dtype):
+    images = np.linspace(0, 1, 64).astype(dtype).reshape(1, 8, 8)
+    loaded = load(images, (8, 8))
+    assert loaded.dtype == torch.float32
+    assert_array_equal(loaded[0, 2], images[0].astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, bool])
+def test_other_types_are_refused(dtype):
+    with pytest.raises(ValueError, match="must hold uint8 values 0..255 or float values 0..1"):
+        read(np.zeros((2, 8, 8), dtype))
+
+
+def test_memory_layout_is_always_the_same(photos):
+    for X in (photos, photos[..., 0], photos[:, :, ::-1], photos[::-1], list(photos)):
+        assert load(X).is_contiguous() and load(X, (8, 8)).shape == (12, 3, 8, 8)
+    assert_array_equal(load(photos[:, ::-1]), load(photos).flip(2))
+    assert_array_equal(load(torch.from_numpy(photos).movedim(-1, 1)), load(photos))
+
+
+def test_enlarging_is_bilinear():
+    images = np.array([[0.0, 1.0]]).repeat(2, axis=0)[None]
+    expected = [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]  # nothing beyond, corners not aligned
+    assert_allclose(load(images, (2, 8))[0, 0], [expected] * 2, atol=1e-6)
+
+
+def test_shrinking_averages():
+    """A fine grating becomes gray, where a bilinear look-up would see its bright lines alone."""
+    images = np.zeros((1, 30, 30))
+    images[..., 1::3] = 1
+    expected = np.full((6, 10), 1 / 3)
+    shrunk = load(images, (6, 10))[0, 0]
+    assert_allclose(shrunk[:, 1:-1], expected[:, 1:-1], atol=0.08)
+    step = np.zeros((1, 1, 40))
+    step[..., 20:] = 1
+    weights = np.diff(load(step, (1, 10))[0, 0, 0])
+    assert_allclose(weights[3:6], [1 / 8, 3 / 4, 1 / 8], atol=1e-6)  # of a triangle
+
+
 def test_sizes_may_differ_and_nothing_is_cropped():
     half = np.zeros((10, 40), np.uint8)
     half[:, 20:] = 255
@@ -101,6 +185,33 @@ def test_orientation_of_photos_is_respected(tmp_path):
     images = read([tmp_path / "side.jpg"])
     down = images.load(torch.arange(1), (20, 8))[0, 0]
     assert down[-1].mean() > down[0].mean() + 0.5
+
+
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_photos_are_turned_as_they_are_shown(orientation, as_file, tmp_path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    photo = Image.fromarray(pixels)
+    exif = photo.getexif()
+    exif[0x0112] = orientation
+    if as_file:
+        photo.save(tmp_path / "photo.png", exif=exif)
+        photo = tmp_path / "photo.png"
+    expected = ORIENTATIONS[orientation](pixels)
+    assert read([photo]).common_size == expected.shape
+    assert_allclose(load([photo], expected.shape)[0, 0] * 255, expected, atol=1e-4)
 
 
 def test_common_size_of_a_photo_on_its_side(tmp_path):
@@ -130,7 +241,8 @@ def test_rows_stay_rows():
 def test_take(photos, as_list):
     X = list(photos) if as_list else photos
     mask = np.arange(len(photos)) % 3 == 0
-    taken = read(X).take(mask)
+    taken = read(X, n_jobs=2).take(mask)
+    assert taken.n_jobs == (2 if as_list else None)  # arrays need no decoding
     assert torch.equal(taken.load(torch.arange(4), (24, 20)), load(photos[mask]))
 
 

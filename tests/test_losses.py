@@ -107,3 +107,59 @@ def test_negative_pair_equation(margin):
 def test_gradients(loss, n_inputs):
     inputs = [normal(5, 4, seed=s).requires_grad_() for s in range(n_inputs)]
     assert torch.autograd.gradcheck(loss, inputs)
+
+
+@pytest.mark.parametrize(
+    "loss, defaults",
+    [
+        (info_nce_loss, {"temperature": 0.25}),
+        (mean_shifted_loss, {"temperature": 0.25}),
+        (simsiam_loss, None),
+        (positive_pair_loss, None),
+        (negative_pair_loss, {"margin": 0.0}),
+    ],
+)
+def test_defaults(loss, defaults):
+    assert loss.__kwdefaults__ == defaults and loss.__defaults__ is None
+
+
+@pytest.mark.parametrize(
+    "loss, n_inputs",
+    [
+        (lambda a, b: info_nce_loss(a, b, SHOTS), 2),
+        (lambda a, b: mean_shifted_loss(a, b, SHOTS, normal(4, seed=9)), 2),
+        (simsiam_loss, 4),
+        (lambda h: positive_pair_loss(h, SHOTS), 1),
+        (negative_pair_loss, 2),
+    ],
+)
+def test_rows_of_any_length_weigh_the_same(loss, n_inputs):
+    inputs = [normal(5, 4, seed=s) for s in range(n_inputs)]
+    lengths = torch.tensor([1e-3, 0.5, 1, 2, 1e3], dtype=torch.float64)[:, None]
+    expected = loss(*inputs).item()
+    assert expected != 0
+    assert loss(*(lengths * x for x in inputs)).item() == pytest.approx(expected)
+
+
+def test_mean_shift_counts_and_is_not_normalised():
+    a, b, center = normal(5, 4), normal(5, 4, seed=1), normal(4, seed=2)
+    losses = [mean_shifted_loss(a, b, SHOTS, c).item() for c in (0 * center, center, 2 * center)]
+    assert losses[0] == pytest.approx(info_nce_loss(a, b, SHOTS).item())
+    assert len({round(loss, 6) for loss in losses}) == 3
+
+
+def test_pairs_of_any_number_of_shots_and_anomalies_weigh_the_same():
+    """Means over pairs: said twice, all stays as it is."""
+    h, a = normal(5, 4), normal(3, 4, seed=1)
+    twice, shots = h.repeat(2, 1), SHOTS.repeat(2)
+    assert positive_pair_loss(twice, shots) == pytest.approx(positive_pair_loss(h, SHOTS))
+    expected = pytest.approx(negative_pair_loss(h, a))
+    assert negative_pair_loss(twice, a) == expected == negative_pair_loss(h, a.repeat(4, 1))
+
+
+def test_pairs_of_opposite_embeddings():
+    """The greatest positive loss is 2; negatives beyond the margin are left alone."""
+    h = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert positive_pair_loss(h, torch.tensor([0, 1])) == 2
+    assert negative_pair_loss(h[:1], h) == 0.5
+    assert negative_pair_loss(h[:1], h, margin=-1.0) == 1

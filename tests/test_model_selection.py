@@ -10,7 +10,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
     LearningCurveDisplay,
+    ShuffleSplit,
     check_cv,
     cross_val_predict,
     cross_val_score,
@@ -21,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skcoft import COFTDetector
+from skcoft.augmentation import crack, patch_shuffle, random_views, smudge, warp
 from skcoft.model_selection import LabelFreeScorer, OneClassKFold, OneClassShuffleSplit
 
 Y = np.array([1, 1, -1, 1, 1, 1, -1, 1, 1, 1, -1, 1])  # 9 normals, 3 anomalies
@@ -388,3 +393,209 @@ def test_rows_and_anomalies_alone_cannot_be_scored(task):
         LabelFreeScorer()(fitted, X.reshape(36, -1))
     with pytest.raises(ValueError, match="X holds no normal image"):
         LabelFreeScorer()(fitted, X, -np.ones(36))
+
+
+@pytest.mark.parametrize(
+    "made, expected",
+    [
+        (
+            OneClassKFold(),
+            dict(n_splits=5, shots=None, anomaly_size=1.0, shuffle=False, random_state=None),
+        ),
+        (
+            OneClassShuffleSplit(),
+            dict(n_splits=10, shots=8, test_size=0.5, anomaly_size=1.0, random_state=None),
+        ),
+        (
+            LabelFreeScorer(),
+            dict(
+                kinds=("crack", "patch_shuffle", "smudge", "warp"),
+                n_draws=4, image_shape=None, n_jobs=None, random_state=0,
+            ),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_defaults(made, expected):
+    assert vars(made) == expected
+
+
+def test_default_detectors_are_not_trained_on_what_they_are_scored_by():
+    negatives = COFTDetector().negatives
+    assert negatives == "cutpaste" and negatives not in LabelFreeScorer().kinds
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["alone", "groups"])
+@pytest.mark.parametrize(
+    "cv, reference",
+    [
+        (OneClassKFold(3), KFold(3)),
+        (OneClassKFold(3, shuffle=True), KFold(3, shuffle=True)),
+        (OneClassShuffleSplit(3, shots=None), ShuffleSplit(3, test_size=0.5)),
+        (OneClassShuffleSplit(3, shots=None, test_size=2), ShuffleSplit(3, test_size=2)),
+    ],
+    ids=str,
+)
+def test_normals_are_split_as_by_scikit_learn(cv, reference, groups, seed):
+    """The test set is the held-out normals in its order, then the anomalies in theirs."""
+    if groups is not None:
+        params = {k: v for k, v in vars(reference).items() if not k.startswith("_")}
+        grouped = GroupKFold if isinstance(reference, KFold) else GroupShuffleSplit
+        reference = grouped(**params)
+    if getattr(cv, "shuffle", True):
+        reference.random_state = np.random.RandomState(seed)
+    normals = np.flatnonzero(Y == 1)
+    held = None if groups is None else groups[normals]
+    cv = clone_splitter(cv, random_state=seed)
+    expected = list(reference.split(normals, groups=held))
+    for (train, test), (left, right) in zip(cv.split(Y, Y, groups), expected, strict=True):
+        assert_array_equal(train, normals[left])
+        shown = np.flatnonzero(Y == -1)
+        if groups is not None:
+            shown = shown[~np.isin(groups[shown], groups[train])]
+        assert_array_equal(test, np.r_[normals[right], shown])
+
+
+@pytest.mark.parametrize("cv", [OneClassKFold(3), OneClassShuffleSplit(9, test_size=3)], ids=str)
+def test_shots_are_drawn_at_random_from_the_normals_left(cv):
+    y = np.r_[np.ones(30, int), -np.ones(5, int)]
+    all_left = clone_splitter(cv, shots=None, random_state=0).split(y, y)
+    few = clone_splitter(cv, shots=6, random_state=0)
+    drawn = [train for train, _ in few.split(y, y)]
+    (left, _), *_ = all_left
+    assert set(drawn[0]) < set(left)
+    assert any(np.diff(train).min() < 0 for train in drawn)  # in random order
+    assert not np.array_equal(drawn[0], left[:6])
+    other = [train for train, _ in clone_splitter(few, random_state=1).split(y, y)]
+    assert not all(map(np.array_equal, drawn, other))
+
+
+def test_anomalies_are_drawn_anew_in_each_split():
+    y = np.r_[np.ones(10, int), -np.ones(20, int)]
+    cv = OneClassKFold(5, anomaly_size=5, random_state=0)
+    shown = [test[test >= 10] for _, test in cv.split(y, y)]
+    assert len({tuple(s) for s in shown}) == 5
+    assert all((np.diff(s) > 0).all() for s in shown)  # distinct and in order
+    assert max(map(max, shown)) > 25 and min(map(min, shown)) < 15
+    cv.random_state = 1
+    assert any(tuple(t[t >= 10]) != tuple(s) for (_, t), s in zip(cv.split(y, y), shown, strict=1))
+
+
+@pytest.mark.parametrize("size, number", [(0.5, 13), (0.55, 14), (0.04, 1), (0.28, 7), (1.0, 25)])
+def test_shares_of_anomalies_are_rounded_up(size, number):
+    """But 28 % of 25 are 7, though 0.28 x 25 is a little more in binary."""
+    y = np.r_[np.ones(4, int), -np.ones(25, int)]
+    for _, test in OneClassKFold(2, anomaly_size=size).split(y, y):
+        assert (y[test] == -1).sum() == number
+
+
+def test_anomalies_of_a_group_that_no_shot_is_of_are_shown():
+    """Groups are kept apart from the shots, not from normals that were not drawn."""
+    y = np.r_[np.ones(8, int), -np.ones(4, int)]
+    groups = np.r_[0, 0, 1, 1, 2, 2, 3, 3, 0, 1, 2, 3]
+    for train, test in OneClassKFold(2, shots=1, random_state=0).split(y, y, groups):
+        assert_array_equal(test[y[test] == -1], 8 + np.setdiff1d(range(4), groups[train]))
+
+
+class Brightness(BaseEstimator):
+    """Scores images by their brightness and remembers them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def score_samples(self, X):
+        self.seen.append(torch.as_tensor(X))
+        return self.seen[-1].mean(dim=(1, 2, 3)).numpy()
+
+
+def grays(*levels):
+    return np.stack([np.full((12, 12), level) for level in levels])
+
+
+def test_what_is_scored_label_free():
+    """Images and views of them, then each kind of anomaly, 4 of every image by one seed."""
+    images = torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(3))
+    images = images.expand(-1, 3, -1, -1)
+    brightness = Brightness()
+    LabelFreeScorer(random_state=7)(brightness, images)
+    generator = torch.Generator().manual_seed(7)
+    repeated = images.repeat_interleave(4, dim=0)
+    normal, *anomalous = brightness.seen
+    assert torch.equal(normal[:5], images)
+    assert torch.equal(normal[5:], random_views(repeated, generator=generator))
+    for made, kind in zip(anomalous, (crack, patch_shuffle, smudge, warp), strict=True):
+        assert torch.equal(made, kind(repeated, generator=generator))
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_number_of_draws(n_draws):
+    brightness = Brightness()
+    LabelFreeScorer(["warp"], n_draws=n_draws)(brightness, grays(0.2, 0.4))
+    assert [len(images) for images in brightness.seen] == [2 * (1 + n_draws), 2 * n_draws]
+
+
+def test_images_are_scored_32_at_a_time():
+    brightness = Brightness()
+    LabelFreeScorer(["warp"], n_draws=2)(brightness, grays(*np.linspace(0, 1, 40)))
+    assert [len(images) for images in brightness.seen] == [32 * 3, 32 * 2, 8 * 3, 8 * 2]
+
+
+def darker(by):
+    return lambda images: (images - by).clamp(0, 1)
+
+
+def test_views_count_as_normal_in_label_free_scores():
+    """Views that are darker than the anomalies cost as much as images would."""
+    brightness = Brightness()
+    score = LabelFreeScorer([darker(0.05)])(brightness, grays(*[0.5] * 20))
+    views = brightness.seen[0][20:].mean(dim=(1, 2, 3))
+    above = (views > 0.45).double().mean().item()
+    assert 0.6 < above < 0.9
+    assert score == pytest.approx((1 + 4 * above) / 5)
+
+
+@pytest.mark.parametrize("kinds, expected", [((1, 0, 0), 1 / 3), ((1, 1, 0), 2 / 3)])
+def test_label_free_scores_are_means_over_kinds(kinds, expected):
+    kinds = [darker(0.4 if kind else -0.4) for kind in kinds]
+    assert LabelFreeScorer(kinds)(Brightness(), grays(*[0.5] * 4)) == pytest.approx(expected)
+
+
+def test_label_free_scores_compare_all_images_with_all_anomalies():
+    """Also those of different images and of different batches."""
+    X = grays(*[0.2] * 32, *[0.8] * 8)
+    score = LabelFreeScorer([darker(0.15)], n_draws=1)(Brightness(), X)
+    # bright anomalies (0.65) are told from bright images, but not from dark ones
+    assert score == pytest.approx(0.8 + 0.2 * 0.2)
+
+
+def test_scores_go_before_decisions():
+    class Both(Brightness):
+        def decision_function(self, X):
+            raise AssertionError
+
+    assert LabelFreeScorer([darker(0.4)])(Both(), grays(0.5, 0.5)) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_rows_are_given_as_rows(dtype):
+    """Channels last, of the type they came in, and rounded, not cut."""
+    photos = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3)) / 255
+    rows = photos.reshape(3, -1)
+    rows = (rows * 255).round().astype(dtype) if dtype == np.uint8 else rows
+    seen = []
+
+    class Rows(BaseEstimator):
+        def score_samples(self, X):
+            seen.append(X)
+            return np.asarray(X, dtype=float).mean(axis=1)
+
+    def dimmed(images):
+        return images - 0.6 / 255 * (images > 0.5)
+
+    LabelFreeScorer([dimmed], n_draws=1, image_shape=(6, 5, 3))(Rows(), rows)
+    np.testing.assert_allclose(seen[0][:3], rows, atol=1e-6)
+    assert seen[0].dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    expected = photos - 0.6 / 255 * (photos > 0.5)
+    expected = (expected * 255).round() if dtype == np.uint8 else expected
+    np.testing.assert_allclose(seen[1], expected.reshape(3, -1), atol=1e-6)

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from skcoft import COFTDetector
-from skcoft._rows import LIFT, RowsNetwork
+from skcoft._rows import HIDDEN, LIFT, LIMIT, MASKED, NOISE, RowsNetwork
 from skcoft.density import GaussianDensity, KernelDensity
 
 
@@ -49,3 +49,110 @@ def test_far_rows_score_low_and_finite():
 def test_options_of_image_views_are_refused():
     with pytest.raises(ValueError, match="augmentation={'degrees': 9} sets the views of images"):
         COFTDetector(augmentation={"degrees": 9}).fit(np.eye(4))
+
+
+def test_constants():
+    assert (HIDDEN, NOISE, MASKED, LIMIT, LIFT) == (64, 0.1, 0.1, 1e4, 5.0)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network of four features, one of them constant, and many rows to draw for."""
+    rows = np.random.default_rng(0).normal(size=(4000, 4)) * [1, 10, 0, 100] + [0, 5, 7, -3]
+    return RowsNetwork(rows, seed=0), torch.from_numpy(rows)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_network_has_one_hidden_layer_of_64(network):
+    first, activation, last = network[0].body
+    assert (first.in_features, first.out_features) == (4, 64)
+    assert isinstance(activation, torch.nn.ReLU)
+    assert (last.in_features, last.out_features) == (64, 4)
+    assert first.weight.abs().max() > 0 and first.bias.abs().max() > 0
+    for parameter in last.parameters():
+        assert (parameter == 0).all()
+
+
+def test_what_the_layers_say_is_added_to_standardised_rows(network):
+    network, rows = network[0], network[1][:9]
+    other = RowsNetwork(network_rows(), seed=0)
+    other.load_state_dict(network.state_dict())
+    torch.nn.init.normal_(other.body[2].weight, generator=generator())
+    x = ((rows - network.mean) / network.scale).float()
+    expected = (x + other.body(x)) / 4**0.5
+    np.testing.assert_allclose(other(rows)[:, :4].detach(), expected.detach(), rtol=1e-6)
+    assert not np.allclose(expected.detach(), x / 2)
+
+
+def network_rows():
+    return np.random.default_rng(1).normal(size=(5, 4))
+
+
+def test_layers_are_drawn_from_the_seed_alone():
+    state = torch.get_rng_state()
+    weights = [RowsNetwork(network_rows(), seed).body[0].weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rows_are_cut_at_10_000_standard_deviations(network):
+    network, rows = network
+    far = rows[:1] + torch.tensor([1e30, -1e30, 0, 0])
+    out = network(far)[0].detach()
+    np.testing.assert_allclose(out[:2], [1e4 / 2, -1e4 / 2])
+    near = network.mean + 9000 * network.scale
+    np.testing.assert_allclose(network(near[None])[0, :4].detach(), 4500, rtol=1e-6)
+
+
+@pytest.mark.parametrize("errors, is_spread", [(8, False), (12, True)])
+def test_rounding_errors_of_a_constant_are_no_spread(errors, is_spread):
+    """Up to 10 of the greatest value's."""
+    spread = 1e8 * errors * np.finfo(float).eps
+    rows = 1e8 + spread * np.resize([1.0, -1.0], (20, 1))
+    expected = spread if is_spread else 1
+    assert RowsNetwork(rows, 0).scale.item() == pytest.approx(expected, rel=0.05)
+
+
+def test_views_add_noise_and_mask(network):
+    """A tenth of a standard deviation; a tenth of the features, each on its own."""
+    network, rows = network
+    views = network.views(rows, generator())
+    masked = views == network.mean
+    varied = [0, 1, 3]
+    np.testing.assert_allclose(masked[:, varied].double().mean(0), 0.1, atol=0.015)
+    both = masked[:, 0] & masked[:, 1]
+    assert both.double().mean() == pytest.approx(0.01, abs=0.005)
+    noise = ((views - rows) / network.scale)[~masked].view(-1)
+    assert noise.mean() == pytest.approx(0, abs=0.003)
+    assert noise.std() == pytest.approx(0.1, abs=0.002)
+    assert noise.abs().max() > 0.3  # as of a normal distribution
+    assert torch.equal(network.views(rows, generator()), views)
+    assert not torch.equal(network.views(rows, generator(1)), views)
+
+
+def test_shuffled_rows_break_what_binds_features():
+    """Every feature's values stay, but for errors, each feature in an order of its own."""
+    common = np.random.default_rng(0).normal(size=(4000, 1))
+    rows = common * [1, 1, 10]
+    network = RowsNetwork(rows, seed=0)
+    network.scale.fill_(0)  # no errors
+    shuffled = network.shuffled(torch.from_numpy(rows), generator())
+    np.testing.assert_array_equal(shuffled.sort(dim=0)[0], np.sort(rows, axis=0))
+    assert (torch.corrcoef(shuffled.T) - torch.eye(3)).abs().max() < 0.05
+    assert abs(np.corrcoef(shuffled[:, 0], rows[:, 0])[0, 1]) < 0.05
+
+
+def test_every_second_shuffled_feature_has_an_error_of_2_standard_deviations():
+    rows = np.array([[-1.0, -10], [1, 10]]).repeat(2000, axis=0)
+    network = RowsNetwork(rows, seed=0)
+    rows = torch.zeros(4000, 2, dtype=torch.float64)
+    error = (network.shuffled(rows, generator()) / network.scale).numpy()
+    hit = error != 0
+    np.testing.assert_allclose(hit.mean(axis=0), 0.5, atol=0.03)
+    assert abs(np.corrcoef(hit.T)[0, 1]) < 0.05
+    np.testing.assert_allclose([column[column != 0].std() for column in error.T], 2, atol=0.08)
+    assert error.mean() == pytest.approx(0, abs=0.05)
+    assert np.abs(error).max() > 6  # as of a normal distribution
