@@ -30,12 +30,17 @@ html_show_sourcelink = False
 html_math_renderer = "mathml"
 _childless = ["index", "user_guide", "embedded_backbone", "accuracy", "many_machines"]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
-sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples"}
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",  # asked for by the minigallery in index.rst
+}
 
-# What our pages mention of scikit-learn, in Sphinx's plain inventory format (version 1), so that
-# a build without a network resolves the same references as one with it. Another name: another line.
+# What our pages mention of scikit-learn, in Sphinx's plain inventory format (version 1): a build
+# without a network resolves the same references as one with it. Another name is another line.
 intersphinx_mapping = {"sklearn": ("https://scikit-learn.org/stable/", "inventories/sklearn.txt")}
 nitpicky = True
 nitpick_ignore = [  # labels in scikit-learn's own docstring of set_output
@@ -43,21 +48,25 @@ nitpick_ignore = [  # labels in scikit-learn's own docstring of set_output
     ("std:ref", "sphx_glr_auto_examples_miscellaneous_plot_set_output.py"),
 ]
 
-_NOT_SHOWN = "get_metadata_routing", "_request"  # scikit-learn's plumbing, on every estimator
+
+def _public_names():
+    """Yield the public classes, functions and methods, less scikit-learn's metadata plumbing."""
+    modules = skcoft.augmentation, skcoft.density, skcoft.losses, skcoft.model_selection
+    for module in (skcoft, *modules):
+        for name, value in [(n, getattr(module, n)) for n in module.__all__]:
+            if inspect.isclass(value) or inspect.isfunction(value):
+                yield f"{module.__name__}.{name}"
+            if inspect.isclass(value):
+                for method, _ in inspect.getmembers(value, inspect.isfunction):
+                    if method == "__call__" or not method.startswith("_"):
+                        if method != "get_metadata_routing" and not method.endswith("_request"):
+                            yield f"{module.__name__}.{name}.{method}"
 
 
 def _check_public_names(app, env):
-    """Warn of public classes, functions and methods that no page describes."""
-    described = env.get_domain("py").objects
-    for module in (skcoft, *filter(inspect.ismodule, map(skcoft.__dict__.get, skcoft.__all__))):
-        for name in module.__all__:
-            value, names = getattr(module, name), []
-            if inspect.isclass(value):
-                names = [n for n, _ in inspect.getmembers(value, inspect.isfunction)]
-            for path in [name, *(f"{name}.{n}" for n in names if n[0] != "_")]:
-                full = f"{module.__name__}.{path}"
-                if not (inspect.ismodule(value) or full in described or path.endswith(_NOT_SHOWN)):
-                    logging.getLogger(__name__).warning("%s is on no page", full)
+    for name in _public_names():
+        if name not in env.get_domain("py").objects:
+            logging.getLogger(__name__).warning("%s is described on no page", name)
 
 
 def _mathml(display):
