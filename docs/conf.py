@@ -1,5 +1,12 @@
 """Sphinx settings."""
 
+import inspect
+import re
+
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+from sphinx.util import logging
+
 import skcoft
 
 project = "skcoft"
@@ -11,15 +18,72 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.intersphinx",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "inventories"]
+templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skcoft {version}"
+html_theme_options = {"header_links_before_dropdown": 6, "show_toc_level": 2}
+html_show_sourcelink = False
+html_math_renderer = "mathml"
 _childless = ["index", "user_guide", "embedded_backbone", "accuracy", "many_machines"]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
-numpydoc_show_class_members = False
-autodoc_default_options = {"members": True}
-sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "auto_examples"}
+numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",  # asked for by the minigallery in index.rst
+}
+
+# What our pages mention of scikit-learn, in Sphinx's plain inventory format (version 1): a build
+# without a network resolves the same references as one with it. Another name is another line.
+intersphinx_mapping = {"sklearn": ("https://scikit-learn.org/stable/", "inventories/sklearn.txt")}
+nitpicky = True
+nitpick_ignore = [  # labels in scikit-learn's own docstring of set_output
+    ("std:ref", "df_output_transform"),
+    ("std:ref", "sphx_glr_auto_examples_miscellaneous_plot_set_output.py"),
+]
+
+
+def _public_names():
+    """Yield the public classes, functions and methods, less scikit-learn's metadata plumbing."""
+    modules = skcoft.augmentation, skcoft.density, skcoft.losses, skcoft.model_selection
+    for module in (skcoft, *modules):
+        for name, value in [(n, getattr(module, n)) for n in module.__all__]:
+            if inspect.isclass(value) or inspect.isfunction(value):
+                yield f"{module.__name__}.{name}"
+            if inspect.isclass(value):
+                for method, _ in inspect.getmembers(value, inspect.isfunction):
+                    if method == "__call__" or not method.startswith("_"):
+                        if method != "get_metadata_routing" and not method.endswith("_request"):
+                            yield f"{module.__name__}.{name}.{method}"
+
+
+def _check_public_names(app, env):
+    for name in _public_names():
+        if name not in env.get_domain("py").objects:
+            logging.getLogger(__name__).warning("%s is described on no page", name)
+
+
+def _mathml(display):
+    """Formulas as MathML, which browsers draw by themselves: no network, no JavaScript."""
+
+    def visit(self, node):
+        converted = convert(re.sub(r"\\log\b", r"\\,\\log\\,", node.astext()), display=display)
+        if "\\" in converted:
+            logging.getLogger(__name__).warning("unknown LaTeX", location=node)
+        if display == "block":
+            converted = f'<div style="margin: 1rem 0">{converted}</div>'
+        self.body.append(converted)
+        raise SkipNode
+
+    return visit, None
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", _mathml("inline"), _mathml("block"))
+    app.connect("env-check-consistency", _check_public_names)

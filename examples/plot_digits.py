@@ -93,4 +93,4 @@ for axes_row, (title, chosen) in zip(bottom.subplots(3, 12), rows.items(), stric
         axes.imshow(X[i].reshape(8, 8), cmap="gray_r")
         axes.set(xticks=[], yticks=[])
     axes_row[0].set_ylabel(title, rotation=0, ha="right", va="center")
-figure.savefig("digits.png", dpi=120)
+plt.show()

@@ -78,4 +78,4 @@ for term in ("contrastive", "positive", "negative"):
     right.plot(detector.history_[term] / detector.history_[term][0], label=term)
 right.set(xlabel="iteration", ylabel="loss term / first value")
 right.legend(loc="lower left")
-figure.savefig("materials.png", dpi=110)
+plt.show()
