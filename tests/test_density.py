@@ -24,6 +24,12 @@ def rows():
     return np.random.default_rng(0).normal(size=(40, 6)) * [1, 2, 3, 1, 1, 0.5] + 5
 
 
+@pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
+def test_defaults(estimator):
+    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
+    assert estimator().get_params() == expected[estimator]
+
+
 def test_kernel_density_equals_sklearn(rows):
     queries = np.random.default_rng(1).normal(size=(300, 6)) * 3 + 5
     expected = TreeKernelDensity(bandwidth=0.7).fit(rows).score_samples(queries)
@@ -145,12 +151,6 @@ def test_bad_parameters(density, message, rows):
 def test_groups_of_another_length(rows):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         KernelDensity().fit(rows, groups=[0, 1])
-
-
-@pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
-def test_defaults(estimator):
-    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
-    assert estimator().get_params() == expected[estimator]
 
 
 def scott(X, k):
