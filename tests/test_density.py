@@ -24,6 +24,12 @@ def rows():
     return np.random.default_rng(0).normal(size=(40, 6)) * [1, 2, 3, 1, 1, 0.5] + 5
 
 
+@pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
+def test_defaults(estimator):
+    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
+    assert estimator().get_params() == expected[estimator]
+
+
 def test_kernel_density_equals_sklearn(rows):
     queries = np.random.default_rng(1).normal(size=(300, 6)) * 3 + 5
     expected = TreeKernelDensity(bandwidth=0.7).fit(rows).score_samples(queries)
@@ -147,12 +153,6 @@ def test_groups_of_another_length(rows):
         KernelDensity().fit(rows, groups=[0, 1])
 
 
-@pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
-def test_defaults(estimator):
-    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
-    assert estimator().get_params() == expected[estimator]
-
-
 def scott(X, k):
     """The equation, with the covariance written out."""
     covariance = np.cov(X.T, bias=True)
@@ -241,9 +241,10 @@ def test_ridge_follows_the_scale_of_the_data(rows):
     assert_allclose(scores + 6 * np.log(1e-6), expected)
 
 
-def test_gaussian_of_one_feature_is_plain(rows):
+@pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.1])
+def test_gaussian_of_one_feature_is_plain(rows, shrinkage):
     X = rows[:, :1]
-    fitted = GaussianDensity().fit(X)
+    fitted = GaussianDensity(shrinkage).fit(X)
     assert fitted.shrinkage_ == 1
     assert_allclose(fitted.score_samples(X), norm(X.mean(), X.std()).logpdf(X[:, 0]))
 
@@ -254,6 +255,24 @@ def test_rows_without_spread_have_a_scale_of_1(X, density):
     queries = np.array([[2.0, 2, 2], [2, 2, 5]])
     expected = multivariate_normal(X[0], np.eye(3)).logpdf(queries)
     assert_allclose(density.fit(X).score_samples(queries), expected)
+
+
+@pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.1])
+def test_one_row_shrinks_to_a_ball(shrinkage):
+    fitted = GaussianDensity(shrinkage).fit([[1.0, 2, 3]])
+    assert fitted.shrinkage_ == 1
+    assert_allclose(fitted.score_samples([[1, 2, 3]]), 3 * norm.logpdf(0))
+
+
+def test_equal_rows_shrink_to_a_ball():
+    assert GaussianDensity().fit(np.ones((5, 3))).shrinkage_ == 1
+
+
+def test_many_rows_hardly_shrink():
+    X = np.random.default_rng(0).normal(size=(5000, 2)) * [1, 0.01]
+    expected = OAS().fit(X).shrinkage_
+    assert expected < 1e-3
+    assert GaussianDensity().fit(X).shrinkage_ == pytest.approx(expected)
 
 
 def test_no_shrinkage_is_none_but_finite():
@@ -270,8 +289,9 @@ def test_oas_of_round_data_shrinks_to_a_ball():
     assert_allclose(fitted.score_samples(X), multivariate_normal(cov=np.eye(3) / 3).logpdf(X))
 
 
-def test_fit_at_scale_of_keeps_the_shape_of_the_part(rows):
-    part = rows[:9] * [1, 1, 1, 1, 1, 9]
+@pytest.mark.parametrize("n", [4, 9])
+def test_fit_at_scale_of_keeps_the_shape_of_the_part(rows, n):
+    part = rows[:n] * [1, 1, 1, 1, 1, 9]
     whole, own = (GaussianDensity(0.3).fit(X) for X in (rows, part))
     fitted = GaussianDensity(0.3).fit_at_scale_of(whole, part)
     covariance, target = (ShrunkCovariance(shrinkage=0.3).fit(X).covariance_ for X in (part, rows))

@@ -155,6 +155,10 @@ def test_enlarging_is_bilinear():
     assert_allclose(load(images, (2, 8))[0, 0], [expected] * 2, atol=1e-6)
 
 
+def test_rounding_errors_of_resizing_stay_in_range():
+    assert load(np.ones((1, 14, 14)), (13, 13)).max() == 1
+
+
 def test_shrinking_averages():
     """A fine grating becomes gray, where a bilinear look-up would see its bright lines alone."""
     images = np.zeros((1, 30, 30))
@@ -199,6 +203,11 @@ ORIENTATIONS = {
 }
 
 
+def test_photos_that_do_not_say_how_they_are_shown_are_upright(photos, folder):
+    for X in ([Image.fromarray(photos[0])], folder, list(photos)):
+        assert read(X).common_size == (24, 20)
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("as_file", [False, True])
 def test_photos_are_turned_as_they_are_shown(orientation, as_file, tmp_path):
@@ -227,6 +236,12 @@ def test_decoding_is_lazy_and_threads_change_nothing(folder):
     assert all(isinstance(item, str) for item in images.items)
     both = [read(folder, n_jobs=n).load(torch.arange(12), (16, 16)) for n in (None, 2)]
     assert torch.equal(*both)
+
+
+def test_rows_become_double():
+    rows = read(np.arange(6).reshape(3, 2))
+    assert rows.dtype == np.float64
+    assert_array_equal(rows, [[0, 1], [2, 3], [4, 5]])
 
 
 def test_rows_stay_rows():
