@@ -23,7 +23,7 @@ from skcoft._embedded import (
     Embedded,
     average_cells,
 )
-from skcoft._local import average_neighbours
+from skcoft._positions import average_neighbours
 
 from .images import draw_formulas, photograph, render
 

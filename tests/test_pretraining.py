@@ -14,7 +14,7 @@ from pretraining.shapes import SHAPES
 from pretraining.textures import TEXTURES
 from pretraining.train import Pool, multi_positive, parse, put_defects, train
 from skcoft import COFTEmbedder, _embedded
-from skcoft._local import average_neighbours
+from skcoft._positions import average_neighbours
 
 
 def seeded(seed=0):
