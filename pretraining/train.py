@@ -161,11 +161,7 @@ def train(args):
     formulas = draw_formulas(args.formulas, generator, device)
     learner = Learner(args.formulas).to(device, memory_format=torch.channels_last)
     if args.init:
-        weights, prefix = load_file(args.init), "trunk."
-        trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        if not trunk:
-            raise ValueError(f"--init {args.init} is no file of an earlier run: no key 'trunk.*'.")
-        learner.body.load_state_dict(learner.body.state_dict() | trunk)
+        _load_trunk(learner, args.init)
     decay = [p for p in learner.parameters() if p.ndim > 1]
     plain = [p for p in learner.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0}]
@@ -214,6 +210,14 @@ def train(args):
     trunk = {k: v.cpu() for k, v in learner.body.state_dict().items()}
     save(project(trunk, args.seed), args.out / "backbone.safetensors")
     return learner
+
+
+def _load_trunk(learner, path):
+    weights, prefix = load_file(path), "trunk."
+    trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    if not trunk:
+        raise ValueError(f"--init {path} is no file of an earlier run: no key 'trunk.*'.")
+    learner.body.load_state_dict(learner.body.state_dict() | trunk)
 
 
 def _report(path, step, minutes, means):

@@ -1,0 +1,112 @@
+"""What LabelFreeScorer makes of images; how it is used is in test_model_selection.py."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator
+
+from skcoft.augmentation import crack, patch_shuffle, random_views, smudge, warp
+from skcoft.model_selection import LabelFreeScorer
+
+
+class Brightness(BaseEstimator):
+    """Scores images by their brightness and remembers them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def score_samples(self, X):
+        self.seen.append(torch.as_tensor(X))
+        return self.seen[-1].mean(dim=(1, 2, 3)).numpy()
+
+
+def grays(*levels):
+    return np.stack([np.full((12, 12), level) for level in levels])
+
+
+def test_what_is_scored_label_free():
+    """Images and views of them, then each kind of anomaly, 4 of every image by one seed."""
+    images = torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(3))
+    images = images.expand(-1, 3, -1, -1)
+    brightness = Brightness()
+    LabelFreeScorer(random_state=7)(brightness, images)
+    generator = torch.Generator().manual_seed(7)
+    repeated = images.repeat_interleave(4, dim=0)
+    normal, *anomalous = brightness.seen
+    assert torch.equal(normal[:5], images)
+    assert torch.equal(normal[5:], random_views(repeated, generator=generator))
+    for made, kind in zip(anomalous, (crack, patch_shuffle, smudge, warp), strict=True):
+        assert torch.equal(made, kind(repeated, generator=generator))
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_number_of_draws(n_draws):
+    brightness = Brightness()
+    LabelFreeScorer(["warp"], n_draws=n_draws)(brightness, grays(0.2, 0.4))
+    assert [len(images) for images in brightness.seen] == [2 * (1 + n_draws), 2 * n_draws]
+
+
+def test_images_are_scored_32_at_a_time():
+    brightness = Brightness()
+    LabelFreeScorer(["warp"], n_draws=2)(brightness, grays(*np.linspace(0, 1, 40)))
+    assert [len(images) for images in brightness.seen] == [32 * 3, 32 * 2, 8 * 3, 8 * 2]
+
+
+def darker(by):
+    return lambda images: (images - by).clamp(0, 1)
+
+
+def test_views_count_as_normal_in_label_free_scores():
+    """Views that are darker than the anomalies cost as much as images would."""
+    brightness = Brightness()
+    score = LabelFreeScorer([darker(0.05)])(brightness, grays(*[0.5] * 20))
+    views = brightness.seen[0][20:].mean(dim=(1, 2, 3))
+    above = (views > 0.45).double().mean().item()
+    assert 0.6 < above < 0.9
+    assert score == pytest.approx((1 + 4 * above) / 5)
+
+
+@pytest.mark.parametrize("kinds, expected", [((1, 0, 0), 1 / 3), ((1, 1, 0), 2 / 3)])
+def test_label_free_scores_are_means_over_kinds(kinds, expected):
+    kinds = [darker(0.4 if kind else -0.4) for kind in kinds]
+    assert LabelFreeScorer(kinds)(Brightness(), grays(*[0.5] * 4)) == pytest.approx(expected)
+
+
+def test_label_free_scores_compare_all_images_with_all_anomalies():
+    """Also those of different images and of different batches."""
+    X = grays(*[0.2] * 32, *[0.8] * 8)
+    score = LabelFreeScorer([darker(0.15)], n_draws=1)(Brightness(), X)
+    # bright anomalies (0.65) are told from bright images, but not from dark ones
+    assert score == pytest.approx(0.8 + 0.2 * 0.2)
+
+
+def test_scores_go_before_decisions():
+    class Both(Brightness):
+        def decision_function(self, X):
+            raise AssertionError
+
+    assert LabelFreeScorer([darker(0.4)])(Both(), grays(0.5, 0.5)) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_rows_are_given_as_rows(dtype):
+    """Channels last, of the type they came in, and rounded, not cut."""
+    photos = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3)) / 255
+    rows = photos.reshape(3, -1)
+    rows = (rows * 255).round().astype(dtype) if dtype == np.uint8 else rows
+    seen = []
+
+    class Rows(BaseEstimator):
+        def score_samples(self, X):
+            seen.append(X)
+            return np.asarray(X, dtype=float).mean(axis=1)
+
+    def dimmed(images):
+        return images - 0.6 / 255 * (images > 0.5)
+
+    LabelFreeScorer([dimmed], n_draws=1, image_shape=(6, 5, 3))(Rows(), rows)
+    np.testing.assert_allclose(seen[0][:3], rows, atol=1e-6)
+    assert seen[0].dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    expected = photos - 0.6 / 255 * (photos > 0.5)
+    expected = (expected * 255).round() if dtype == np.uint8 else expected
+    np.testing.assert_allclose(seen[1], expected.reshape(3, -1), atol=1e-6)
