@@ -20,7 +20,7 @@ def other_random_numbers():
     return int(torch.randint(2**31 - 1, (), generator=generator)) != 818069386
 
 
-@pytest.mark.skipif(other_random_numbers(), reason="torch draws other random numbers (as 2.5 does)")
+@pytest.mark.skipif(other_random_numbers(), reason="this torch draws other seeds")
 @pytest.mark.parametrize("name", CASES)
 def test_figures_are_those_of_the_file(name):
     """As far as float32 holds them on another processor; p-values are exact."""
