@@ -240,8 +240,8 @@ def test_decoding_is_lazy_and_threads_change_nothing(folder):
 
 def test_rows_become_double():
     rows = read(np.arange(6).reshape(3, 2))
-    assert rows.dtype == np.float64
-    assert_array_equal(rows, [[0, 1], [2, 3], [4, 5]])
+    assert rows.values.dtype == np.float64
+    assert_array_equal(rows.values, [[0, 1], [2, 3], [4, 5]])
 
 
 def test_rows_stay_rows():
