@@ -126,6 +126,7 @@ def test_quiet(cls, photos, capfd, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.slow
 @both
 def test_pickle_loads_in_a_fresh_process_without_a_network(cls, photos, tmp_path):
     fitted = tiny(cls, backbone="resnet10t", weights=None, image_size=32).fit(photos[:6])

@@ -288,6 +288,7 @@ def test_labels_that_fit_cannot_use(y, message, task):
         detector().fit(task[0], y)
 
 
+@pytest.mark.slow
 def test_real_images_and_weights(shared):
     """Bottles: the default settings with ImageNet weights, few iterations."""
     data = np.load(shared / "data" / "mvtec_bottle.npz")

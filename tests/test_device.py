@@ -13,6 +13,7 @@ def take_slowly(devices):
     return take_turns(devices)
 
 
+@pytest.mark.slow
 def test_worker_processes_take_turns():
     """Two workers, three fake devices, then one."""
     found = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")

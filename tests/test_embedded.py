@@ -53,6 +53,7 @@ def test_other_sizes(size):
     assert embedder.transform(images).shape == (3, 2176)
 
 
+@pytest.mark.slow
 def test_features_are_what_and_where_of_whitened_cells():
     network = build_backbone("embedded", "pretrained", None, (128, 128), 0)[0]
     generator = torch.Generator().manual_seed(5)
@@ -75,6 +76,7 @@ def test_features_are_what_and_where_of_whitened_cells():
         torch.testing.assert_close(what, 0.5 * mean / mean.norm(dim=1, keepdim=True))
 
 
+@pytest.mark.slow
 def test_pretrained_tells_kinds_apart_better_than_random_weights():
     generator = torch.Generator().manual_seed(123)
     formulas = draw_formulas(60, generator)
@@ -89,6 +91,7 @@ def test_pretrained_tells_kinds_apart_better_than_random_weights():
     assert rates["pretrained"] > rates[None] + 0.1
 
 
+@pytest.mark.slow
 def test_works_without_network_and_with_an_empty_cache(tmp_path):
     code = (
         "import socket, numpy as np\n"

@@ -35,12 +35,14 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_materials(run):
     printed = run("plot_materials.py")
     figures = re.findall(r"AUROC of the (?:detector|pipeline): ([\d.]+)", printed)
     assert len(figures) == 2 and all(float(value) > 0.95 for value in figures)
 
 
+@pytest.mark.slow
 def test_model_selection(run):
     printed = run("plot_model_selection.py")
     assert float(re.search(r"best: .* AUROC ([\d.]+)", printed).group(1)) > 0.9

@@ -39,6 +39,7 @@ def trainings(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
     """And finds the same scores as without memory."""
     y = np.r_[np.ones(8), -np.ones(4)]

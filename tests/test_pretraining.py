@@ -127,6 +127,7 @@ def test_defect_maps_say_where():
     assert not (where[~differs] > 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["classify", "contrast", "both"])
 def test_losses_fall_and_training_resumes(tmp_path, signal, few_images):
     options = ["--out", str(tmp_path), "--signal", signal, "--formulas", "8", "--size", "48"]
@@ -159,6 +160,7 @@ def test_training_starts_from_an_earlier_run(tmp_path, few_images):
     )
 
 
+@pytest.mark.slow
 def test_losses_fall_in_bfloat16(tmp_path, few_images):
     options = ["--out", str(tmp_path), "--formulas", "8", "--size", "48", "--batch", "16"]
     options += ["--device", "cpu", "--bfloat16", "--rate", "5e-3", "--save-every", "10"]
