@@ -26,7 +26,10 @@ def cached(memory, function, *args, files=()):
         return function(*args)
     if isinstance(memory, PathLike):
         memory = fspath(memory)
-    compute = check_memory(memory).cache(_compute, ignore=["function", "args"])
+    # a copy: joblib notes a function's code once a process, in the first folder that it meets, and
+    # what lies in another one without that note is computed again by other processes
+    compute = FunctionType(_compute.__code__, globals())
+    compute = check_memory(memory).cache(compute, ignore=["function", "args"])
     key = fingerprint(function.__name__, *args, *map(_contents, files))
     return compute(key, function, args)
 

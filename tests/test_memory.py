@@ -141,6 +141,14 @@ def test_joblib_memory_and_rows(trainings, tmp_path):
     assert len(trainings) == 1
 
 
+def test_every_folder_has_what_another_process_looks_for(tmp_path):
+    """joblib's note of the code, without which it takes the results for those of other code."""
+    rows = np.random.default_rng(0).normal(size=(6, 3))
+    for name in ("first", "second"):
+        detector(tmp_path / name, backbone="embedded").fit(rows)
+        assert len(list((tmp_path / name).rglob("func_code.py"))) == 1
+
+
 @pytest.mark.slow
 def test_another_process_finds_the_training(photos, tmp_path):
     params = dict(
