@@ -46,6 +46,6 @@ def test_materials(run):
 def test_model_selection(run):
     printed = run("plot_model_selection.py")
     assert float(re.search(r"best: .* AUROC ([\d.]+)", printed).group(1)) > 0.9
-    assert "fitted on 40 threes" in printed  # without the 40 anomalies
+    assert "fitted on 32 threes" in printed  # without the 32 anomalies
     normal = re.search(r" normal +[\d.]+ +([\d.]+)", printed)
     assert float(normal.group(1)) > 0.85  # 5 % of unseen threes are flagged on average

@@ -75,7 +75,7 @@ def test_another_density_embeds_nothing_again(photos, tmp_path, monkeypatch):
         {"augmentation": darker},
         {"image_size": 16},
     ],
-    ids=str,
+    ids=lambda params: next(iter(params)),
 )
 def test_another_training_is_not_taken_from_memory(params, trainings, photos, tmp_path):
     first = detector(tmp_path).fit(photos[:6])
