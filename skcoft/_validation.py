@@ -43,6 +43,15 @@ def boolean():
     return (lambda value: isinstance(value, (bool, np.bool_))), "True or False"
 
 
+def list_of(constraint):
+    """Return (test, description) for a list of values that a constraint holds for."""
+    return (
+        lambda value: (
+            isinstance(value, (list, tuple)) and len(value) > 0 and all(map(constraint[0], value))
+        )
+    ), "a list of these"
+
+
 def any_of(*constraints):
     """Return (test, description) that holds where one of the constraints does."""
     tests, texts = zip(*constraints, strict=True)

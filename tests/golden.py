@@ -35,7 +35,7 @@ def queries():
 
 SHOTS, QUERIES = stripes(8, seed=0), queries()
 ROWS = np.random.default_rng(2).normal(size=(14, 5)) * [1, 2, 3, 4, 5]
-EMBEDDED = {"image_size": 64, "max_iter": 2, "n_views": 2}
+EMBEDDED = {"backbone": "embedded", "image_size": 64, "max_iter": 2, "n_views": 2}
 TINY = {"backbone": TinyNet(), "max_iter": 4, "learning_rate": 0.001, "n_views": 3}
 TRANSFORMER = {"backbone": "test_vit", "weights": None, "image_size": 64, "max_iter": 2}
 

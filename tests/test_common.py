@@ -165,9 +165,18 @@ def test_other_kind_at_predict(cls, photos):
 @pytest.mark.parametrize(
     "params, message",
     [
-        ({"backbone": 3}, "'backbone' parameter .* a timm architecture name or an nn.Module"),
-        ({"weights": 1}, "'weights' parameter .* 'pretrained' or a path or None; got 1"),
-        ({"image_size": 0}, "'image_size' parameter .* integer >= 1 or .H, W. or None; got 0"),
+        (
+            {"backbone": 3},
+            "'backbone' parameter .* a timm architecture name, .* or an nn.Module or a list",
+        ),
+        (
+            {"weights": 1},
+            "'weights' parameter .* 'pretrained' or a path or None or a list of these; got 1",
+        ),
+        (
+            {"image_size": 0},
+            "'image_size' parameter .* >= 1 or .H, W. or None or a list of these; got 0",
+        ),
         ({"image_shape": 8}, r"'image_shape' parameter .* \(H, W\) or \(H, W, C\) or None"),
         ({"max_iter": -1}, "'max_iter' parameter .* an integer >= 0; got -1"),
         ({"max_iter": 2.5}, "'max_iter' parameter"),

@@ -72,7 +72,7 @@ def test_grid_search(client, task, tmp_path):
     """The same figures as on one machine; the workers share the memory."""
     grid = {"density__bandwidth": [0.1, "scale"]}
     search = GridSearchCV(
-        detector(density=KernelDensity(), memory=str(tmp_path)),
+        detector(density=KernelDensity(), memory=str(tmp_path), local=False),
         grid,
         cv=OneClassKFold(2, shots=4, random_state=0),
         refit=False,

@@ -49,7 +49,7 @@ def test_size(common, size):
 @pytest.mark.parametrize("size", [(48, 48), (64, 160), 33])
 def test_other_sizes(size):
     images = np.random.default_rng(0).random((3, 40, 50))
-    embedder = COFTEmbedder(image_size=size, max_iter=0).fit(images)
+    embedder = COFTEmbedder("embedded", image_size=size, max_iter=0).fit(images)
     assert embedder.transform(images).shape == (3, 2176)
 
 
@@ -85,7 +85,8 @@ def test_pretrained_tells_kinds_apart_better_than_random_weights():
     )
     rates = {}
     for weights in ("pretrained", None):
-        embedder = COFTEmbedder(weights=weights, max_iter=0, random_state=0).fit(first[:4])
+        embedder = COFTEmbedder("embedded", weights=weights, max_iter=0, random_state=0)
+        embedder.fit(first[:4])
         a, b = embedder.transform(first), embedder.transform(second)
         rates[weights] = ((a @ b.T).argmax(axis=1) == np.arange(60)).mean()
     assert rates["pretrained"] > rates[None] + 0.1
@@ -99,7 +100,7 @@ def test_works_without_network_and_with_an_empty_cache(tmp_path):
         "socket.socket.connect = refuse\n"
         "from skcoft import COFTDetector\n"
         "images = np.random.default_rng(0).random((12, 64, 64))\n"
-        "fitted = COFTDetector(max_iter=1, random_state=0).fit(images[:8])\n"
+        "fitted = COFTDetector('embedded', max_iter=1, random_state=0).fit(images[:8])\n"
         "assert fitted.score_samples(images).shape == (12,)\n"
     )
     env = {"HF_HOME": str(tmp_path), "HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}

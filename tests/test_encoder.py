@@ -23,7 +23,7 @@ def images():
 @pytest.fixture
 def encoder(images):
     fitted = COFTEmbedder(TinyNet(), image_size=16, max_iter=0, random_state=0)
-    return fitted.fit(images.items).encoder_
+    return fitted.fit(images.items).encoders_[0]
 
 
 def test_batches_have_one_size_and_are_padded(encoder, images):
@@ -98,14 +98,14 @@ def test_mirror_images_count_where_views_are_mirrored(encoder, augmentation, mir
 
 def test_rows_have_no_mirror_images():
     fitted = COFTEmbedder(max_iter=0, random_state=0).fit(np.eye(4))
-    assert not fitted.encoder_.mirrors and not fitted.encoder_.has_positions
+    assert not fitted.encoders_[0].mirrors and not fitted.encoders_[0].has_positions
 
 
 @pytest.mark.parametrize("count, wanted", [(0, "cpu"), (1, "cuda:0"), (4, "cuda:3")])
 def test_a_pickle_from_another_machine_finds_a_device(count, wanted, photos, monkeypatch):
     """One that was fitted on the fourth of its GPUs."""
     fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(photos[:4])
-    fitted.embedder_.encoder_.device = "cuda:3"
+    fitted.embedder_.encoders_[0].device = "cuda:3"
     data = pickle.dumps(fitted)
     moved = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)

@@ -173,8 +173,8 @@ def test_a_batch_is_two_views_of_each_shot_and_an_anomaly_of_a_third():
 
 def test_each_view_is_drawn_anew():
     fitted = embedder(max_iter=0).fit(IMAGES)
-    load = fitted.encoder_.load(as_images(IMAGES))
-    draw = make_batches(fitted.encoder_, load, 6, None, COFTEmbedder())
+    load = fitted.encoders_[0].load(as_images(IMAGES))
+    draw = make_batches(fitted.encoders_[0], load, 6, None, COFTEmbedder())
     _, batch = draw(torch.Generator().manual_seed(0))
     assert len({views.numpy().tobytes() for views in batch}) == 3
 
@@ -276,7 +276,7 @@ def test_heads_are_seeded_and_global_state_is_left_alone():
 def test_defaults_of_the_recipe():
     """Each on purpose: a change here is a change of every figure."""
     shared = {
-        "backbone": "embedded",
+        "backbone": "tf_efficientnet_lite2",
         "weights": "pretrained",
         "image_size": None,
         "image_shape": None,

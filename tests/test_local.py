@@ -213,11 +213,11 @@ def test_scores_join_both_densities(tiny_net):
         COFTDetector(tiny_net, local=local, **params).fit(stripes(8)) for local in (True, False)
     )
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
-    part = joined._joint.parts["local"]
+    part = joined._joint.parts[0, "local"]
     inputs = read_input(joined, X, reset=False)
-    local = joined.embedder_.encoder_.measure(inputs, {"l": part.keep}, with_positions=True)["l"][
-        0
-    ]
+    local = joined.embedder_.encoders_[0].measure(inputs, {"l": part.keep}, with_positions=True)[
+        "l"
+    ][0]
     weight = part.weight * whole.calibration_scores_.std() / part.held_out.std()
     expected = whole.score_samples(X) + weight * (local - part.held_out.mean())
     assert_allclose(joined.score_samples(X), expected)
@@ -236,7 +236,7 @@ def test_images_count_with_their_mirror_images(tiny_net, n_shots):
     assert_allclose(fitted.score_samples(mirrored), fitted.score_samples(X), rtol=1e-6)
     maps = fitted.anomaly_map(X)
     assert_allclose(fitted.anomaly_map(mirrored), maps[:, :, ::-1], rtol=1e-5, atol=1e-5)
-    part, encoder = fitted._joint.parts["local"], fitted.embedder_.encoder_
+    part, encoder = fitted._joint.parts[0, "local"], fitted.embedder_.encoders_[0]
     keep = {name: part.keep for name, part in fitted._joint.parts.items()}
     sides = [
         encoder.measure(read_input(fitted, images, reset=False), keep, with_positions=True)
@@ -252,7 +252,7 @@ def test_no_mirror_images_where_views_have_none(tiny_net):
     for changes in ({"augmentation": {"flip": 0}}, {"augmentation": lambda x: x}, {"n_views": 0}):
         fitted = COFTDetector(tiny_net, max_iter=0, random_state=0, **changes).fit(stripes(4))
         X = stripes(2, seed=3)
-        assert not fitted._support.mirrored
+        assert not fitted._joint.branches[0].support.mirrored
         assert (fitted.score_samples(X) != fitted.score_samples(X[:, :, ::-1])).all()
 
 
@@ -268,22 +268,22 @@ def test_shots_that_differ_weigh_local_density_less(tiny_net):
         COFTDetector(tiny_net, max_iter=0, random_state=0).fit(make(8))
         for make in (stripes, unlike)
     )
-    weights = [fitted._joint.parts["local"].weight for fitted in (alike, differing)]
+    weights = [fitted._joint.parts[0, "local"].weight for fitted in (alike, differing)]
     assert weights[0] > 1 and weights[1] < 0.6
 
 
 def test_rows_of_local_means_are_those_of_the_support(tiny_net):
     fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(stripes(4))
-    first = fitted._joint.parts["local"].means
+    first = fitted._joint.parts[0, "local"].means
     added = (255 * unlike(3)[..., 0]).astype(np.uint8)
     fitted.partial_fit(added)
-    means = fitted._joint.parts["local"].means
-    assert len(means) == len(fitted._support.embeddings)
+    means = fitted._joint.parts[0, "local"].means
+    assert len(means) == len(fitted._joint.branches[0].support.embeddings)
     assert_array_equal(means[: len(first)], first)
     inputs = read_input(fitted, np.concatenate([stripes(4), added]), reset=False)
     keep = {"mean": lambda features: features.positions.mean(axis=(1, 2))}
-    expected = fitted.embedder_.encoder_.measure(inputs, keep, with_positions=True)["mean"][0]
-    assert_allclose(means[fitted._support.own], expected, atol=1e-6)
+    expected = fitted.embedder_.encoders_[0].measure(inputs, keep, with_positions=True)["mean"][0]
+    assert_allclose(means[fitted._joint.branches[0].support.own], expected, atol=1e-6)
 
 
 def test_shots_without_any_difference():

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft._contrast import FAMILIES, MeanShifted
 from skcoft._parts import PARTS
-from skcoft._weights import SOURCES
+from skcoft._weights import SOURCES, Weights
 
 
 class Brightness:
@@ -53,17 +53,19 @@ def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
     for memory in (None, tmp_path, tmp_path):
         three = COFTDetector(TinyNet(), memory=memory, **params).fit(photos[:6])
         three.partial_fit(photos[6:8])
-        assert list(three._joint.parts) == ["whole", "local", "brightness"]
+        assert list(three._joint.parts) == [(0, name) for name in PARTS]
         assert np.isfinite(three.offset_) and len(three.calibration_scores_) == 8
         assert not np.allclose(three.score_samples(photos), two.score_samples(photos))
     three = COFTDetector(TinyNet(), **params).fit(photos[:8])
     gain = three.score_samples(photos) - two.score_samples(photos)
-    bright = three.embedder_.encoder_.measure(
-        three._read(photos)[1], {"b": Brightness().keep}, True, True
-    )["b"].mean(axis=0)
+    bright = (
+        three.embedder_.encoders_[0]
+        .measure(three._read(photos), {"b": Brightness().keep}, True, True)["b"]
+        .mean(axis=0)
+    )
     assert np.corrcoef(gain, bright)[0, 1] == pytest.approx(1)
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
-    assert list(rows._joint.parts) == ["whole"]
+    assert list(rows._joint.parts) == [(0, "whole")]
 
 
 class Still(MeanShifted):
@@ -89,10 +91,11 @@ def test_another_source_of_weights(photos, monkeypatch, tmp_path):
     with torch.random.fork_rng():
         state = timm.create_model("resnet10t").state_dict()
     save_file(state, tmp_path / "weights.safetensors")
-    known = {"resnet10t": tmp_path / "weights.safetensors"}
+    known = {"resnet10t": Weights(tmp_path / "weights.safetensors", "a toy's file")}
     monkeypatch.setitem(SOURCES, "toy", known.get)
     fitted = COFTEmbedder("resnet10t", image_size=32, max_iter=0).fit(photos)
     own = fitted.network_.body.state_dict()
     assert all(torch.equal(own[key], state[key]) for key in own)
-    embedded = COFTEmbedder(image_size=64, max_iter=0).fit(photos)
+    assert fitted.weights_ == "a toy's file"
+    embedded = COFTEmbedder("embedded", image_size=64, max_iter=0).fit(photos)
     assert embedded.transform(photos).shape == (12, 2176)
