@@ -5,7 +5,8 @@ One material is normal
 Eight pieces of a photo of a brick wall are the normal images. The test images are pieces of the
 other half of the wall, and pieces of two other materials, grass and gravel.
 
-The photos come with scikit-image and the backbone with the package, so everything runs offline.
+The photos come with scikit-image, the weights of the backbone were installed along with skcoft, so
+everything runs offline.
 """
 
 # %%
