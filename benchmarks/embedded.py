@@ -45,12 +45,14 @@ def make_detectors(weights):
     """Return what builds each detector from a seed."""
     imagenet = weights / "mobilenetv2_100.safetensors"
     return {
-        "embedded": lambda seed: COFTDetector(random_state=seed),
-        "embedded, frozen": lambda seed: COFTDetector(max_iter=0, random_state=seed),
+        "embedded": lambda seed: COFTDetector("embedded", random_state=seed),
+        "embedded, frozen": lambda seed: COFTDetector("embedded", max_iter=0, random_state=seed),
         "embedded, whole image": lambda seed: COFTDetector(
-            local=False, max_iter=0, random_state=seed
+            "embedded", local=False, max_iter=0, random_state=seed
         ),
-        "random, frozen": lambda seed: COFTDetector(weights=None, max_iter=0, random_state=seed),
+        "random, frozen": lambda seed: COFTDetector(
+            "embedded", weights=None, max_iter=0, random_state=seed
+        ),
         "ImageNet MobileNetV2": lambda seed: COFTDetector(
             "mobilenetv2_100", weights=imagenet, random_state=seed
         ),

@@ -39,9 +39,9 @@ FIXED = SETTINGS["mobilenetv2_100"].index(({}, "kde", True))  # its defaults
 
 
 def make_candidates(name, folder, **common):
-    network = {"embedded": {}, "random": {"weights": None}}.get(name)
-    if network is None:
-        network = {"backbone": name, "weights": folder / f"{name}.safetensors"}
+    network = {"backbone": name, "weights": folder / f"{name}.safetensors"}
+    if name in ("embedded", "random"):
+        network = {"backbone": "embedded", "weights": "pretrained" if name == "embedded" else None}
     return [
         COFTDetector(**network, **training, density=density, local=local, **common)
         for training, density, local in SETTINGS[name]

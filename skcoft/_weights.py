@@ -75,8 +75,9 @@ def cached_by_hub(name):
         repository, _, revision = config.hf_hub_id.partition("@")
         preferred = ["model.safetensors", "pytorch_model.bin"]
         for file in [config.hf_hub_filename] if config.hf_hub_filename else preferred:
+            cache = huggingface_hub.constants.HF_HUB_CACHE
             found = huggingface_hub.try_to_load_from_cache(
-                repository, file, revision=revision or None
+                repository, file, cache, revision=revision or None
             )
             if isinstance(found, str):
                 return found

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -173,3 +174,28 @@ def test_help(script, capsys):
         module.main(["--help"])
     assert stopped.value.code == 0
     assert module.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_backbones(data, weights, capsys):
+    from backbones import main
+
+    names = "resnet10t,resnet10t+resnet10t"
+    arguments = ["--data", data, "--weights", weights, "--sets", "parts", "--backbones", names]
+    arguments += ["--shots", "4", "--seeds", "1", "--max-test", "3", "--iterations", "0"]
+    main(list(map(str, arguments)))
+    head, columns, *lines = capsys.readouterr().out.splitlines()
+    assert head == "4 shots, 1 seeds, max_test=3" and columns.split() == ["mean", "parts"]
+    assert [line.split(",")[0] for line in lines] == names.split(",")
+    figures = (
+        r"resnet10t.*, 0 +([\d.]+) +\1  pixel [\d.]+, flagged [\d.]+ %, fit [\d.]+ s, [\d.]+ ms"
+    )
+    assert all(re.fullmatch(figures, line) for line in lines)
+
+
+def test_settings_of_backbones(tmp_path):
+    from backbones import settings
+
+    assert settings("embedded", tmp_path) == {"backbone": "embedded", "weights": "pretrained"}
+    both = settings("tf_efficientnet_lite2+resnet18", tmp_path)
+    assert both["backbone"] == ["tf_efficientnet_lite2", "resnet18"]
+    assert both["weights"] == ["pretrained", tmp_path / "resnet18.safetensors"]
