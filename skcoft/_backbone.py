@@ -16,7 +16,7 @@ from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read
 
 LEAST_SIZE = 128
 MOST_FIXED = 256  # pixels; networks that want more by default, such as DINOv2's 518, get
-FIXED_SIZE = 224  # these, a multiple of the usual patches: more costs a CPU minutes
+FIXED_SIZE = 224  # these, a multiple of the usual patches: 518 are five times as many
 
 
 class Backbone(nn.Module):
@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     make_views = staticmethod(image_views)
     make_synthesizer = staticmethod(image_synthesizer)
 
-    def __init__(self, body, mean, std):
+    def __init__(self, body, mean, std, origin=None):
         super().__init__()
         self.body = body
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
         self.register_buffer("projection", None)
         self.depths = None
         self.width = None
-        self.origin = None
+        self.origin = origin
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
@@ -122,8 +122,7 @@ def _build_embedded(name, weights, image_size, common_size, seed):
     found = find_weights(name, weights)
     if found is not None:
         load_weights(body, found, name, _embedded.ARCHITECTURE)
-    network = Backbone(body, _embedded.MEAN, _embedded.STD)
-    network.origin = found and found.origin
+    network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin)
     return network, image_size or _least_size(_embedded.SIZE, common_size)
 
 
@@ -160,9 +159,7 @@ def _build_timm(name, weights, image_size, common_size, seed):
     size = image_size or data["input_size"][1:]
     if image_size is None and not body.pretrained_cfg.get("fixed_input_size"):
         size = _least_size(size, common_size)
-    network = Backbone(body, data["mean"], data["std"])
-    network.origin = origin
-    return network, size
+    return Backbone(body, data["mean"], data["std"], origin), size
 
 
 def _create_from_hub(name, options):

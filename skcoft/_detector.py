@@ -39,10 +39,10 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
     Parameters
     ----------
     backbone : str, torch.nn.Module or list of these, default="tf_efficientnet_lite2"
-        A timm architecture name. The default, with ImageNet weights from a package that is
-        installed along, leads in accuracy among the small networks that we measured.
-        ``"embedded"`` is a smaller one that comes with skcoft, trained on procedurally generated
-        images alone, for those who must not use ImageNet; it is faster and less accurate. Or a
+        A timm architecture name. The default has ImageNet weights from a package that is
+        installed along. ``"embedded"`` is a smaller one that comes with skcoft, trained on
+        procedurally generated images alone, for those who must not use ImageNet; it is faster
+        and, on the mean of our measurements, less accurate. Or a
         module that maps float images ``(n, 3, H, W)`` in 0..1 to ``(n, d)`` or ``(n, d, h, w)``
         (averaged over positions). A module is copied, never changed; it has to normalise its
         input itself. Of a list, each is fine-tuned as it would be alone and all count alike, at

@@ -36,22 +36,22 @@ class Branch:
     @classmethod
     def grow(cls, settings, encoder, shots, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""
-        learners = needing_positions(build_parts(settings, encoder))
+        parts = build_parts(settings, encoder)
         mirror = encoder.mirrors and settings.n_views > 0
-        options = settings.n_views, mirror, learners
+        options = settings.n_views, mirror, needing_positions(parts)
         support, learned = cached(memory, embed_and_learn, encoder, shots, *options)
-        return cls.fit(settings, encoder, support, learned)
+        return cls.fit(encoder, support, parts | learned)
 
     def extend(self, settings, shots):
         """Return the branch with more shots; this one stays as it is."""
         options = settings.n_views, self.support.mirrored, deepcopy(needing_positions(self.parts))
         added, learned = embed_and_learn(self.encoder, shots, *options, first=self.support.n_shots)
-        return self.fit(settings, self.encoder, self.support.extend(added), learned)
+        parts = build_parts(settings, self.encoder) | learned
+        return self.fit(self.encoder, self.support.extend(added), parts)
 
     @classmethod
-    def fit(cls, settings, encoder, support, learned):
-        """Fit all parts on a support; ``learned`` are those that have seen its positions."""
-        parts = build_parts(settings, encoder) | learned
+    def fit(cls, encoder, support, parts):
+        """Fit parts on a support; those that need its positions have learned of them before."""
         return cls(encoder, support, {name: part.fit(support) for name, part in parts.items()})
 
     def measure(self, inputs, keep, memory=None):

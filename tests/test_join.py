@@ -81,8 +81,8 @@ def test_maps_of_several_parts_are_averaged():
 
 
 def test_parts_of_another_branch_count_likewise():
-    branches = [Branch(None, None, {"a": Part([5.0, 7.0])}) for _ in range(2)]
-    two = JointScore([branches[0], Branch(None, None, {"a": Part([100.0, 140.0], weight=3)})])
+    parts = Part([5.0, 7.0]), Part([100.0, 140.0], weight=3)
+    two = JointScore([Branch(None, None, {"a": part}) for part in parts])
     assert_allclose(two.held_out(), [5 - 3, 7 + 3])
     kept = {(0, "a"): np.array([[6.0]]), (1, "a"): np.array([[160.0]])}
     assert_allclose(two.score(kept), [6 + 3 * 2])

@@ -53,7 +53,7 @@ def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
     for memory in (None, tmp_path, tmp_path):
         three = COFTDetector(TinyNet(), memory=memory, **params).fit(photos[:6])
         three.partial_fit(photos[6:8])
-        assert list(three._joint.parts) == [(0, name) for name in PARTS]
+        assert list(three._joint.parts) == [(0, "whole"), (0, "local"), (0, "brightness")]
         assert np.isfinite(three.offset_) and len(three.calibration_scores_) == 8
         assert not np.allclose(three.score_samples(photos), two.score_samples(photos))
     three = COFTDetector(TinyNet(), **params).fit(photos[:8])
