@@ -333,24 +333,30 @@ def single_backbones(embedder, kind):
     Rows of features have no backbone and are embedded once.
     """
     params = {**embedder.get_params(deep=False), "random_state": None}
-    if not isinstance(embedder.backbone, (list, tuple)):
-        each = [{}]
-    elif kind == "rows":
-        each = [{"backbone": None, "weights": None, "image_size": None}]
-    else:
-        each = [{"backbone": backbone} for backbone in embedder.backbone]
-        for name in PER_BACKBONE:
-            values = params[name]
-            if not isinstance(values, list):
-                values = [values] * len(each)
-            if len(values) != len(each):
-                raise ValueError(
-                    f"{name} is a list of {len(values)}, but backbone one of {len(each)}; got "
-                    f"{name}={values!r}."
-                )
-            for single, value in zip(each, values, strict=True):
-                single[name] = value
-    return [COFTEmbedder(**{**params, **single}) for single in each]
+    if kind == "rows":
+        return [COFTEmbedder(**params)]
+    several = isinstance(embedder.backbone, (list, tuple))
+    columns = {"backbone": embedder.backbone if several else [embedder.backbone]}
+    for name in PER_BACKBONE:
+        columns[name] = one_for_each(name, params[name], len(columns["backbone"]), several)
+    return [
+        COFTEmbedder(**{**params, **dict(zip(columns, values, strict=True))})
+        for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def one_for_each(name, value, n, several):
+    """Return a list of a parameter's values for n backbones; ValueError where it has others."""
+    # of several backbones a list of two sizes has one for each, a tuple is (H, W)
+    pair = name == "image_size" and _pair[0](value) and not (several and isinstance(value, list))
+    if pair or not isinstance(value, (list, tuple)):
+        return [value] * n
+    if len(value) != n or not several:
+        backbones = f"one of {n}" if several else "no list"
+        raise ValueError(
+            f"{name} is a list of {len(value)}, but backbone {backbones}; got {name}={value!r}."
+        )
+    return list(value)
 
 
 def fit_embedder(embedder, shots, anomalies, memory=None):

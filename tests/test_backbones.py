@@ -106,6 +106,22 @@ def test_lists_of_another_length(name, value, photos):
         COFTDetector(PAIR, **{name: value}).fit(photos)
 
 
+@pytest.mark.parametrize(
+    "name, value", [("weights", [None]), ("weights", (None, None)), ("image_size", (32, (32, 32)))]
+)
+def test_lists_beside_a_single_backbone(name, value, photos):
+    message = f"{name} is a list of {len(value)}, but backbone no list"
+    with pytest.raises(ValueError, match=message):
+        COFTDetector(PAIR[0], **{name: value}).fit(photos)
+
+
+def test_tuples_have_one_for_each_too(photos):
+    sizes = COFTEmbedder(tuple(PAIR), weights=(None, None), image_size=((16, 16), 24), max_iter=0)
+    assert sizes.fit(photos[:4]).image_size_ == [(16, 16), (24, 24)]
+    alone = COFTEmbedder(PAIR[0], image_size=[16, 24], max_iter=0).fit(photos[:4])
+    assert alone.image_size_ == (16, 24)  # of one backbone, a list is (H, W)
+
+
 @pytest.mark.parametrize("backbone", [[], ["resnet18", 3], [None]], ids=str)
 def test_lists_of_something_else(backbone, photos):
     with pytest.raises(ValueError, match="'backbone' parameter of COFTDetector must be"):
