@@ -2,6 +2,7 @@
 
 import difflib
 from copy import deepcopy
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from torch import nn
 from . import _embedded
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
+from ._sizes import Sizing, native_sizing
 from ._views import VIEW_OPTIONS, image_synthesizer, image_views
 from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read_state
 
-LEAST_SIZE = 128
-MOST_FIXED = 256  # pixels; networks that want more by default, such as DINOv2's 518, get
-FIXED_SIZE = 224  # these, a multiple of the usual patches: 518 are five times as many
+MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2's 518, get
+FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
 
 
 class Backbone(nn.Module):
@@ -86,68 +87,69 @@ def _pool(features):
     return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
-def build_backbone(backbone, weights, image_size, common_size, seed):
-    """Return (network in eval mode on the CPU, image size (H, W)).
+def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
+    """Return (network in eval mode on the CPU, Sizing).
 
-    ``image_size`` None means timm's input size, or for a module of the user's the size that all
-    shots share (``common_size``). Where the backbone takes any size, images smaller than its own
-    are enlarged to 128 pixels at most: more adds work but no detail.
+    ``image_size`` None means the shapes of the images, those of the shots being ``shapes``, at
+    the number of pixels that timm states for the backbone, or ``max_pixels``; for a module of the
+    user's, which may take no other, the size that all shots share.
     """
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
+    if isinstance(image_size, Integral):
+        image_size = (int(image_size), int(image_size))
     if isinstance(backbone, nn.Module):
-        network, size = _wrap_module(backbone, image_size or common_size)
+        network, sizing = _wrap_module(backbone, image_size, shapes)
     else:
         build = _build_embedded if backbone == "embedded" else _build_timm
-        network, size = build(backbone, weights, image_size, common_size, seed)
+        network, sizing = build(backbone, weights, image_size, shapes, max_pixels, seed)
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
-    network.width = _width(network, size)
-    network.find_depths(size, seed)
-    return network, tuple(size)
+    network.width = _width(network, sizing.size)
+    network.find_depths(sizing.size, seed)
+    return network, sizing
 
 
-def _wrap_module(module, size):
+def _wrap_module(module, size, shapes):
     if size is None:
-        raise ValueError(
-            "image_size is needed: the images differ in size and the backbone is an "
-            "nn.Module, which states none of its own."
-        )
-    return Backbone(deepcopy(module), mean=[0.0] * 3, std=[1.0] * 3), size
+        if len(set(shapes)) > 1:
+            raise ValueError(
+                "image_size is needed: the images differ in size and the backbone is an "
+                "nn.Module, which states none of its own."
+            )
+        size = shapes[0]
+    return Backbone(deepcopy(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(tuple(size))
 
 
-def _build_embedded(name, weights, image_size, common_size, seed):
+def _size_convolutions(image_size, own, shapes, max_pixels):
+    """Return the sizing of a network that takes images of any size."""
+    if image_size is not None:
+        return Sizing(tuple(image_size))
+    return native_sizing(shapes, max_pixels or own[0] * own[1])
+
+
+def _build_embedded(name, weights, image_size, shapes, max_pixels, seed):
     with seeded(seed):
         body = _embedded.Embedded()
     found = find_weights(name, weights)
     if found is not None:
         load_weights(body, found, name, _embedded.ARCHITECTURE)
     network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin)
-    return network, image_size or _least_size(_embedded.SIZE, common_size)
+    return network, _size_convolutions(image_size, _embedded.SIZE, shapes, max_pixels)
 
 
-def _least_size(own, common):
-    """Return the backbone's own size, or for smaller images theirs, but 128 pixels at least."""
-    return tuple(min(o, max(LEAST_SIZE, *common)) for o in own) if common else own
-
-
-def _build_timm(name, weights, image_size, common_size, seed):
+def _build_timm(name, weights, image_size, shapes, max_pixels, seed):
     import timm
 
+    _check_name(name)
     name_only = name.split(".")[0]
-    if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name_only):
-        known = ["embedded", *timm.list_models()]
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
-        hint = f" Near names: {', '.join(near)}." if near else ""
-        raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
     found = find_weights(name, weights)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     options = {"num_classes": 0}
     if config is not None and config.fixed_input_size:
-        if image_size is None and max(config.input_size[1:]) > MOST_FIXED:
-            image_size = (FIXED_SIZE, FIXED_SIZE)
-        if image_size is not None:
-            options["img_size"] = image_size
+        size = image_size
+        if size is None and max(config.input_size[1:]) > MOST_FIXED:
+            size = (FIXED_SIZE, FIXED_SIZE)
+        if size is not None:
+            options["img_size"] = size
     with seeded(seed):
         if weights == "pretrained" and found is None:
             body, origin = _create_from_hub(name, options)
@@ -156,10 +158,38 @@ def _build_timm(name, weights, image_size, common_size, seed):
     if found is not None:
         load_weights(body, found, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)
-    size = image_size or data["input_size"][1:]
-    if image_size is None and not body.pretrained_cfg.get("fixed_input_size"):
-        size = _least_size(size, common_size)
-    return Backbone(body, data["mean"], data["std"], origin), size
+    network = Backbone(body, data["mean"], data["std"], origin)
+    own = tuple(options.get("img_size", data["input_size"][1:]))
+    if body.pretrained_cfg.get("fixed_input_size"):
+        return network, _size_transformer(body, image_size, own, shapes, max_pixels)
+    return network, _size_convolutions(image_size, own, shapes, max_pixels)
+
+
+def _check_name(name):
+    import timm
+
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(name.split(".")[0]):
+        return
+    near = difflib.get_close_matches(name, ["embedded", *timm.list_models()], n=5, cutoff=0.6)
+    hint = f" Near names: {', '.join(near)}." if near else ""
+    raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
+
+
+def _size_transformer(body, image_size, own, shapes, max_pixels):
+    """Return the one size for all images of a network that is made for one.
+
+    Where it is a plain transformer, the shots' shape at as many pixels, and its position
+    embeddings are resized to that; else its own.
+    """
+    plain = hasattr(body, "set_input_size") and getattr(body, "pos_embed", None) is not None
+    if image_size is not None or not plain:
+        return Sizing(own)
+    patch = body.patch_embed.patch_size[0]
+    pixels = max_pixels or own[0] * own[1]
+    sizing = native_sizing(shapes, pixels, patch, least=pixels).one_for_all
+    if sizing.size != own:
+        body.set_input_size(img_size=sizing.size)
+    return sizing
 
 
 def _create_from_hub(name, options):
@@ -184,7 +214,7 @@ def _width(network, size):
     except Exception as error:
         raise ValueError(
             f"The backbone cannot process images of {size[0]}x{size[1]} pixels as a batch "
-            f"(1, 3, {size[0]}, {size[1]}): {error}"
+            f"(1, 3, {size[0]}, {size[1]}); image_size=(H, W) asks for another size: {error}"
         ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 1:
         got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features)

@@ -56,9 +56,14 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ``backbone`` is a module.
     image_size : int, (H, W), None or list of these, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
-        None means the backbone's own input size (smaller images are enlarged to 128 pixels at
-        most where it takes any size; a transformer whose own is above 256 gets 224), or the
-        images' size for a module. Of several backbones, a list has one for each.
+        None keeps the shape of every image: they are reduced to ``max_pixels``, small ones
+        enlarged to 128² at most, and their sides brought to a multiple of 32. The shots settle
+        how many pixels; a transformer gives all images the shots' shape, and a module their
+        size. Of several backbones, a list has one for each.
+    max_pixels : int or None, default=None
+        Greatest number of pixels, height times width, that the backbone sees of an image where
+        ``image_size`` is None. Time is proportional to it. None means as many as the backbone was
+        trained on (260² = 67,600 by default; a transformer made for more than 256² gets 224²).
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -197,6 +202,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         *,
         weights="pretrained",
         image_size=None,
+        max_pixels=None,
         image_shape=None,
         max_iter=20,
         batch_size=8,
@@ -220,6 +226,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.max_pixels = max_pixels
         self.image_shape = image_shape
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -448,9 +455,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         inputs = self._read(X)
         methods = {key: part.log_maps for key, part in drawing.items()}
         maps = self._joint.maps(self._joint.measure(inputs, methods))
-        enlarged = [
-            enlarge(drawn[None], size)[0] for drawn, size in zip(maps, inputs.sizes, strict=True)
-        ]
+        enlarged = [enlarge(drawn, size) for drawn, size in zip(maps, inputs.sizes, strict=True)]
         return np.stack(enlarged) if inputs.common_size else enlarged
 
     def kneighbors(self, X, n_neighbors=1, *, return_distance=True):

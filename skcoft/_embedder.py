@@ -51,6 +51,7 @@ EMBEDDER_CONSTRAINTS = {
     "backbone": any_of(_backbone, list_of(_backbone)),
     "weights": any_of(_weights, list_of(_weights)),
     "image_size": any_of(_size, list_of(_size)),
+    "max_pixels": any_of(number(Integral, 1), _none),
     "image_shape": any_of(_flat_shape, _none),
     "max_iter": number(Integral, 0),
     "batch_size": number(Integral, 1),
@@ -95,9 +96,14 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ``backbone`` is a module.
     image_size : int, (H, W), None or list of these, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
-        None means the backbone's own input size (smaller images are enlarged to 128 pixels at
-        most where it takes any size; a transformer whose own is above 256 gets 224), or the
-        images' size for a module. Of several backbones, a list has one for each.
+        None keeps the shape of every image: they are reduced to ``max_pixels``, small ones
+        enlarged to 128² at most, and their sides brought to a multiple of 32. The shots settle
+        how many pixels; a transformer gives all images the shots' shape, and a module their
+        size. Of several backbones, a list has one for each.
+    max_pixels : int or None, default=None
+        Greatest number of pixels, height times width, that the backbone sees of an image where
+        ``image_size`` is None. Time is proportional to it. None means as many as the backbone was
+        trained on (260² = 67,600 by default; a transformer made for more than 256² gets 224²).
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -162,7 +168,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Where the weights came from: a package, a file, the hub's cache or the hub; None for
         random ones and for a module's own.
     image_size_ : tuple (H, W) or None
-        Size that images are resized to; None for rows.
+        Size that images of the shots' shape are resized to; None for rows.
     n_features_in_ : int
         Number of columns, where X is two-dimensional.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -200,6 +206,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         *,
         weights="pretrained",
         image_size=None,
+        max_pixels=None,
         image_shape=None,
         max_iter=20,
         batch_size=8,
@@ -218,6 +225,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.max_pixels = max_pixels
         self.image_shape = image_shape
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -304,7 +312,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @property
     def image_size_(self):
-        """Size (H, W) that images are resized to; None for rows."""
+        """Size (H, W) that images of the shots' shape are resized to; None for rows."""
         return one_or_all([encoder.image_size for encoder in self.encoders_])
 
     @property
@@ -384,7 +392,7 @@ def fit_encoder(settings, shots, anomalies, seed):
     generator = torch.Generator(device).manual_seed(seed)
     network_seed, head_seed, view_seed = (draw_seed(generator) for _ in range(3))
     encoder = build_encoder(settings, shots, device, network_seed, view_seed)
-    load = encoder.load(shots, cache=True)  # a file that cannot be decoded fails here
+    load = encoder.load_for_training(shots)  # a file that cannot be decoded fails here
     history = {}
     if trained:
         history = fine_tune(

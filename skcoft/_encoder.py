@@ -21,7 +21,8 @@ AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "rows": {"cpu": 256, "accele
 class Features:
     """What the network says of a batch: embeddings (n, d), local embeddings (n, h, w, e) or None.
 
-    Embeddings are L2-normalised, float64; local embeddings are float32.
+    Embeddings are L2-normalised, float64; local embeddings are float32. All images of a batch are
+    of one size.
     """
 
     embeddings: np.ndarray
@@ -35,8 +36,8 @@ class Encoder:
     ----------
     network : Backbone or RowsNetwork
         In eval mode, on the device.
-    image_size : (H, W) or None
-        Size that images are resized to; None for rows.
+    sizing : Sizing or None
+        Sizes that images are resized to; None for rows.
     device : str
         Where the network is.
     augmentation : dict, callable or None
@@ -45,12 +46,17 @@ class Encoder:
         Of the views that densities are fitted on.
     """
 
-    def __init__(self, network, image_size, device, augmentation, seed):
+    def __init__(self, network, sizing, device, augmentation, seed):
         self.network = network
-        self.image_size = image_size
+        self.sizing = sizing
         self.device = device
         self.augmentation = augmentation
         self.seed = seed
+
+    @property
+    def image_size(self):
+        """Size (H, W) that images of the shots' shape are resized to; None for rows."""
+        return self.sizing and self.sizing.size
 
     @property
     def has_positions(self):
@@ -82,8 +88,13 @@ class Encoder:
         return inputs
 
     def load(self, inputs, *, cache=False):
-        """Return a function from indices to a batch on the device, see ``Images.loader``."""
-        return inputs.loader(self.image_size, torch.device(self.device), cache=cache)
+        """Return a function from indices to a batch on the device, each image in its own shape."""
+        return inputs.loader(self.sizing, torch.device(self.device), cache=cache)
+
+    def load_for_training(self, inputs):
+        """As :meth:`load`, all images of one size: a batch mixes what has been drawn."""
+        sizing = self.sizing and self.sizing.one_for_all
+        return inputs.loader(sizing, torch.device(self.device), cache=True)
 
     def embed(self, inputs):
         """L2-normalised embeddings of inputs, (n, d), float64."""
@@ -105,18 +116,17 @@ class Encoder:
 
         Returns
         -------
-        dict of str to ndarray of shape (1 or 2, n, ...)
-            What was kept of the inputs and, with ``mirror``, of their mirror images.
+        dict of str to list of 1 or 2 (ndarrays of shape (n, ...) or lists of n ndarrays)
+            What was kept of the inputs and, with ``mirror``, of their mirror images; lists where
+            that depends on the size of an image and not all are of one.
         """
-        kept = {name: ([], []) for name in keep}
-        for side, features in self.stream(self.load(inputs), len(inputs), mirror, with_positions):
+        kept = {name: [[None] * len(inputs) for _ in range(1 + bool(mirror))] for name in keep}
+        groups = inputs.groups(self.sizing)
+        for side, rows, features in self.stream(self.load(inputs), groups, mirror, with_positions):
             for name, function in keep.items():
-                kept[name][side].append(function(features))
-        sides = range(1 + bool(mirror))
-        return {
-            name: np.stack([np.concatenate(found[side]) for side in sides])
-            for name, found in kept.items()
-        }
+                for row, value in zip(rows, function(features), strict=True):
+                    kept[name][side][row] = value
+        return {name: [_stack(values) for values in sides] for name, sides in kept.items()}
 
     def embed_shots(self, shots, n_views, *, mirror, with_positions, first=0):
         """Embed shots, their mirror images and views of them: the support of densities.
@@ -135,28 +145,32 @@ class Encoder:
         support = Support.allot(n, n_views, mirror, first)
         passes = [(0, load, mirror)]
         passes += [((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views)]
-        embeddings = positions = None
-        # filled batch by batch: of many shots, positions take most of the memory
+        embeddings, positions = ([None] * len(support.roles) for _ in range(2))
         for start, images, sides in passes:
-            filled = [start, start + n]  # next row of an image and of a mirror image
-            for side, features in self.stream(images, n, sides, with_positions):
-                rows = slice(filled[side], filled[side] + len(features.embeddings))
-                embeddings = _fill(embeddings, rows, features.embeddings, len(support.roles))
-                if with_positions:
-                    positions = _fill(positions, rows, features.positions, len(support.roles))
-                filled[side] = rows.stop
-        return replace(support, embeddings=embeddings, positions=positions)
+            groups = shots.groups(self.sizing)
+            for side, rows, features in self.stream(images, groups, sides, with_positions):
+                for i, row in enumerate(start + side * n + rows):
+                    embeddings[row] = features.embeddings[i]
+                    positions[row] = features.positions[i] if with_positions else None
+        return replace(
+            support,
+            embeddings=np.stack(embeddings),
+            positions=positions if with_positions else None,
+        )
 
-    def stream(self, load, n, mirror=False, with_positions=False):
-        """Yield (side, Features) batch by batch: 0 of items, then, with ``mirror``, 1 of theirs.
+    def stream(self, load, groups, mirror=False, with_positions=False):
+        """Yield (side, indices, Features) batch by batch.
 
-        ``load`` maps indices to a batch of the n items.
+        Side 0 are the items, then, with ``mirror``, 1 their mirror images. ``load`` maps indices
+        to a batch, ``groups`` are arrays of indices that may share one, see ``Images.groups``.
         """
-        for start in range(0, n, self.at_once):
-            batch = load(torch.arange(start, min(start + self.at_once, n)))
-            yield 0, self._encode(batch, with_positions)
-            if mirror:
-                yield 1, self._encode(batch.flip(3), with_positions)
+        for group in groups:
+            for start in range(0, len(group), self.at_once):
+                rows = group[start : start + self.at_once]
+                batch = load(torch.from_numpy(rows))
+                yield 0, rows, self._encode(batch, with_positions)
+                if mirror:
+                    yield 1, rows, self._encode(batch.flip(3), with_positions)
 
     @torch.inference_mode()
     def _encode(self, batch, with_positions):
@@ -193,24 +207,22 @@ def join_embeddings(found):
     return found[0] if len(found) == 1 else np.hstack(found) / len(found) ** 0.5
 
 
-def _fill(array, rows, values, length):
-    """Put values into some rows of an array of ``length`` rows, made where it is None."""
-    if array is None:
-        array = np.empty((length, *values.shape[1:]), values.dtype)
-    array[rows] = values
-    return array
+def _stack(values):
+    """Stack arrays of one shape; others stay a list."""
+    return values if len({np.shape(value) for value in values}) > 1 else np.stack(values)
 
 
 def build_encoder(settings, shots, device, network_seed, view_seed):
     """Build the network that ``settings``, an estimator's parameters, ask for, for some shots."""
     if shots.kind == "rows":
-        network, size = RowsNetwork(shots.values, network_seed).eval(), None
+        network, sizing = RowsNetwork(shots.values, network_seed).eval(), None
     else:
-        network, size = build_backbone(
+        network, sizing = build_backbone(
             settings.backbone,
             settings.weights,
             settings.image_size,
-            shots.common_size,
+            shots.sizes,
+            settings.max_pixels,
             network_seed,
         )
-    return Encoder(network.to(device), size, str(device), settings.augmentation, view_seed)
+    return Encoder(network.to(device), sizing, str(device), settings.augmentation, view_seed)

@@ -113,7 +113,7 @@ def make_batches(encoder, load, n_shots, anomalies, settings):
     if uses_negatives(settings):
         labelled = None
         if anomalies is not None:
-            labelled = draw_labelled(encoder.load(anomalies, cache=True), len(anomalies), views)
+            labelled = draw_labelled(encoder.load_for_training(anomalies), len(anomalies), views)
         synthesize = make_synthesizer(
             settings.negatives, encoder.network.make_synthesizer, labelled
         )
@@ -169,7 +169,8 @@ class Objective(nn.Module):
 
 def build_objective(encoder, load, n_shots, settings, head_seed):
     """Build the objective, its center that of the shots' embeddings before fine-tuning."""
-    frozen = [features.embeddings for _, features in encoder.stream(load, n_shots)]
+    batches = encoder.stream(load, [np.arange(n_shots)])
+    frozen = [features.embeddings for _, _, features in batches]
     center = torch.from_numpy(np.concatenate(frozen).mean(axis=0)).float()
     with seeded(head_seed):
         contrast = FAMILIES[settings.contrastive](center, settings.temperature)

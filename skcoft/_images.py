@@ -48,6 +48,10 @@ class Images:
             return [tuple(self.items.shape[-2:])] * len(self)
         return [_size(item) for item in self.items]
 
+    def size(self, index):
+        """(H, W) of one image."""
+        return _size(self.items[index])
+
     def take(self, mask):
         """Images where the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
@@ -55,15 +59,34 @@ class Images:
         items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
         return Images(items, self.n_jobs)
 
-    def loader(self, size, device, *, cache=False):
-        """Return a function from indices to a batch of images of a size, on the device.
+    def groups(self, sizing):
+        """Return the indices of images that are brought to one size, as a list of arrays."""
+        if sizing.pixels is None or isinstance(self.items, torch.Tensor):
+            return [np.arange(len(self))]
+        found = {}
+        for i, shape in enumerate(self.sizes):
+            found.setdefault(sizing.of(shape), []).append(i)
+        return [np.array(group) for group in found.values()]
 
-        With ``cache``, images that fit into 1 GiB are decoded once and kept.
+    def loader(self, sizing, device, *, cache=False):
+        """Return a function from indices to a batch of images of one size, on the device.
+
+        ``sizing`` says which; the images that the indices name are all of one group. With
+        ``cache``, images that fit into 1 GiB are decoded once and kept.
         """
-        if cache and len(self) * 3 * size[0] * size[1] * 4 <= CACHE_BYTES:
-            images = self.load(torch.arange(len(self)), size).to(device)
-            return lambda index: images[index]
-        return lambda index: self.load(index.cpu(), size).to(device)
+
+        def load(index):
+            one_for_all = sizing.pixels is None
+            size = sizing.size if one_for_all else sizing.of(self.size(index[0]))
+            return self.load(index.cpu(), size).to(device)
+
+        if not cache or len(self) * 3 * np.prod(sizing.size) * 4 > CACHE_BYTES:
+            return load
+        images = [None] * len(self)
+        for group in self.groups(sizing):
+            for i, image in zip(group, load(torch.from_numpy(group)), strict=True):
+                images[i] = image
+        return lambda index: torch.stack([images[i] for i in index])
 
     def load(self, indices, size):
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""

@@ -1,5 +1,6 @@
 """The joint score: parts of all branches brought to one scale by held-out shots, and added."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -44,15 +45,17 @@ class JointScore:
     def score(self, kept):
         """Score images by what the parts kept of both sides of them.
 
-        ``kept`` has for each part an array of shape (1 or 2, n, ...): of the images and, where
-        they count, their mirror images. Returns the mean over both, (n,).
+        ``kept`` has for each part a list of arrays (n, ...): of the images and, where they
+        count, of their mirror images. Returns the mean over both, (n,).
         """
-        sides, n = next(iter(kept.values())).shape[:2]
-        scores = {
-            key: part.score(kept[key].reshape(sides * n, *kept[key].shape[2:]))
-            for key, part in self.parts.items()
-        }
-        return self._add(scores).reshape(sides, n).mean(axis=0)
+        sides = zip(*kept.values(), strict=True)
+        scores = [
+            self._add(
+                {key: self.parts[key].score(rows) for key, rows in zip(kept, side, strict=True)}
+            )
+            for side in sides
+        ]
+        return np.mean(scores, axis=0)
 
     def _add(self, scores):
         return sum(
@@ -74,29 +77,38 @@ class JointScore:
         return {key: part for key, part in self.parts.items() if hasattr(part, "log_maps")}
 
     def maps(self, log_maps):
-        """Anomaly maps (n, h, w) from the parts' log densities of both sides of images.
+        """Anomaly maps, a list of (h, w), from the parts' log densities of both sides of images.
 
-        ``log_maps`` has for each part that draws an array (1 or 2, n, h, w). Of each part, 0 is
-        the mean held-out score and 1 a standard deviation of these below; the mean over parts,
-        on the finest of their grids.
+        ``log_maps`` has for each part that draws a list of one or two sides, each with a map
+        (h, w) for every image. Of each part, 0 is the mean held-out score and 1 a standard
+        deviation of these below; the mean over parts, on the finest of their grids.
         """
-        drawn = []
-        for key, (seen, *mirrored) in log_maps.items():
-            for other in mirrored:
-                seen = (seen + other[:, :, ::-1]) / 2
-            part = self.parts[key]
-            drawn.append((location_of(part) - seen) / scale_of(part))
-        finest = max(drawn, key=lambda maps: maps[0].size).shape[1:]
-        return sum(enlarge(maps, finest) for maps in drawn) / len(drawn)
+        scaled = [
+            [self._draw(self.parts[key], *found) for found in zip(*sides, strict=True)]
+            for key, sides in log_maps.items()
+        ]
+        return [_mean_map(drawn) for drawn in zip(*scaled, strict=True)]
+
+    @staticmethod
+    def _draw(part, seen, mirrored=None):
+        """Anomaly map of one part, from the log density of an image and of its mirror image."""
+        if mirrored is not None:
+            seen = (seen + mirrored[:, ::-1]) / 2
+        return (location_of(part) - seen) / scale_of(part)
 
 
-def enlarge(maps, size):
-    """Resize maps (n, h, w) to a size (H, W), linearly between the middles of their cells."""
-    if maps.shape[1:] == tuple(size):
-        return maps
-    return F.interpolate(torch.from_numpy(maps)[:, None], tuple(size), mode="bilinear")[
-        :, 0
-    ].numpy()
+def _mean_map(drawn):
+    """Mean of maps (h, w) of one image, on the finest of their grids."""
+    finest = max(drawn, key=np.size).shape
+    return sum(enlarge(drawing, finest) for drawing in drawn) / len(drawn)
+
+
+def enlarge(drawing, size):
+    """Resize a map (h, w) to a size (H, W), linearly between the middles of its cells."""
+    if drawing.shape == tuple(size):
+        return drawing
+    array = torch.from_numpy(drawing)[None, None]
+    return F.interpolate(array, tuple(size), mode="bilinear")[0, 0].numpy()
 
 
 def location_of(part):

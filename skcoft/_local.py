@@ -51,20 +51,24 @@ class LocalDensity:
         if not self.coresets and added.n_shots == 1:
             groups = -1 - added.groups  # its views, which no later shot's number may meet
         self._add_kernels(positions, groups)
-        means = positions.mean(axis=(1, 2), dtype=np.float64)
+        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in positions])
         self.means = means if self.means is None else np.concatenate([self.means, means])
-        # the first rows, as slices: a mask would copy the positions
-        n_sides, n_rows = np.count_nonzero(added.sides), np.count_nonzero(added.calibrating)
-        scores = lowest(log_maps(self.density, positions[:n_sides]))
+        scores = [
+            lowest_of(self.density, row)
+            for row, wanted in zip(positions, added.sides, strict=True)
+            if wanted
+        ]
         self.in_sample_scores = np.append(self.in_sample_scores, scores)
-        scores = self._score_held_out(positions[:n_rows], groups[:n_rows])
+        rows = np.flatnonzero(added.calibrating)
+        scores = self._score_held_out([positions[row] for row in rows], groups[rows])
         self.held_out = np.append(self.held_out, scores)
 
     def _add_kernels(self, positions, groups):
         names = np.unique(groups)
         per_group = max(SUPPORT // (len(self.coresets) + len(names)), LEAST)
         for name in names:
-            points = positions[groups == name].reshape(-1, positions.shape[-1])
+            rows = np.flatnonzero(groups == name)
+            points = np.concatenate([_flat(positions[row]) for row in rows])
             self.coresets[name] = kmeans_plusplus(
                 points, min(per_group, len(points)), random_state=self.seed, n_local_trials=1
             )[0]
@@ -84,7 +88,7 @@ class LocalDensity:
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
             density = self._fit_density(others or self.coresets)
-            scores[rows] = lowest(log_maps(density, positions[rows]))
+            scores[rows] = [lowest_of(density, positions[row]) for row in rows]
         return scores
 
     def fit(self, support):
@@ -109,10 +113,18 @@ class LocalDensity:
         return log_maps(self.density, features.positions)
 
 
+def _flat(positions):
+    return positions.reshape(-1, positions.shape[-1])
+
+
 def log_maps(density, positions):
     """Log density (n, h, w) of local embeddings (n, h, w, d)."""
-    flat = density.score_samples(positions.reshape(-1, positions.shape[-1]))
-    return flat.reshape(positions.shape[:-1])
+    return density.score_samples(_flat(positions)).reshape(positions.shape[:-1])
+
+
+def lowest_of(density, positions):
+    """Score of one image's local embeddings (h, w, d)."""
+    return lowest(log_maps(density, positions[None]))[0]
 
 
 def lowest(maps):

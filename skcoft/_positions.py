@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-POSITIONS = 32  # most positions along a side
+POSITIONS = 32**2  # most positions of an image
 WIDTH = 128  # most numbers per position; wider ones are projected at random
 
 
@@ -27,7 +27,7 @@ def local_embeddings(maps, projection=None):
     at every position, so that each depth weighs the same.
     """
     sides = zip(*(features.shape[-2:] for features in maps), strict=True)
-    grid = tuple(min(max(side), POSITIONS) for side in sides)
+    grid = limited([max(side) for side in sides])
     depths = []
     for features in maps:
         features = average_neighbours(features.float())
@@ -36,6 +36,12 @@ def local_embeddings(maps, projection=None):
         depths.append(F.normalize(features, dim=1))
     positions = torch.cat(depths, dim=1).permute(0, 2, 3, 1) / len(depths) ** 0.5
     return positions if projection is None else positions @ projection
+
+
+def limited(grid):
+    """Grid (h, w) of ``POSITIONS`` at most, in the shape of another."""
+    scale = min(1.0, (POSITIONS / (grid[0] * grid[1])) ** 0.5)
+    return tuple(max(1, round(side * scale)) for side in grid)
 
 
 def average_neighbours(features):

@@ -28,7 +28,11 @@ class Rows:
         """Rows where the boolean ``mask`` is true."""
         return Rows(self.values[mask])
 
-    def loader(self, size, device, *, cache=False):
+    def groups(self, sizing):
+        """Return the indices of rows that may share a batch: all of them."""
+        return [np.arange(len(self))]
+
+    def loader(self, sizing, device, *, cache=False):
         """Return a function from indices to a batch on the device."""
         rows = torch.tensor(self.values, device=device)
         return lambda index: rows[index]

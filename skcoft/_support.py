@@ -26,15 +26,15 @@ class Support:
     calibrating : ndarray of bool, shape (n_rows,)
         Rows that stand for unseen images: parts score them held out. Shots and their mirror
         images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
-    positions : ndarray of shape (n_rows, h, w, e) or None
-        Local embeddings, while they are at hand: they are large, so no fit keeps them.
+    positions : list of ndarrays of shape (h, w, e) or None
+        Local embeddings of every row, while they are at hand: they are large, so fits let go.
     """
 
     embeddings: np.ndarray
     shots: np.ndarray
     roles: np.ndarray
     calibrating: np.ndarray
-    positions: np.ndarray | None = None
+    positions: list | None = None
 
     @classmethod
     def allot(cls, n_shots, n_views, mirror, first=0):

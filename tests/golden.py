@@ -39,6 +39,14 @@ EMBEDDED = {"backbone": "embedded", "image_size": 64, "max_iter": 2, "n_views": 
 TINY = {"backbone": TinyNet(), "max_iter": 4, "learning_rate": 0.001, "n_views": 3}
 TRANSFORMER = {"backbone": "test_vit", "weights": None, "image_size": 64, "max_iter": 2}
 
+NATIVE = {
+    "backbone": "resnet10t",
+    "weights": None,
+    "max_pixels": 4096,
+    "n_views": 2,
+    "max_iter": 1,
+}
+
 TWO = [TinyNet(), TinyNet(width=8, seed=1)]
 
 CASES = {  # name: parameters, shots, images added by partial_fit
@@ -64,6 +72,7 @@ CASES = {  # name: parameters, shots, images added by partial_fit
     "tiny, labelled": ({**TINY, "negatives": "labelled", "negative_weight": 1}, 6, 0),
     "tiny, other negatives": ({**TINY, "negatives": ["crack", "smudge", "warp"]}, 8, 0),
     "two backbones": ({**TINY, "backbone": TWO}, 4, 4),
+    "native shapes": (NATIVE, 4, 4),
     "rows": ({"max_iter": 10}, 8, 0),
     "rows, four and four more": ({"max_iter": 10}, 4, 4),
     "rows, one": ({}, 1, 0),

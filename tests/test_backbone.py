@@ -10,8 +10,9 @@ from skcoft import COFTEmbedder
 from skcoft._backbone import build_backbone
 
 
-def build(backbone, weights=None, image_size=32, common_size=None, seed=0):
-    return build_backbone(backbone, weights, image_size, common_size, seed)
+def build(backbone, weights=None, image_size=32, shapes=((32, 32),), max_pixels=None, seed=0):
+    network, sizing = build_backbone(backbone, weights, image_size, shapes, max_pixels, seed)
+    return network, sizing.size
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +76,26 @@ def test_unknown_backbone(name):
 
 
 @pytest.mark.parametrize(
-    "name, image_size, common_size, expected",
+    "name, image_size, shape, max_pixels, expected",
     [
-        ("resnet10t", None, None, (176, 176)),  # timm's own
-        ("resnet10t", None, (32, 32), (128, 128)),  # not enlarged further than that
-        ("resnet10t", None, (140, 100), (140, 140)),
-        ("resnet10t", None, (640, 480), (176, 176)),
-        ("resnet10t", 64, (32, 32), (64, 64)),
-        ("resnet10t", (48, 96), None, (48, 96)),
-        ("test_vit", None, (32, 32), (160, 160)),  # takes no other size
-        ("test_vit", (96, 64), None, (96, 64)),  # unless it is asked for
+        ("resnet10t", None, (500, 500), None, (192, 192)),  # timm's 176, a multiple of 32
+        ("resnet10t", None, (32, 32), None, (128, 128)),  # not enlarged further than that
+        ("resnet10t", None, (140, 100), None, (160, 96)),
+        ("resnet10t", None, (640, 480), None, (192, 160)),
+        ("resnet10t", None, (640, 480), 320 * 240, (320, 256)),
+        ("resnet10t", None, (640, 480), 10**6, (640, 480)),
+        ("resnet10t", None, (2000, 20), None, (1760, 32)),
+        ("resnet10t", 64, (32, 32), 99, (64, 64)),
+        ("resnet10t", np.int64(64), (32, 32), None, (64, 64)),
+        ("resnet10t", (48, 96), (500, 500), None, (48, 96)),
+        ("test_vit", None, (32, 32), None, (160, 160)),  # takes no other number of pixels
+        ("test_vit", None, (300, 100), None, (272, 96)),
+        ("test_vit", None, (300, 300), 64 * 64, (64, 64)),  # unless it is asked for
+        ("test_vit", (96, 64), (500, 500), None, (96, 64)),
     ],
 )
-def test_image_size(name, image_size, common_size, expected):
-    network, size = build(name, image_size=image_size, common_size=common_size)
+def test_image_size(name, image_size, shape, max_pixels, expected):
+    network, size = build(name, None, image_size, [shape], max_pixels)
     assert size == expected
     config = timm.models.get_pretrained_cfg(name)
     assert np.allclose(network.mean.flatten(), config.mean)
@@ -138,12 +145,14 @@ def test_module_of_another_kind(module, message):
 
 def test_module_needs_a_size_where_images_differ():
     with pytest.raises(ValueError, match="image_size is needed: the images differ in size"):
-        build(TinyNet(), image_size=None)
+        build(TinyNet(), image_size=None, shapes=[(32, 32), (32, 31)])
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])
 def test_real_weights(shared, name):
-    network, size = build(name, shared / "weights" / f"{name}.safetensors", image_size=None)
+    network, size = build(
+        name, shared / "weights" / f"{name}.safetensors", image_size=None, shapes=[(600, 600)]
+    )
     assert size == (224, 224)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     features = network(images)

@@ -92,6 +92,6 @@ def test_maps_of_other_grids_are_enlarged_to_the_finest():
     drawing = joint(Part([10.0, 14.0], maps=True), Part([0.0, 2.0], maps=True))
     coarse, fine = np.array([[[[12.0]]]]), np.array([[[[1.0, -1.0], [1.0, 1.0]]]])
     assert_allclose(drawing.maps({A: coarse, B: fine}), [[[0, 1], [0, 0]]])
-    assert_allclose(enlarge(np.array([[[0.0, 4.0]]]), (1, 4)), [[[0, 1, 3, 4]]])
-    maps = np.zeros((1, 2, 2))
-    assert enlarge(maps, (2, 2)) is maps
+    assert_allclose(enlarge(np.array([[0.0, 4.0]]), (1, 4)), [[0, 1, 3, 4]])
+    same = np.zeros((2, 2))
+    assert enlarge(same, (2, 2)) is same

@@ -23,7 +23,7 @@ def test_depths_of_a_pyramid_and_of_a_transformer():
     ],
 )
 def test_backbones_yield_positions_in_the_same_pass(name, size, depths, shape):
-    network, _ = build_backbone(name, None, size, None, 0)
+    network, _ = build_backbone(name, None, size, [size], None, 0)
     images = torch.rand(2, 3, *size)
     with torch.inference_mode():
         features, positions = network.features_and_positions(images)
@@ -42,7 +42,11 @@ def test_every_depth_weighs_the_same():
 
 
 def test_large_maps_are_bounded():
-    assert local_embeddings([torch.rand(1, 2, 100, 20)]).shape == (1, 32, 20, 2)
+    """In their own shape; smaller ones stay as they are."""
+    assert local_embeddings([torch.rand(1, 2, 100, 20)]).shape == (1, 72, 14, 2)
+    assert local_embeddings([torch.rand(1, 2, 64, 16)]).shape == (1, 64, 16, 2)
+    assert local_embeddings([torch.rand(1, 2, 33, 33)]).shape == (1, 32, 32, 2)
+    assert local_embeddings([torch.rand(1, 2, 9000, 1)]).shape == (1, 3036, 1, 2)
 
 
 def test_positions_are_means_of_their_neighbours():
@@ -58,10 +62,12 @@ def test_positions_are_means_of_their_neighbours():
 def test_wide_positions_are_projected_to_128_numbers():
     """At random, but by the seed alone, and so that lengths are kept on average."""
     first, again, other = (
-        build_backbone("resnet10t", None, (64, 64), None, seed)[0] for seed in (0, 0, 1)
+        build_backbone("resnet10t", None, 64, [(9, 9)], None, seed)[0] for seed in (0, 0, 1)
     )
     assert first.projection.shape == (384, 128)
     assert torch.equal(first.projection, again.projection)
     assert not torch.equal(first.projection, other.projection)
     assert first.projection.square().sum(1).mean() == pytest.approx(1, abs=0.05)
-    assert build_backbone("embedded", "pretrained", (64, 64), None, 0)[0].projection is not None
+    assert (
+        build_backbone("embedded", "pretrained", 64, [(9, 9)], None, 0)[0].projection is not None
+    )

@@ -15,7 +15,7 @@ NAME = "resnet10t.c3_in1k"
 
 
 def build(name=NAME, weights="pretrained"):
-    return build_backbone(name, weights, 32, None, 0)[0]
+    return build_backbone(name, weights, 32, [(32, 32)], None, 0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +119,14 @@ def test_no_code_of_a_pickle_runs(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "name, size",
-    [("vit_small_patch14_dinov2.lvd142m", 224), ("test_vit", 160), ("resnet10t", 176)],
+    [("vit_small_patch14_dinov2.lvd142m", 224), ("test_vit", 160), ("resnet10t", 192)],
 )
 def test_sizes_of_transformers_are_bearable(name, size):
-    """518 pixels, DINOv2's own, are not; what is at most 256 stays."""
-    network, found = build_backbone(name, None, None, None, 0)
+    """518 pixels, DINOv2's own, are not; what is at most 256 stays, but for multiples."""
+    network, sizing = build_backbone(name, None, None, [(500, 500)], None, 0)
+    found = sizing.size
     assert found == (size, size)
     if network.depths is not None:
         _, positions = network.features_and_positions(torch.zeros(1, 3, *found))
         assert positions.shape[1] == 16 or name != "vit_small_patch14_dinov2.lvd142m"
-    assert build_backbone(name, None, 112, None, 0)[1] == (112, 112)
+    assert build_backbone(name, None, 112, [(500, 500)], None, 0)[1].size == (112, 112)
