@@ -24,7 +24,8 @@ class Backbone(nn.Module):
     """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool.
 
     ``depths`` are the indices of the body's intermediate maps that local embeddings are made of;
-    empty, the body's output is the one map. None means that there is none. ``width`` is d,
+    empty, the body's output is the one map. None means that there is none; ``no_maps`` says why,
+    where that is a surprise. ``width`` is d,
     ``origin`` says where the weights come from; None means random ones, or the user's own.
     """
 
@@ -40,6 +41,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.register_buffer("projection", None)
         self.depths = None
+        self.no_maps = None
         self.width = None
         self.origin = origin
 
@@ -65,16 +67,20 @@ class Backbone(nn.Module):
         images = torch.zeros(1, 3, *size)
         if self.body((images - self.mean) / self.std).ndim == 4:
             depths, maps = [], self._features_and_maps(images, [])[1]
+        elif not hasattr(self.body, "forward_intermediates"):
+            return  # a body that does not offer its maps as timm's do
         else:
             try:
                 features, maps = self._features_and_maps(images, None)
                 depths = choose_depths([tuple(found.shape[-2:]) for found in maps])
                 maps = [maps[depth] for depth in depths]
                 same = torch.allclose(features, self(images), rtol=1e-3, atol=1e-4)
-            except (AttributeError, TypeError, ValueError, RuntimeError, AssertionError):
-                return  # a body that does not offer its maps as timm's do
+            except Exception as error:  # whatever a module of the user's may raise
+                self.no_maps = f"its forward_intermediates failed: {error!r}"
+                return
             if not same:
-                return  # a body that pools in a way of its own
+                self.no_maps = "forward_head of its last maps gives another output than forward"
+                return
         self.depths = depths
         width = sum(features.shape[1] for features in maps)
         if width > WIDTH:

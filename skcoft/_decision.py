@@ -1,5 +1,7 @@
 """From scores to decisions: the threshold, p-values and the ROC of a fitted detector."""
 
+import warnings
+from collections.abc import Iterator
 from numbers import Real
 
 import numpy as np
@@ -7,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from ._labels import check_labels
-from ._threshold import best_offset, conformal_offset, conformal_pvalues
+from ._threshold import best_offset, check_finite_scores, conformal_offset, conformal_pvalues
 
 
 class DecisionMixin:
@@ -44,14 +46,37 @@ class DecisionMixin:
         Returns
         -------
         ndarray of shape (n_samples,)
-            +1 for normal, -1 for anomalous.
+            +1 for normal, -1 for anomalous; a score that is NaN is not normal.
 
         Raises
         ------
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def fit_predict(self, X, y=None):
+        """Fit, then decide for each image of X.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            The shots, as in fit.
+        y : array-like of shape (n_samples,), default=None
+            As in fit: what it calls anomalous is left out of the fit, not of the decisions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+
+        Raises
+        ------
+        ValueError
+            As in fit.
+        """
+        X = list(X) if isinstance(X, Iterator) else X
+        return self.fit(X, y).predict(X)
 
     def predict_pvalue(self, X):
         """Conformal p-value of each image: how rare such a score is among normal images.
@@ -93,6 +118,7 @@ class DecisionMixin:
         >>> detector.set_threshold(X[8:]).predict_pvalue([[9.0] * 5]).tolist()  # 1 / (99 + 1)
         [0.01]
         """
+        check_is_fitted(self, "embedder_")
         return conformal_pvalues(self.calibration_scores_, self.score_samples(X))
 
     def set_threshold(self, X, *, max_fpr=0.05):
@@ -131,14 +157,25 @@ class DecisionMixin:
         """
         if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
             raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
-        scores = self.score_samples(X)
-        if max_fpr * (len(scores) + 1) < 1 - 1e-9:
+        check_is_fitted(self, "embedder_")
+        kept = self._measure(X)
+        scores = self._joint.score(kept)
+        if not max_fpr * (len(scores) + 1) >= 1 - 1e-9:
             least = int(np.ceil(1 / max_fpr - 1e-9)) - 1
             raise ValueError(
                 f"max_fpr={max_fpr} needs at least {least} normal images; X has {len(scores)}."
             )
+        check_finite_scores(scores, "X")
+        copies = self._joint.count_shots(kept)
+        if copies:
+            warnings.warn(
+                f"{copies} of the {len(scores)} images of X are among the shots. They look more "
+                "normal than unseen images do, of which more will be flagged than max_fpr says.",
+                stacklevel=2,
+            )
         self.offset_ = conformal_offset(scores, max_fpr)
         self.calibration_scores_ = scores
+        self._promise = f"set_threshold(max_fpr={max_fpr})"
         return self
 
     def tune_threshold(self, X, y, *, scoring="balanced_accuracy"):
@@ -151,7 +188,7 @@ class DecisionMixin:
         X : images or rows, see the user guide
             Images that fit has not seen; of the kind seen in fit.
         y : array-like of shape (n_samples,)
-            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
+            +1 for normal, -1 for anomalous.
         scoring : str or callable, default="balanced_accuracy"
             Name of a metric of labels, or a scorer, as elsewhere in scikit-learn, to maximise.
             Those of one class (``"f1"``, ``"precision"``, ``"recall"``) count the normal images;
@@ -181,7 +218,10 @@ class DecisionMixin:
         y = check_labels(X, y)
         if len(np.unique(y)) < 2:
             raise ValueError(f"y must hold both +1 and -1; got {y[0]} only.")
-        self.offset_ = best_offset(self.score_samples(X), y, scoring)
+        scores = self.score_samples(X)
+        check_finite_scores(scores, "X")
+        self.offset_ = best_offset(scores, y, scoring)
+        self._promise = "tune_threshold"
         return self
 
     def score(self, X, y):
@@ -192,7 +232,7 @@ class DecisionMixin:
         X : images or rows, see the user guide
             What to score; of the kind seen in fit.
         y : array-like of shape (n_samples,)
-            +1 for normal, -1 for anomalous. Also taken: 1 for normal, 0 for anomalous.
+            +1 for normal, -1 for anomalous.
 
         Returns
         -------

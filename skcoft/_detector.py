@@ -1,12 +1,12 @@
 """COFTDetector: an embedder, parts of evidence, their joint score and a threshold."""
 
+import warnings
 from functools import partial
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,18 +19,20 @@ from ._embedder import (
     one_or_all,
 )
 from ._encoder import Encoder, embeddings_of, join_embeddings
-from ._images import read_input
-from ._join import JointScore, enlarge
+from ._explanation import ExplanationMixin
+from ._input import read_input
+from ._join import JointScore
 from ._labels import split_by_label, split_for_training
 from ._memory import cached, check_storable
 from ._parts import Branch
+from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import VIEW
-from ._threshold import automatic_offset
+from ._threshold import automatic_offset, check_finite_scores
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
 from ._whole import DENSITIES
 
 
-class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
+class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
@@ -68,6 +70,10 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
         with feature noise and masking as views.
+    bit_depth : int or None, default=None
+        Bits of whole numbers in images that hold more than 8, such as 16-bit files of a 12-bit
+        camera: 2 to its power less 1 is white. None finds it in fit, from the greatest value of
+        the shots: 8, 10, 12, 14 or 16, with a warning where it is less than 16.
     max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
@@ -140,6 +146,8 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
 
     Attributes
     ----------
+    classes_ : ndarray of shape (2,)
+        -1, anomalous, and +1, normal: what ``predict`` gives and y may hold.
     offset_ : float
         Threshold: ``decision_function`` is ``score_samples`` minus it.
     density_ : estimator
@@ -204,6 +212,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         image_size=None,
         max_pixels=None,
         image_shape=None,
+        bit_depth=None,
         max_iter=20,
         batch_size=8,
         learning_rate="auto",
@@ -228,6 +237,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         self.image_size = image_size
         self.max_pixels = max_pixels
         self.image_shape = image_shape
+        self.bit_depth = bit_depth
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -268,9 +278,9 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         X : images or rows, see the user guide
             The shots: 1 or more normal images; also anomalies, where y says which they are.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 (or 0) for an anomaly, which is left out, except that
-            ``negatives="labelled"`` trains against it. None means that all are normal; other
-            labels are ignored, as by scikit-learn's detectors.
+            +1 for normal, -1 for an anomaly, which is left out, except that
+            ``negatives="labelled"`` trains against it. None means that all are normal. Other
+            labels are an error; class labels of rows are left out of account with a warning.
 
         Returns
         -------
@@ -289,14 +299,18 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             If the loss becomes infinite or NaN.
         """
         check_parameters(self, self._constraints)
-        inputs = read_input(self, X, reset=True)
-        shots, anomalies = split_for_training(inputs, y, self.negatives)
-        embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
-        if self.memory is not None:
-            check_storable(embedder)
-        fit_embedder(embedder, shots, anomalies, self.memory)
-        grow = partial(Branch.grow, self, shots=shots, memory=self.memory)
-        self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_])
+        with all_or_nothing(self), usual_torch():
+            forget_columns(self)
+            inputs = read_input(self, X, reset=True)
+            anybodys = inputs.kind == "rows"
+            shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys)
+            embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
+            if self.memory is not None:
+                check_storable(embedder)
+            vars(embedder).update(columns_of(self))
+            fit_embedder(embedder, shots, anomalies, self.memory)
+            grow = partial(Branch.grow, self, shots=shots, memory=self.memory)
+            self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_])
         return self
 
     def partial_fit(self, X, y=None):
@@ -307,7 +321,7 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         X : images or rows, see the user guide
             More normal images, of the kind seen in fit.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 (or 0) for an anomaly, which is left out, as in fit.
+            +1 for normal, -1 for an anomaly, which is left out, as in fit.
 
         Returns
         -------
@@ -323,9 +337,17 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             return self.fit(X, y)
         check_parameters(self, self._constraints)
         inputs = self._read(X)
-        shots, _ = split_by_label(inputs, y)
-        branches = [branch.extend(self, shots) for branch in self._joint.branches]
-        self._set_fit(self.embedder_, branches)
+        shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
+        with ONE_AT_A_TIME, usual_torch():
+            promise = self._promise
+            branches = [branch.extend(self, shots) for branch in self._joint.branches]
+            self._set_fit(self.embedder_, branches)
+        if promise is not None:
+            warnings.warn(
+                f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
+                f"one of {promise} was set for the density of before. Call it again.",
+                stacklevel=2,
+            )
         return self
 
     def _set_fit(self, embedder, branches):
@@ -333,16 +355,24 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         joint, support = JointScore(branches), branches[0].support
         rows, held_out = support.calibrating, joint.held_out()
         calibration = support.mean_of_sides(held_out, rows)
+        check_finite_scores(calibration, f"held-out shots (density={self.density!r})")
         if self.contamination == "auto":
             offset = automatic_offset(calibration, held_out[support.roles[rows] == VIEW])
         else:
             training = support.mean_of_sides(joint.in_sample(), support.sides)
             offset = float(np.percentile(training, 100 * self.contamination))
         shots = [branch.support.embeddings[support.own] for branch in branches]
-        self.embedder_, self._joint = embedder, joint
-        self.density_ = one_or_all([branch.parts["whole"].fitted for branch in branches])
-        self.embeddings_ = join_embeddings(shots)
-        self.offset_, self.calibration_scores_ = offset, calibration
+        # at once: other threads see the state before or the state after
+        vars(self).update(
+            embedder_=embedder,
+            _joint=joint,
+            density_=one_or_all([branch.parts["whole"].fitted for branch in branches]),
+            embeddings_=join_embeddings(shots),
+            classes_=np.array([-1, 1]),
+            offset_=offset,
+            calibration_scores_=calibration,
+            _promise=None,
+        )
 
     @property
     def history_(self):
@@ -383,12 +413,13 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
             If X is invalid or of another kind than in fit.
         """
         inputs, keep = self._read(X), {"embeddings": embeddings_of}
-        return join_embeddings(
-            [
-                cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"][0]
-                for encoder in self.embedder_.encoders_
-            ]
-        )
+        with usual_torch():
+            return join_embeddings(
+                [
+                    cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"][0]
+                    for encoder in self.embedder_.encoders_
+                ]
+            )
 
     def score_samples(self, X):
         """Log density of each image.
@@ -413,83 +444,20 @@ class COFTDetector(DecisionMixin, OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or of another kind than in fit.
         """
+        return self._joint.score(self._measure(X))
+
+    def _measure(self, X):
+        """Keep of images what the parts of the score need."""
         inputs = self._read(X)
         methods = {key: part.keep for key, part in self._joint.parts.items()}
-        return self._joint.score(self._joint.measure(inputs, methods, self.memory))
+        with usual_torch():
+            return self._joint.measure(inputs, methods, self.memory)
 
     def _read(self, X):
         """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
         inputs = read_input(self, X, reset=False)
         return self.embedder_.encoders_[0].check_kind(inputs)
-
-    def anomaly_map(self, X):
-        """Where each image departs from the shots.
-
-        Parameters
-        ----------
-        X : images, see the user guide
-            What to map; of the kind seen in fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, H, W), or list of n_samples ndarrays of shape (H, W)
-            Negative local log density at the resolution of the images, float64, higher means
-            more anomalous; a list where the images differ in size. The scale is that of fit, the
-            same for every image: 0 is what the least likely spots of an unseen normal image
-            reach on average, 1 is one standard deviation above.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid or of another kind than in fit, or the detector has no local density.
-        """
-        check_is_fitted(self, "embedder_")
-        drawing = self._joint.drawing()
-        if not drawing:
-            raise ValueError(
-                "anomaly_map needs images, local other than False and a backbone with feature "
-                f"maps (timm, or a module that returns them); got local={self.local!r}, "
-                f"backbone={self.backbone!r}."
-            )
-        inputs = self._read(X)
-        methods = {key: part.log_maps for key, part in drawing.items()}
-        maps = self._joint.maps(self._joint.measure(inputs, methods))
-        enlarged = [enlarge(drawn, size) for drawn, size in zip(maps, inputs.sizes, strict=True)]
-        return np.stack(enlarged) if inputs.common_size else enlarged
-
-    def kneighbors(self, X, n_neighbors=1, *, return_distance=True):
-        """Find the shots that a decision leans on.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            The queries; of the kind seen in fit.
-        n_neighbors : int, default=1
-            How many shots to find for each.
-        return_distance : bool, default=True
-            Whether to return the distances too.
-
-        Returns
-        -------
-        distances : ndarray of shape (n_samples, n_neighbors)
-            Euclidean distances of embeddings, nearest first; only with ``return_distance``.
-        indices : ndarray of shape (n_samples, n_neighbors)
-            Indices of shots, in the order of fit, then of every partial_fit.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid, or ``n_neighbors`` is not between 1 and the number of shots.
-        """
-        embeddings = self.embed(X)
-        if not 1 <= n_neighbors <= len(self.embeddings_):
-            raise ValueError(
-                f"n_neighbors must be between 1 and {len(self.embeddings_)}, the number of "
-                f"shots; got {n_neighbors!r}."
-            )
-        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(self.embeddings_)
-        return neighbors.kneighbors(embeddings, return_distance=return_distance)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -13,6 +13,7 @@ LOCAL_DEPTHS = [2, 3]  # of local embeddings, as _local.choose_depths would have
 GRID = 4
 WIDTH = 64  # numbers per depth and cell
 MEAN_WEIGHT = 0.5
+ROUNDING = 1e-3  # of the cells' length: deviations below it are brought to less than unit length
 SIZE = (128, 128)
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
@@ -52,7 +53,7 @@ class Embedded(nn.Module):
         for depth, whiten in zip(DEPTHS, self.whiten, strict=True):
             cells = whiten(average_cells(maps[depth])).flatten(2)
             mean = cells.mean(dim=2, keepdim=True)
-            groups.append(F.normalize((cells - mean).flatten(1), dim=1))
+            groups.append(unit_length((cells - mean).flatten(1), cells))
             groups.append(MEAN_WEIGHT * F.normalize(mean[:, :, 0], dim=1))
         chosen = range(len(maps)) if indices is None else indices
         return torch.cat(groups, dim=1), [self._whitened(depth, maps[depth]) for depth in chosen]
@@ -63,6 +64,12 @@ class Embedded(nn.Module):
     def forward_head(self, features):
         """Features as they are: they are pooled already."""
         return features
+
+
+def unit_length(deviations, cells):
+    """Rows at unit length, but what is zero except for rounding, as of a 1 x 1 map, stays so."""
+    least = ROUNDING * cells.flatten(1).norm(dim=1, keepdim=True)
+    return deviations / torch.maximum(deviations.norm(dim=1, keepdim=True), least)
 
 
 def average_cells(maps):

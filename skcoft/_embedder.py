@@ -12,10 +12,11 @@ from ._contrast import FAMILIES
 from ._device import resolve_device
 from ._encoder import build_encoder, join_embeddings
 from ._finetune import fine_tune, is_trained
-from ._images import read_input
+from ._input import read_input
 from ._labels import split_for_training
 from ._memory import cached
 from ._random import draw_seed
+from ._state import all_or_nothing, forget_columns, usual_torch
 from ._validation import any_of, check_parameters, key_of, list_of, number, one_of
 from ._views import VIEW_OPTIONS
 from .augmentation import SYNTHESIZERS
@@ -53,6 +54,7 @@ EMBEDDER_CONSTRAINTS = {
     "image_size": any_of(_size, list_of(_size)),
     "max_pixels": any_of(number(Integral, 1), _none),
     "image_shape": any_of(_flat_shape, _none),
+    "bit_depth": any_of(number(Integral, 1, 16), _none),
     "max_iter": number(Integral, 0),
     "batch_size": number(Integral, 1),
     "learning_rate": any_of(number(low=0, open_low=True), one_of("auto")),
@@ -108,6 +110,10 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
         with feature noise and masking as views.
+    bit_depth : int or None, default=None
+        Bits of whole numbers in images that hold more than 8, such as 16-bit files of a 12-bit
+        camera: 2 to its power less 1 is white. None finds it in fit, from the greatest value of
+        the shots: 8, 10, 12, 14 or 16, with a warning where it is less than 16.
     max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
@@ -208,6 +214,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         image_size=None,
         max_pixels=None,
         image_shape=None,
+        bit_depth=None,
         max_iter=20,
         batch_size=8,
         learning_rate="auto",
@@ -227,6 +234,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.image_size = image_size
         self.max_pixels = max_pixels
         self.image_shape = image_shape
+        self.bit_depth = bit_depth
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -249,9 +257,10 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X : images or rows, see the user guide
             The shots: 1 or more normal images; also anomalies, where y says which they are.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 (or 0) for an anomaly, which is left out, except that
-            ``negatives="labelled"`` trains against it. None means that all are normal; other
-            labels are ignored, as by scikit-learn's detectors.
+            +1 for normal, -1 for an anomaly, which is left out, except that
+            ``negatives="labelled"`` trains against it. None means that all are normal. Class
+            labels, which a pipeline hands to every step, are left out of account with a warning;
+            booleans and text are an error.
 
         Returns
         -------
@@ -270,8 +279,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If the loss becomes infinite or NaN.
         """
         check_parameters(self, EMBEDDER_CONSTRAINTS)
-        inputs = read_input(self, X, reset=True)
-        return fit_embedder(self, *split_for_training(inputs, y, self.negatives))
+        with all_or_nothing(self), usual_torch():
+            forget_columns(self)
+            inputs = read_input(self, X, reset=True)
+            split = split_for_training(inputs, y, self.negatives, anybodys=True)
+            return fit_embedder(self, *split)
 
     def transform(self, X):
         """Embed images.
@@ -293,7 +305,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_is_fitted(self, "encoders_")
         inputs = self.encoders_[0].check_kind(read_input(self, X, reset=False))
-        return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
+        with usual_torch():
+            return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
 
     @property
     def network_(self):

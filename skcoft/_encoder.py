@@ -44,11 +44,14 @@ class Encoder:
         As in :class:`skcoft.COFTEmbedder`.
     seed : int
         Of the views that densities are fitted on.
+    depth : int or None
+        Bits of whole numbers in images that hold more than 8.
     """
 
-    def __init__(self, network, sizing, device, augmentation, seed):
+    def __init__(self, network, sizing, device, augmentation, seed, depth=None):
         self.network = network
         self.sizing = sizing
+        self.depth = depth
         self.device = device
         self.augmentation = augmentation
         self.seed = seed
@@ -80,7 +83,8 @@ class Encoder:
         """Return the inputs; raise ValueError where they are of another kind than in fit."""
         if inputs.kind != self.network.kind:
             kinds = {"images": "images", "rows": "rows of features"}
-            hint = " For flattened images set image_shape." if inputs.kind == "rows" else ""
+            hint = " Of one image pass X[None], for flattened ones set image_shape."
+            hint = hint if inputs.kind == "rows" else ""
             raise ValueError(
                 f"The estimator was fitted on {kinds[self.network.kind]}, X holds "
                 f"{kinds[inputs.kind]}.{hint}"
@@ -89,12 +93,14 @@ class Encoder:
 
     def load(self, inputs, *, cache=False):
         """Return a function from indices to a batch on the device, each image in its own shape."""
-        return inputs.loader(self.sizing, torch.device(self.device), cache=cache)
+        return self._loader(inputs, self.sizing, cache)
 
     def load_for_training(self, inputs):
         """As :meth:`load`, all images of one size: a batch mixes what has been drawn."""
-        sizing = self.sizing and self.sizing.one_for_all
-        return inputs.loader(sizing, torch.device(self.device), cache=True)
+        return self._loader(inputs, self.sizing and self.sizing.one_for_all, True)
+
+    def _loader(self, inputs, sizing, cache):
+        return inputs.loader(sizing, torch.device(self.device), depth=self.depth, cache=cache)
 
     def embed(self, inputs):
         """L2-normalised embeddings of inputs, (n, d), float64."""
@@ -216,7 +222,9 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
     """Build the network that ``settings``, an estimator's parameters, ask for, for some shots."""
     if shots.kind == "rows":
         network, sizing = RowsNetwork(shots.values, network_seed).eval(), None
+        depth = None
     else:
+        depth = shots.find_depth()
         network, sizing = build_backbone(
             settings.backbone,
             settings.weights,
@@ -225,4 +233,5 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
             settings.max_pixels,
             network_seed,
         )
-    return Encoder(network.to(device), sizing, str(device), settings.augmentation, view_seed)
+    network = network.to(device)
+    return Encoder(network, sizing, str(device), settings.augmentation, view_seed, depth)

@@ -1,7 +1,6 @@
 """Contrastive fine-tuning of an encoder on a handful of normal images."""
 
 import math
-import warnings
 from functools import partial
 
 import numpy as np
@@ -93,15 +92,10 @@ def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generat
             schedule.step()
             history.append(values)
             steps.set_postfix(loss=f"{values[0]:.3f}", refresh=False)
-    except KeyboardInterrupt:
-        warnings.warn(
-            f"Fine-tuning interrupted after {len(history)} of {settings.max_iter} iterations; "
-            "the network is used as it is.",
-            stacklevel=2,
-        )
     finally:
         steps.close()
         optimizer.zero_grad(set_to_none=True)
+    check_trained(encoder.network, load(torch.arange(1)), settings, optimizer)
     columns = np.asarray(history, dtype=np.float64).reshape(-1, len(TERMS)).T
     return dict(zip(TERMS, columns, strict=True))
 
@@ -220,9 +214,29 @@ def embed_batch(encoder, batch):
 
 def check_finite(loss, step, settings, optimizer):
     """Raise FloatingPointError where the loss is infinite or NaN."""
-    if not math.isfinite(loss):
+    if math.isfinite(loss):
+        return
+    where = f"The loss became {loss} at iteration {step + 1} of {settings.max_iter}."
+    if step == 0:  # nothing has been learned yet
         raise FloatingPointError(
-            f"The loss became {loss} at iteration {step + 1} of {settings.max_iter}. Lower "
-            f"learning_rate (now {optimizer.param_groups[0]['initial_lr']:g}) or raise "
-            f"temperature (now {settings.temperature:g})."
+            f"{where} That is before the first step: the backbone gives values that are not "
+            "finite, so look at its weights and at the images."
         )
+    raise FloatingPointError(f"{where} {_slower(settings, optimizer)}")
+
+
+@torch.no_grad()
+def check_trained(network, batch, settings, optimizer):
+    """Raise FloatingPointError where the last step ruined the network."""
+    if not torch.isfinite(F.normalize(network(batch).float(), dim=1)).all():
+        raise FloatingPointError(
+            f"The features became infinite or NaN in the last of {settings.max_iter} iterations. "
+            f"{_slower(settings, optimizer)}"
+        )
+
+
+def _slower(settings, optimizer):
+    rate = optimizer.param_groups[0]["initial_lr"]
+    return (
+        f"Lower learning_rate (now {rate:g}) or raise temperature (now {settings.temperature:g})."
+    )

@@ -1,36 +1,33 @@
-"""Any X to validated images, decoded lazily, batch by batch."""
+"""Validated images, decoded lazily, batch by batch, to tensors of one range and size."""
 
-from os import PathLike, fspath
+import warnings
+from io import BytesIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from scipy.sparse import issparse
-from sklearn.utils.validation import validate_data
-
-from ._rows import Rows
+from PIL import ExifTags, Image, ImageOps
 
 CACHE_BYTES = 2**30
-WANTED = (
-    "images as a uint8 array (n, H, W[, C]) with values 0..255, a float array with values 0..1, "
-    "a torch tensor (n, C, H, W), or a sequence of paths, PIL images or arrays"
-)
+BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
+TOLERANCE = 1e-6  # beyond 0..1, of floats that were scaled
 
 
 class Images:
     """A validated collection of images.
 
-    ``items`` is a uint8 or float array/tensor with channels first, or a list of paths, PIL
-    images and channels-first tensors.
+    ``items`` is a tensor with channels first, or a list of paths, contents of files, PIL images
+    and channels-first tensors. Values are uint8, float32 from 0 to 1, or int32 for whole numbers
+    in what holds more than 8 bits. How many bits these have is ``bit_depth``; None: to be found.
     """
 
     kind = "images"
 
-    def __init__(self, items, n_jobs=None):
+    def __init__(self, items, n_jobs=None, bit_depth=None):
         self.items = items
         self.n_jobs = n_jobs
+        self.bit_depth = bit_depth
 
     def __len__(self):
         return len(self.items)
@@ -55,9 +52,9 @@ class Images:
     def take(self, mask):
         """Images where the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
-            return Images(self.items[torch.from_numpy(mask)], self.n_jobs)
+            return Images(self.items[torch.from_numpy(mask)], self.n_jobs, self.bit_depth)
         items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
-        return Images(items, self.n_jobs)
+        return Images(items, self.n_jobs, self.bit_depth)
 
     def groups(self, sizing):
         """Return the indices of images that are brought to one size, as a list of arrays."""
@@ -68,17 +65,43 @@ class Images:
             found.setdefault(sizing.of(shape), []).append(i)
         return [np.array(group) for group in found.values()]
 
-    def loader(self, sizing, device, *, cache=False):
+    def find_depth(self):
+        """Return the bits of whole numbers in what holds more than 8; None without such images.
+
+        Found from the greatest value, with a warning, unless ``bit_depth`` states it.
+        """
+        if self.bit_depth is not None:
+            return self.bit_depth
+        peaks = [peak for peak in map(_peak, range(len(self)), self) if peak is not None]
+        if not peaks:
+            return None
+        depth = next((bits for bits in BIT_DEPTHS if max(peaks) < 2**bits), None)
+        if depth is None:
+            raise ValueError(f"X holds values up to {max(peaks)}; 16 bits, 65535, are the most.")
+        if depth < 16:
+            warnings.warn(
+                f"The images hold whole numbers up to {max(peaks)} in a type of more than 8 bits: "
+                f"they are taken for {depth} bits, {2**depth - 1} for white, now and in every "
+                f"later call. bit_depth={depth} (or another) states it.",
+                stacklevel=2,
+            )
+        return depth
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def loader(self, sizing, device, *, depth=None, cache=False):
         """Return a function from indices to a batch of images of one size, on the device.
 
-        ``sizing`` says which; the images that the indices name are all of one group. With
-        ``cache``, images that fit into 1 GiB are decoded once and kept.
+        ``sizing`` says which; the images that the indices name are all of one group. ``depth`` are
+        the bits of whole numbers. With ``cache``, images that fit into 1 GiB are decoded once and
+        kept.
         """
 
         def load(index):
             one_for_all = sizing.pixels is None
             size = sizing.size if one_for_all else sizing.of(self.size(index[0]))
-            return self.load(index.cpu(), size).to(device)
+            return self.load(index.cpu(), size, depth).to(device)
 
         if not cache or len(self) * 3 * np.prod(sizing.size) * 4 > CACHE_BYTES:
             return load
@@ -88,219 +111,201 @@ class Images:
                 images[i] = image
         return lambda index: torch.stack([images[i] for i in index])
 
-    def load(self, indices, size):
+    def load(self, indices, size, depth=None):
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
         if isinstance(self.items, torch.Tensor):
-            return _resize(_to_rgb(self.items[indices]), size)
-        jobs = (delayed(_decode)(self.items[i], size) for i in indices)
+            return _resize(_to_rgb(self.items[indices], depth), size)
+        jobs = (delayed(_decode)(self.items[i], f"X[{i}]", size, depth) for i in indices)
         return torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
 
 
-def read_input(estimator, X, *, reset):
-    """Validate X and return ``Images``, or ``Rows`` of features.
+def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=False):
+    """Return a batch of images as a channels-first tensor, or raise.
 
-    Uses the estimator's ``image_shape`` and ``n_jobs``; with ``reset``, records
-    ``n_features_in_`` (and names) where X is two-dimensional.
+    ``alone``: the batch is one item of a list. ``stated``: its shape was given by the user.
     """
-    image_shape, n_jobs = estimator.image_shape, estimator.n_jobs
-    items = _as_sequence(X)
-    if items is not None:
-        return Images(_check_items(items), n_jobs)
-    if isinstance(X, torch.Tensor):
-        X = X.detach()
-        if X.ndim != 2:
-            return Images(_check_array(X.cpu(), channels_first=True))
-        X = X.cpu().numpy()
-    two_d = issparse(X) or hasattr(X, "columns")
-    array = X if two_d else _as_array(X)
-    if not two_d and array.ndim in (3, 4):
-        return Images(_check_array(array))
-    if not two_d and array.ndim > 4:
-        raise ValueError(f"X must be {WANTED}; got an array of shape {array.shape}.")
-    if image_shape is None:
-        rows = validate_data(estimator, X if two_d else array, dtype=np.float64, reset=reset)
-        return Rows(rows)
-    flat = validate_data(estimator, X if two_d else array, dtype=None, reset=reset)
-    if flat.shape[1] != np.prod(image_shape):
-        raise ValueError(
-            f"image_shape={tuple(image_shape)} needs {np.prod(image_shape)} columns; "
-            f"X has {flat.shape[1]}."
-        )
-    return Images(_check_array(flat.reshape(len(flat), *image_shape)))
-
-
-def _as_sequence(X):
-    """Items of a sequence of paths, PIL images or arrays; None where X is something else."""
-    if isinstance(X, (str, PathLike, Image.Image)):
-        raise ValueError(
-            f"X must be a collection of images; got a single {type(X).__name__}. Pass [X]."
-        )
-    if isinstance(X, np.ndarray):
-        listed = X.ndim == 1 and X.dtype.kind in "OUT"
-    elif isinstance(X, (list, tuple)):
-        listed = len(X) > 0 and (_is_path(X[0]) or _is_image(X[0]))
-    else:  # a column of a data frame
-        listed = hasattr(X, "to_list") and getattr(X, "ndim", 1) == 1
-    if not listed:
-        return None
-    items = list(X)
-    if items and not (_is_path(items[0]) or _is_image(items[0])):
-        return None
-    return items
-
-
-def _is_path(item):
-    return isinstance(item, (str, PathLike))
-
-
-def _is_image(item):
-    return isinstance(item, Image.Image) or (
-        isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim >= 2
-    )
-
-
-def _as_array(X):
-    try:
-        array = np.asarray(X)
-    except ValueError as error:
-        raise ValueError(
-            f"X must be {WANTED}; got nested sequences of unequal lengths. Images of different "
-            "sizes go in a list of arrays."
-        ) from error
-    if array.size == 0 and array.ndim != 2:
-        raise ValueError(
-            f"X is empty (shape {array.shape}): found 0 images, at least 1 is needed."
-        )
-    return array
-
-
-def _check_array(array, *, channels_first=False, name="X"):
-    """Return a batch of images as a channels-first tensor, or raise."""
     shape = tuple(array.shape)
+    seen = shape[1:] if alone else shape  # what the user passed
+    n = "" if alone else "n, "
     if 0 in shape:
-        raise ValueError(f"{name} is empty (shape {shape}): found 0 images, at least 1 is needed.")
+        raise ValueError(f"{name} is empty (shape {seen}): found 0 images, at least 1 is needed.")
     if len(shape) not in ((4,) if channels_first else (3, 4)):
-        layout = "(n, C, H, W)" if channels_first else "(n, H, W) or (n, H, W, C)"
-        raise ValueError(f"{name} must have shape {layout}; got {shape}.")
+        layout = f"({n}C, H, W)" if channels_first else f"({n}H, W) or ({n}H, W, C)"
+        raise ValueError(f"{name} must have shape {layout}; got {seen}.")
+    if not (channels_first or stated) and len(shape) == 3 and shape[2] in (3, 4):
+        raise ValueError(_one_image(name, seen, alone))
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if channels not in (1, 3, 4):
-        order = "(n, C, H, W)" if channels_first else "(n, H, W, C)"
+        order = f"({n}C, H, W)" if channels_first else f"({n}H, W, C)"
         raise ValueError(
-            f"{name} must have 1, 3 or 4 channels in {order}; got {channels} (shape {shape})."
+            f"{name} must have 1, 3 or 4 channels in {order}; got {channels} (shape {seen})."
         )
-    if not isinstance(array, torch.Tensor):
-        array = torch.from_numpy(_checked_values(array, name))
-    else:
-        _checked_values(array.numpy(), name)
+    array = _checked_values(array, name)
     if array.ndim == 3:
         return array[:, None]
     return array if channels_first else array.permute(0, 3, 1, 2)
 
 
+def _one_image(name, shape, alone):
+    """Text for an array that has the look of one colour image, or of a row of one."""
+    if alone:
+        return (
+            f"{name} has shape {shape}, a row of pixels of a colour image: is X one image? A gray "
+            f"image that is {shape[-1]} pixels wide may be passed as (H, W, 1)."
+        )
+    return (
+        f"{name} has shape {shape}, which is one colour image; pass {name}[None]. Where they are "
+        f"gray images that are {shape[-1]} pixels wide, pass {name}[..., None]."
+    )
+
+
 def _checked_values(array, name):
-    """Check dtype and range; return an array that torch can wrap (its memory is only read)."""
-    if array.dtype != np.uint8:
-        if array.dtype.kind != "f":
-            raise ValueError(
-                f"{name} must hold uint8 values 0..255 or float values 0..1; got {array.dtype}. "
-                "Convert with X.astype('uint8') where the values are 0..255."
-            )
+    """Check type and range; return a tensor (memory of the user's is only read)."""
+    if isinstance(array, torch.Tensor):
+        array = (array.float() if array.is_floating_point() else array).numpy()
+    kind = array.dtype.kind
+    if kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif kind in "iu" and array.dtype != np.uint8:
         low, high = array.min(), array.max()
-        if not np.isfinite(low + high):
-            raise ValueError(f"{name} contains NaN or infinity.")
-        if low < 0 or high > 1:
+        if low < 0 or high > 65535:
             raise ValueError(
-                f"{name} holds float values from {low:.4g} to {high:.4g}; float images must lie "
-                "in 0..1. Divide by their greatest possible value, or pass uint8."
+                f"{name} holds whole numbers from {low} to {high}; in images they lie in 0..65535."
             )
-        if array.dtype != np.float32:
-            array = array.astype(np.float32)
+        array = array.astype(np.int32)
+    elif kind == "f":
+        array = _checked_floats(array, name)
+    elif array.dtype != np.uint8:
+        raise ValueError(
+            f"{name} must hold whole numbers or float values 0..1; got {array.dtype}."
+        )
     if not array.flags.writeable or any(s < 0 for s in array.strides):
         array = array.copy()
-    return array
+    return torch.from_numpy(array)
 
 
-def _check_items(items):
-    if not items:
-        raise ValueError("X is empty: found 0 images, at least 1 is needed.")
-    checked, channels = [], {}
-    for i, item in enumerate(items):
-        if _is_path(item):
-            _open(item).close()
-            checked.append(fspath(item))
-        elif isinstance(item, Image.Image):
-            checked.append(item)
-        elif _is_image(item):
-            tensor = isinstance(item, torch.Tensor)
-            batch = item.detach().cpu()[None] if tensor else item[None]
-            image = _check_array(batch, channels_first=tensor, name=f"X[{i}]")[0]
-            channels.setdefault(len(image), i)
-            checked.append(image)
-        else:
-            raise ValueError(
-                f"X[{i}] must be a path, a PIL image or an array (H, W[, C]); "
-                f"got {type(item).__name__}."
-            )
-    if len(channels) > 1:
-        seen = " and ".join(f"{c} (X[{i}])" for c, i in channels.items())
-        raise ValueError(
-            f"Arrays in X must have the same number of channels (sizes may differ); got {seen}."
+def _checked_floats(array, name):
+    low, high = array.min(), array.max()
+    if not np.isfinite(low + high):
+        raise ValueError(f"{name} contains NaN or infinity.")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        normalised = -5 < low < 0 and high < 5
+        remedy = (
+            "Leave out what normalises them, such as torchvision's Normalize."
+            if normalised
+            else "Divide by their greatest possible value, or pass uint8."
         )
-    return checked
+        raise ValueError(
+            f"{name} holds float values from {low:.4g} to {high:.4g}; float images must lie "
+            f"in 0..1. {remedy}"
+        )
+    if low < 0 or high > 1:  # rounding errors
+        array = array.clip(0, 1)
+    return array.astype(np.float32, copy=False)
 
 
-def _open(path):
+def check_file(source, name):
+    """Return a path or the content of a file; raise where it is not an image."""
+    _open(source, name).close()
+    return source
+
+
+def _open(source, name):
     try:
-        return Image.open(path)
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"Image file {fspath(path)!r} does not exist.") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"Cannot read {fspath(path)!r} as an image: {error}") from error
+        raise FileNotFoundError(f"Image file {name} does not exist.") from error
+    except Exception as error:  # whatever a file may hold: too many pixels, a NUL in its path
+        raise ValueError(f"Cannot read {name} as an image: {error}") from error
 
 
 def _size(item):
     """(H, W), as the image is shown."""
     if isinstance(item, torch.Tensor):
         return tuple(item.shape[-2:])
-    if isinstance(item, str):
-        with _open(item) as image:
+    if not isinstance(item, Image.Image):
+        with _open(item, _name_of(item)) as image:
             return _size(image)
     turned = item.getexif().get(ExifTags.Base.Orientation, 1) >= 5
     return item.size if turned else item.size[::-1]
 
 
-def _decode(item, size):
+def _name_of(item, name="a file in X"):
+    return repr(item) if isinstance(item, str) else name
+
+
+def _peak(index, item):
+    """Greatest value of an image of whole numbers of more than 8 bits; None for others."""
     if isinstance(item, torch.Tensor):
-        return _resize(_to_rgb(item[None]), size)
+        return int(item.max()) if item.dtype == torch.int32 else None
+    values = _values(item, f"X[{index}]", only_deep=True)
+    return None if values is None else int(values.max())
+
+
+def _decode(item, name, size, depth):
+    return _resize(_to_rgb(_values(item, name), depth), size)
+
+
+def _values(item, name, only_deep=False):
+    """Values (1, C, H, W) of an item as they are; None of 8 bits with ``only_deep``."""
+    if isinstance(item, torch.Tensor):
+        return item[None]
+    name = _name_of(item, name)
     if isinstance(item, Image.Image):
-        return _resize(_to_rgb(_pil_to_tensor(item, "a PIL image in X")), size)
-    with _open(item) as image:
-        try:
-            return _resize(_to_rgb(_pil_to_tensor(image, repr(item))), size)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"Cannot decode {item!r}: {error}") from error
+        return _pil_to_tensor(item, name, only_deep)
+    with _open(item, name) as image:
+        return _pil_to_tensor(image, name, only_deep)
 
 
-def _pil_to_tensor(image, name):
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        array = np.asarray(image, dtype=np.float32)
-        array = array / 65535 if image.mode.startswith("I") else array
-        return torch.from_numpy(_checked_values(array, name))[None, None]
-    gray = image.mode in ("1", "L", "LA", "La")
-    array = np.array(image.convert("L" if gray else "RGB"))
-    image = torch.from_numpy(array)
-    return image[None, None] if gray else image.permute(2, 0, 1)[None]
+def _pil_to_tensor(image, name, only_deep):
+    deep = image.mode.startswith("I")
+    if only_deep and not deep:
+        return None
+    try:
+        image = ImageOps.exif_transpose(image)
+        if deep or image.mode == "F":
+            array = np.array(image)
+        else:
+            gray = image.mode in ("1", "L", "LA", "La")
+            if image.mode == "La":  # Pillow converts it to nothing else
+                image = image.convert("LA")
+            array = np.array(image.convert("L" if gray else "RGB"))
+    except Exception as error:  # cut off, damaged, closed
+        raise ValueError(f"Cannot decode {name}: {error}") from error
+    values = _checked_values(array, name)
+    return values[None, None] if values.ndim == 2 else values.permute(2, 0, 1)[None]
 
 
-def _to_rgb(images):
+def _to_rgb(images, depth):
     """Float RGB in 0..1: gray is repeated, an alpha channel is dropped.
 
     The memory layout is always the same: another one would round differently further on.
     """
     rgb = images[:, :3].contiguous()
-    rgb = rgb.float().div_(255) if rgb.dtype == torch.uint8 else rgb.float()
+    if rgb.dtype == torch.uint8:
+        rgb = rgb.float().div_(255)
+    elif rgb.dtype == torch.int32:
+        rgb = _scaled(rgb, depth)
+    else:
+        rgb = rgb.float()
     return rgb.expand(-1, 3, -1, -1).contiguous()
+
+
+def _scaled(images, depth):
+    """Whole numbers of ``depth`` bits in 0..1; what is above white is white, with a warning."""
+    if depth is None:
+        raise ValueError(
+            "X holds whole numbers of more than 8 bits, but the estimator was fitted on images of "
+            "8 bits or floats; convert X to 0..1 likewise, or fit with bit_depth=16 (or another)."
+        )
+    white = 2**depth - 1
+    if images.max() > white:
+        warnings.warn(
+            f"X holds values up to {int(images.max())}; of {depth} bits, as in fit, the greatest "
+            f"is {white}, and those above count as that. bit_depth states another number.",
+            stacklevel=2,
+        )
+    return images.float().div_(white).clamp_(max=1)
 
 
 def _resize(images, size):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+SAME = 1e-6  # greatest difference of equal embeddings, which are of single precision
+
 
 class JointScore:
     """The sum of the parts' scores, on the scale of the first part.
@@ -72,6 +74,14 @@ class JointScore:
                 kept |= {(i, name): values for name, values in found.items()}
         return kept
 
+    def count_shots(self, kept):
+        """Count the images that are shots, by what the first part of each branch kept of them."""
+        among = [
+            _are_among(kept[i, "whole"][0], branch.support.embeddings[branch.support.own])
+            for i, branch in enumerate(self.branches)
+        ]
+        return int(np.count_nonzero(np.all(among, axis=0)))
+
     def drawing(self):
         """Return the parts that draw maps."""
         return {key: part for key, part in self.parts.items() if hasattr(part, "log_maps")}
@@ -95,6 +105,14 @@ class JointScore:
         if mirrored is not None:
             seen = (seen + mirrored[:, ::-1]) / 2
         return (location_of(part) - seen) / scale_of(part)
+
+
+def _are_among(embeddings, shots):
+    """Whether rows equal one of others, as far as single precision tells."""
+    found = np.zeros(len(embeddings), dtype=bool)
+    for shot in shots:
+        found |= np.abs(embeddings - shot).max(axis=1) < SAME
+    return found
 
 
 def _mean_map(drawn):

@@ -1,5 +1,7 @@
 """Evidence of positions: a density of local embeddings, which tells where an image departs."""
 
+import warnings
+
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
@@ -43,7 +45,18 @@ class LocalDensity:
     @classmethod
     def build(cls, settings, encoder):
         """Build the part where it is wanted and the network has positions."""
-        return cls(encoder.seed) if settings.local and encoder.has_positions else None
+        if not settings.local:
+            return None
+        if not encoder.has_positions:
+            reason = getattr(encoder.network, "no_maps", None)
+            if reason is not None:
+                warnings.warn(
+                    f"The local density is left out, the backbone has no maps: {reason}. "
+                    "local=False says that this is meant.",
+                    stacklevel=2,
+                )
+            return None
+        return cls(encoder.seed)
 
     def learn(self, added):
         """Add the kernels of new shots, and score them, with these and by those of others."""

@@ -1,14 +1,19 @@
 """Randomness that leaves the global state as it was."""
 
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
+
+# torch's generators belong to the whole process: threads that seed them take turns, or one would
+# draw from another's seed and restore what a third had set
+_TURN = RLock()
 
 
 @contextmanager
 def seeded(seed):
     """Seed torch's global generators inside the block and restore them after it."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with _TURN, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 

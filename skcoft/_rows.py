@@ -32,7 +32,7 @@ class Rows:
         """Return the indices of rows that may share a batch: all of them."""
         return [np.arange(len(self))]
 
-    def loader(self, sizing, device, *, cache=False):
+    def loader(self, sizing, device, *, depth=None, cache=False):
         """Return a function from indices to a batch on the device."""
         rows = torch.tensor(self.values, device=device)
         return lambda index: rows[index]

@@ -36,6 +36,16 @@ def automatic_offset(scores, of_views):
     return float(scores.mean() - width * spread)
 
 
+def check_finite_scores(scores, name):
+    """Raise ValueError where some scores are NaN or infinite: no threshold can be set on these."""
+    bad = np.count_nonzero(~np.isfinite(scores))
+    if bad:
+        raise ValueError(
+            f"{bad} of {len(scores)} scores of {name} are NaN or infinite, so no threshold can be "
+            "set by them. Densities whose kernels end or whose covariance is singular give such."
+        )
+
+
 def conformal_offset(scores, max_fpr):
     """Threshold below which unseen normal images fall with a probability of ``max_fpr`` at most.
 
@@ -47,7 +57,8 @@ def conformal_offset(scores, max_fpr):
 
 
 def conformal_pvalues(calibration, scores):
-    """Share, of n calibration scores and the score itself, that is not above it."""
+    """Share, of n calibration scores and the score itself, that is not above it; of NaN, none."""
+    scores = np.where(np.isnan(scores), -np.inf, scores)
     below = np.searchsorted(np.sort(calibration), scores, side="right")
     return (1 + below) / (len(calibration) + 1)
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state, indexable
 
-from ._images import read_input
+from ._input import read_input
 from ._labels import check_labels
 from ._validation import any_of, check_parameters, number, one_of
 from ._views import image_synthesizer, make_synthesizer
@@ -113,7 +113,7 @@ class OneClassKFold(BaseCrossValidator):
         X : array-like of length n_samples
             The images; only their number counts.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for anomalous (or 0). None means that all are normal.
+            +1 for normal, -1 for anomalous. None means that all are normal.
         groups : array-like of shape (n_samples,), default=None
             Images of one group (a part, a patient) are never trained and tested on in one split.
 
@@ -196,7 +196,7 @@ class OneClassShuffleSplit(BaseCrossValidator):
         X : array-like of length n_samples
             The images; only their number counts.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for anomalous (or 0). None means that all are normal.
+            +1 for normal, -1 for anomalous. None means that all are normal.
         groups : array-like of shape (n_samples,), default=None
             Images of one group (a part, a patient) are never trained and tested on in one split.
 
@@ -408,9 +408,10 @@ class LabelFreeScorer(BaseEstimator):
 
 def _batches(inputs):
     """Yield float images (n, 3, H, W) of inputs, each at its own size."""
+    depth = inputs.find_depth()
     if inputs.common_size is None:
         for i, size in enumerate(inputs.sizes):
-            yield inputs.load(torch.tensor([i]), size)
+            yield inputs.load(torch.tensor([i]), size, depth)
     else:
         for indices in torch.arange(len(inputs)).split(BATCH):
-            yield inputs.load(indices, inputs.common_size)
+            yield inputs.load(indices, inputs.common_size, depth)

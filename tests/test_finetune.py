@@ -12,6 +12,7 @@ from skcoft._contrast import MeanShifted, SimSiam
 from skcoft._encoder import Encoder
 from skcoft._finetune import Objective, build_optimizer, draw_shots, make_batches
 from skcoft._images import Images
+from skcoft._sizes import Sizing
 from skcoft.losses import mean_shifted_loss, negative_pair_loss, positive_pair_loss
 
 IMAGES = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
@@ -109,7 +110,7 @@ def test_recomputed_activations_give_the_same_fit(monkeypatch):
     np.testing.assert_allclose(again.transform(IMAGES), kept.transform(IMAGES), atol=1e-5)
 
 
-def test_interrupt_stops_cleanly(monkeypatch):
+def test_an_interrupt_ends_a_fit_and_leaves_the_earlier_one(monkeypatch):
     calls = []
 
     def interrupted(*args):
@@ -118,12 +119,33 @@ def test_interrupt_stops_cleanly(monkeypatch):
             raise KeyboardInterrupt
         return draw_shots(*args)
 
+    fitted = embedder(max_iter=9).fit(IMAGES)
+    before, history = fitted.transform(IMAGES), fitted.history_
     monkeypatch.setattr(finetune, "draw_shots", interrupted)
-    fitted = embedder(max_iter=9)
-    with pytest.warns(UserWarning, match="interrupted after 2 of 9 iterations"):
-        fitted.fit(IMAGES)
-    assert fitted.n_iter_ == 2 and len(fitted.history_["loss"]) == 2
-    assert np.isfinite(fitted.transform(IMAGES)).all()
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(IMAGES[:4])
+    assert len(calls) == 3 and fitted.history_ is history
+    assert_array_equal(fitted.transform(IMAGES), before)
+
+
+def test_what_is_interrupted_is_not_stored(monkeypatch, tmp_path):
+    """The next fit starts anew, and ends where it would have without the interruption."""
+    detector = COFTDetector(TinyNet(), max_iter=4, random_state=0, memory=tmp_path)
+    draws = []
+
+    def interrupted(*args):
+        draws.append(1)
+        if len(draws) == 2:
+            raise KeyboardInterrupt
+        return draw_shots(*args)
+
+    monkeypatch.setattr(finetune, "draw_shots", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(IMAGES)
+    detector.fit(IMAGES)
+    assert detector.n_iter_ == 4 and len(draws) == 2 + 4
+    expected = COFTDetector(TinyNet(), max_iter=4, random_state=0).fit(IMAGES)
+    assert_array_equal(detector.score_samples(IMAGES), expected.score_samples(IMAGES))
 
 
 def test_loss_that_is_not_finite_stops():
@@ -131,6 +153,19 @@ def test_loss_that_is_not_finite_stops():
     with pytest.raises(FloatingPointError, match=r"at iteration \d+ of 20. Lower learning_rate"):
         fitted.fit(IMAGES)
     assert not hasattr(fitted, "network_")
+
+
+def test_the_last_step_is_checked_too():
+    """A loss is finite before a step that ruins the weights."""
+    with pytest.raises(FloatingPointError, match="in the last of 1 iterations. Lower learning"):
+        embedder(learning_rate=1e30, max_iter=1).fit(IMAGES)
+
+
+def test_a_backbone_that_gives_nan_is_not_blamed_on_the_rate(tiny_net):
+    with torch.no_grad():
+        tiny_net.layers[0].weight[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="before the first step: the backbone gives"):
+        COFTEmbedder(tiny_net, max_iter=2).fit(IMAGES)
 
 
 def as_images(array):
@@ -157,7 +192,7 @@ def batches(**params):
     """What one iteration draws of 6 shots whose values are their numbers; and load, shots."""
     numbers = torch.arange(6.0)[:, None, None, None]
     anomalies = params.pop("anomalies", None)
-    encoder = Encoder(Shown(), (1, 1), "cpu", None, 0)
+    encoder = Encoder(Shown(), Sizing((1, 1)), "cpu", None, 0)
     settings = COFTEmbedder(**params)
     draw = make_batches(encoder, lambda index: numbers[index], 6, anomalies, settings)
     return draw(torch.Generator().manual_seed(0))
@@ -279,7 +314,9 @@ def test_defaults_of_the_recipe():
         "backbone": "tf_efficientnet_lite2",
         "weights": "pretrained",
         "image_size": None,
+        "max_pixels": None,
         "image_shape": None,
+        "bit_depth": None,
         "max_iter": 20,
         "batch_size": 8,
         "learning_rate": "auto",

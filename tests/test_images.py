@@ -1,13 +1,20 @@
+import warnings
+from collections import UserList
+from io import BytesIO, StringIO
+
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
+from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from skcoft import COFTEmbedder
-from skcoft._images import Images, read_input
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._images import BIT_DEPTHS, TOLERANCE, Images
+from skcoft._input import read_input
 
 EMBEDDER = COFTEmbedder()
 
@@ -18,7 +25,7 @@ def read(X, **params):
 
 def load(X, size=(24, 20), **params):
     images = read(X, **params)
-    return images.load(torch.arange(len(images)), size)
+    return images.load(torch.arange(len(images)), size, images.find_depth())
 
 
 @pytest.fixture
@@ -27,6 +34,20 @@ def folder(tmp_path, photos):
     for path, photo in zip(paths, photos, strict=True):
         Image.fromarray(photo).save(path)
     return paths
+
+
+class Photos(torch.utils.data.Dataset):
+    """A data set as torch's users write them, and as torchvision's ImageFolder is one."""
+
+    def __init__(self, photos, labelled):
+        self.photos, self.labelled = photos, labelled
+
+    def __len__(self):
+        return len(self.photos)
+
+    def __getitem__(self, index):
+        image = Image.fromarray(self.photos[index])
+        return (image, 0) if self.labelled else image
 
 
 def test_every_kind_of_input_gives_the_same_images(photos, folder):
@@ -48,6 +69,21 @@ def test_every_kind_of_input_gives_the_same_images(photos, folder):
         "array of strings": np.array([str(p) for p in folder]),
         "pandas": pd.Series([str(p) for p in folder]),
         "polars": pl.Series([str(p) for p in folder]),
+        "user's list": UserList([Image.fromarray(p).convert("RGBA") for p in photos]),
+        "generator": (p for p in folder),
+        "map": map(str, folder),
+        "contents of files": [path.read_bytes() for path in folder],
+        "files": [BytesIO(path.read_bytes()) for path in folder],
+        "arrow": pa.array([str(p) for p in folder]),
+        "column of an array": np.array([[str(p)] for p in folder]),
+        "frame of pandas": pd.DataFrame({"path": [str(p) for p in folder]}),
+        "frame of polars": pl.DataFrame({"path": [str(p) for p in folder]}),
+        "table of Arrow": pa.table({"path": [str(p) for p in folder]}),
+        "data set": Photos(photos, labelled=False),
+        "labelled data set": torch.utils.data.Subset(Photos(photos, True), range(12)),
+        "pairs": list(zip(folder, "ab" * 6, strict=True)),
+        "tensors in a generator": (torch.from_numpy(p).movedim(-1, 0) for p in photos),
+        "16 bits": photos.astype(np.uint16) * 257,
         "mixed": [*photos[:6], *folder[6:]],
         "four channels": np.concatenate([photos, photos[..., :1]], axis=-1),
     }
@@ -105,14 +141,14 @@ def test_modes_of_pil_images(mode):
     if mode == "P":
         image.putpalette([0, 0, 0] * 3 + [100, 150, 200])
     image.paste(colour, (0, 0, 5, 4))
-    loaded = load([image], (4, 5))
+    loaded = load([image], (4, 5), bit_depth=16 if mode.startswith("I") else None)
     assert loaded.shape == (1, 3, 4, 5) and loaded.dtype == torch.float32
     assert_allclose(loaded[0, :, 2, 2], np.array(expected) / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01])
 def test_float_images_of_pil_must_lie_in_range(value):
-    with pytest.raises(ValueError, match="a PIL image in X holds float values"):
+    with pytest.raises(ValueError, match=r"X\[0\] holds float values"):
         load([Image.new("F", (4, 4), value)])
 
 
@@ -122,10 +158,6 @@ def test_the_ends_of_the_range_are_in_it(kind):
     images[1] = 1
     wrap = {"numpy": np.asarray, "list": list}.get(kind, lambda x: torch.from_numpy(x)[:, None])
     assert_array_equal(load(wrap(images), (8, 8))[:, 0], images)
-    for value in (np.nextafter(0, -1), np.nextafter(1, 2)):
-        images[0, 0, 0] = value
-        with pytest.raises(ValueError, match="float images must lie in 0..1"):
-            read(wrap(images))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -136,10 +168,110 @@ def test_float_types_become_single(dtype):
     assert_array_equal(loaded[0, 2], images[0].astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, bool])
+def test_a_hair_beyond_the_range_is_a_rounding_error():
+    """As MinMaxScaler makes them; more is another scale."""
+    assert TOLERANCE == 1e-6
+    images = np.zeros((2, 8, 8))
+    images[0, 0, :2] = -9e-7, 1 + 9e-7
+    assert_array_equal(load(images, (8, 8))[0, 0, 0, :2], [0, 1])
+    for value in (-2e-6, 1 + 2e-6):
+        images[0, 0, 0] = value
+        with pytest.raises(ValueError, match="float images must lie in 0..1"):
+            read(images)
+
+
+def test_masks_are_black_and_white():
+    assert_array_equal(load(np.eye(8, dtype=bool)[None], (8, 8))[0, 0], np.eye(8))
+
+
+@pytest.mark.parametrize("dtype", [complex, "datetime64[s]", "V4"])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(ValueError, match="must hold uint8 values 0..255 or float values 0..1"):
+    with pytest.raises(ValueError, match="must hold whole numbers or float values 0..1; got"):
         read(np.zeros((2, 8, 8), dtype))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("container", ["array", "tensor", "list", "PIL", "files"])
+def test_the_range_of_deep_images_is_found(bits, container, tmp_path):
+    """From the greatest value of all, whatever holds them."""
+    assert BIT_DEPTHS == (8, 10, 12, 14, 16)
+    values = np.linspace(0, 2**bits - 1, 128).round().astype(np.uint16).reshape(2, 8, 8)
+    for i, image in enumerate(values):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    X = {
+        "array": values,
+        "tensor": torch.from_numpy(values.astype(np.int64))[:, None],
+        "list": list(values),
+        "PIL": [Image.fromarray(image) for image in values],
+        "files": [tmp_path / "0.png", tmp_path / "1.png"],
+    }[container]
+    expected = values / (2**bits - 1)
+    if bits < 16:
+        with pytest.warns(
+            UserWarning, match=f"are taken for {bits} bits, {2**bits - 1} for white"
+        ):
+            found = load(X, (8, 8))
+    else:
+        found = load(X, (8, 8))
+    assert_allclose(found[:, 0], expected, atol=1e-6)
+    assert_allclose(load(X, (8, 8), bit_depth=16)[:, 0], values / 65535, atol=1e-6)
+
+
+def camera(n, seed, peak=4000):
+    """Images of a 12-bit camera: bright discs on dark ground, uint16."""
+    rng = np.random.default_rng(seed)
+    x = np.linspace(-1, 1, 32)
+    disc = np.hypot(x, x[:, None]) < rng.uniform(0.5, 0.6, (n, 1, 1))
+    return (peak * (0.1 + 0.8 * disc + rng.uniform(0, 0.1, (n, 32, 32)))).astype(np.uint16)
+
+
+def test_the_range_is_that_of_fit_ever_after():
+    """Of a dark image too; one that is brighter than white says so."""
+    X, params = camera(6, 0), dict(backbone=TinyNet(), max_iter=0, random_state=0)
+    with pytest.warns(UserWarning, match="are taken for 12 bits, 4095 for white"):
+        fitted = COFTDetector(**params).fit(X)
+    expected = COFTDetector(**params).fit(X / 4095)
+    queries = np.concatenate([camera(2, 1), camera(2, 2, peak=200)])
+    assert_allclose(
+        fitted.score_samples(queries), expected.score_samples(queries / 4095), rtol=1e-5
+    )
+    assert_array_equal(fitted.score_samples(queries[2:]), fitted.score_samples(queries)[2:])
+    with pytest.warns(UserWarning, match="values up to 5000; of 12 bits, as in fit, the greatest"):
+        scores = fitted.score_samples(np.full((1, 32, 32), 5000, np.uint16))
+    assert_allclose(scores, expected.score_samples(np.ones((1, 32, 32))), rtol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stated = COFTDetector(**params, bit_depth=12).fit(X)
+    assert_array_equal(stated.score_samples(queries), fitted.score_samples(queries))
+
+
+def test_deep_images_after_a_fit_on_others_are_refused():
+    fitted = COFTEmbedder(TinyNet(), max_iter=0).fit(np.zeros((2, 32, 32)))
+    with pytest.raises(ValueError, match="more than 8 bits, but the estimator was fitted on"):
+        fitted.transform(camera(2, 0))
+
+
+@pytest.mark.parametrize("bit_depth", [0, 17, 12.0, "12"])
+def test_bit_depth_is_checked(bit_depth):
+    with pytest.raises(ValueError, match="'bit_depth' parameter .* an integer >= 1 and <= 16"):
+        COFTDetector(bit_depth=bit_depth).fit(camera(2, 0))
+
+
+def test_one_image_in_place_of_many_is_refused(photos):
+    """By every method, whatever the colour."""
+    fitted = COFTDetector(TinyNet(), max_iter=0).fit(photos)
+    for method in ("predict", "score_samples", "anomaly_map", "embed", "set_threshold"):
+        with pytest.raises(ValueError, match=r"one colour image; pass X\[None\]"):
+            getattr(fitted, method)(photos[0])
+        with pytest.raises(ValueError, match=r"Of one image pass X\[None\]"):
+            getattr(fitted, method)(photos[0, ..., 0])
+
+
+def test_a_file_stands_where_it_stood(folder):
+    file = BytesIO(b"head" + folder[0].read_bytes())
+    file.seek(4)
+    assert_array_equal(load([file]), load(folder[:1]))
+    assert file.tell() == 4
 
 
 def test_memory_layout_is_always_the_same(photos):
@@ -256,8 +388,8 @@ def test_rows_stay_rows():
 def test_take(photos, as_list):
     X = list(photos) if as_list else photos
     mask = np.arange(len(photos)) % 3 == 0
-    taken = read(X, n_jobs=2).take(mask)
-    assert taken.n_jobs == (2 if as_list else None)  # arrays need no decoding
+    taken = read(X, n_jobs=2, bit_depth=16).take(mask)
+    assert taken.n_jobs == 2 and taken.bit_depth == 16
     assert torch.equal(taken.load(torch.arange(4), (24, 20)), load(photos[mask]))
 
 
@@ -278,7 +410,21 @@ BAD = {
     "infinity": (np.full((2, 8, 8), np.inf), "X contains NaN or infinity"),
     "above 1": (np.full((2, 8, 8), 200.0), r"float values from 200 to 200; float images must lie"),
     "below 0": (np.full((2, 8, 8), -0.5), r"from -0.5 to -0.5"),
-    "int64": (U8.astype(int), r"uint8 values 0..255 or float values 0..1; got int64"),
+    "negative": (U8.astype(int) - 1, r"whole numbers from -1 to -1; in images they lie in"),
+    "17 bits": (U8.astype(int) + 2**16, r"whole numbers from 65536 to 65536"),
+    "normalised": (np.eye(8)[None] * 4.2 - 2.1, r"Leave out .* such as torchvision's Normalize"),
+    "one colour image": (np.zeros((8, 9, 3), np.uint8), r"one colour image; pass X\[None\]"),
+    "rows of one": ([*np.zeros((8, 9, 3), np.uint8)], r"X\[0\] has shape \(9, 3\), a row"),
+    "set": ({"a.png"}, r"images in an order; got a set"),
+    "records": ([{"image": U8[0], "label": 1}], r"keys \['image', 'label'\]; .* X\['image'\]"),
+    "number": (5, r"X must be images as .* got int"),
+    "one file": (BytesIO(b""), r"got a single BytesIO. Pass \[X\]"),
+    "contents of one": (b"", r"got a single bytes. Pass \[X\]"),
+    "text file": ([StringIO("text")], r"must be opened in binary mode"),
+    "missing": (pd.Series([None, "a.png"]), r"X\[0\] must be a path, .* got (NoneType|float)"),
+    "flat item": ([U8[0], U8[0, 0]], r"X\[1\] must be a path, .* got ndarray"),
+    "5-D item": ([np.zeros((1, 1, 8, 8))], r"X\[0\] must have shape .*; got \(1, 1, 8, 8\)"),
+    "no pixels": ([np.zeros((8, 0))], r"X\[0\] is empty \(shape \(8, 0\)\)"),
     "channels": (np.zeros((4, 8, 8, 2), np.uint8), r"1, 3 or 4 channels in \(n, H, W, C\); got 2"),
     "tensor": (torch.zeros(4, 8, 8, 3), r"channels in \(n, C, H, W\); got 8"),
     "3-D tensor": (torch.zeros(4, 8, 8), r"must have shape \(n, C, H, W\); got \(4, 8, 8\)"),
@@ -286,7 +432,10 @@ BAD = {
     "5-D": (np.zeros((1, 1, 1, 1, 1)), r"got an array of shape \(1, 1, 1, 1, 1\)"),
     "ragged": ([[1, 2], [3]], "nested sequences of unequal lengths"),
     "mixed channels": ([U8[0], np.zeros((8, 8, 3), np.uint8)], r"1 \(X\[0\]\) and 3 \(X\[1\]\)"),
-    "not an image": ([U8[0], 7], r"X\[1\] must be a path, a PIL image or an array .* got int"),
+    "not an image": (
+        [U8[0], 7],
+        r"X\[1\] must be a path, a file, a PIL image or an array .* got int",
+    ),
     "bad value inside a list": ([U8[0], np.full((8, 8), 2.0)], r"X\[1\] holds float values"),
     "one path": ("image.png", r"got a single str. Pass \[X\]"),
     "one image": (Image.new("L", (8, 8)), r"got a single Image. Pass \[X\]"),
@@ -309,6 +458,16 @@ def test_bad_files(tmp_path, folder):
         read([folder[0], text])
     with pytest.raises(ValueError, match="Cannot read"):
         read([tmp_path])
+    with pytest.raises(ValueError, match=r"is a folder; pass its files, for example sorted"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match=r"Cannot read X\[1\] as an image"):
+        read([folder[0], b"not an image"])
+    with pytest.raises(ValueError, match=r"Cannot read 'a.x00b.png' as an image"):
+        read(["a\0b.png"])
+    closed = Image.open(folder[0])
+    closed.close()
+    with pytest.raises(ValueError, match=r"Cannot decode X\[0\]"):
+        load([closed])
     cut = tmp_path / "cut.png"
     cut.write_bytes(folder[0].read_bytes()[:300])
     with pytest.raises(ValueError, match=r"Cannot decode .*cut.png'"):

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._encoder import Features
-from skcoft._images import read_input
+from skcoft._input import read_input
 from skcoft._local import (
     LEAST,
     MOST_ALIKE,

@@ -1,0 +1,86 @@
+"""What a decision leans on: where an image departs, and which shots are nearest."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
+
+from ._join import enlarge
+from ._state import usual_torch
+from ._validation import number
+
+
+class ExplanationMixin:
+    """What a fitted detector's joint score and embeddings say of a decision."""
+
+    def anomaly_map(self, X):
+        """Where each image departs from the shots.
+
+        Parameters
+        ----------
+        X : images, see the user guide
+            What to map; of the kind seen in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, H, W), or list of n_samples ndarrays of shape (H, W)
+            Negative local log density at the resolution of the images, float64, higher means
+            more anomalous; a list where the images differ in size. The scale is that of fit, the
+            same for every image: 0 is what the least likely spots of an unseen normal image
+            reach on average, 1 is one standard deviation above.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit, or the detector has no local density.
+        """
+        check_is_fitted(self, "embedder_")
+        drawing = self._joint.drawing()
+        if not drawing:
+            raise ValueError(
+                "anomaly_map needs images, local other than False and a backbone with feature "
+                f"maps (timm, or a module that returns them); got local={self.local!r}, "
+                f"backbone={self.backbone!r}."
+            )
+        inputs = self._read(X)
+        methods = {key: part.log_maps for key, part in drawing.items()}
+        with usual_torch():
+            maps = self._joint.maps(self._joint.measure(inputs, methods))
+        enlarged = [enlarge(drawn, size) for drawn, size in zip(maps, inputs.sizes, strict=True)]
+        return np.stack(enlarged) if inputs.common_size else enlarged
+
+    def kneighbors(self, X, n_neighbors=1, *, return_distance=True):
+        """Find the shots that a decision leans on.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            The queries; of the kind seen in fit.
+        n_neighbors : int, default=1
+            How many shots to find for each.
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples, n_neighbors)
+            Euclidean distances of embeddings, nearest first; only with ``return_distance``.
+        indices : ndarray of shape (n_samples, n_neighbors)
+            Indices of shots, in the order of fit, then of every partial_fit.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or ``n_neighbors`` is not between 1 and the number of shots.
+        """
+        check_is_fitted(self, "embedder_")
+        most = len(self.embeddings_)
+        if not number(Integral, 1, most)[0](n_neighbors):
+            raise ValueError(
+                f"n_neighbors must be an integer between 1 and {most}, the number of shots; got "
+                f"{n_neighbors!r}."
+            )
+        embeddings = self.embed(X)
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(self.embeddings_)
+        return neighbors.kneighbors(embeddings, return_distance=return_distance)
