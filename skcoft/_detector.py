@@ -20,6 +20,7 @@ from ._embedder import (
 )
 from ._encoder import Encoder, embeddings_of, join_embeddings
 from ._explanation import ExplanationMixin
+from ._groups import Shots, groups_of_shots, mean_of_shots
 from ._input import read_input
 from ._join import JointScore
 from ._labels import split_by_label, split_for_training
@@ -270,7 +271,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
     }
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         """Fine-tune the backbone, fit the density and set the threshold.
 
         Parameters
@@ -281,6 +282,9 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             +1 for normal, -1 for an anomaly, which is left out, except that
             ``negatives="labelled"`` trains against it. None means that all are normal. Other
             labels are an error; class labels of rows are left out of account with a warning.
+        groups : array-like of shape (n_samples,), default=None
+            Which images belong together, such as a burst of one part: they count as one shot, in
+            the objective, the density and the threshold. Copies are found without it.
 
         Returns
         -------
@@ -308,12 +312,14 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             if self.memory is not None:
                 check_storable(embedder)
             vars(embedder).update(columns_of(self))
-            fit_embedder(embedder, shots, anomalies, self.memory)
-            grow = partial(Branch.grow, self, shots=shots, memory=self.memory)
-            self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_])
+            known = groups_of_shots(inputs, y, groups)
+            seen = Shots.of(shots, known, shots.find_depth())
+            fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
+            grow = partial(Branch.grow, self, shots=shots, ids=seen.ids, memory=self.memory)
+            self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_], seen)
         return self
 
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None, groups=None):
         """Add more normal images to the density and move the threshold; no fine-tuning.
 
         Parameters
@@ -322,6 +328,9 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             More normal images, of the kind seen in fit.
         y : array-like of shape (n_samples,), default=None
             +1 for normal, -1 for an anomaly, which is left out, as in fit.
+        groups : array-like of shape (n_samples,), default=None
+            Which images belong together, also with images of earlier calls whose group had the
+            same name.
 
         Returns
         -------
@@ -334,14 +343,16 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             If X or y is invalid, or X is of another kind than in fit.
         """
         if not hasattr(self, "embedder_"):
-            return self.fit(X, y)
+            return self.fit(X, y, groups)
         check_parameters(self, self._constraints)
         inputs = self._read(X)
         shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
         with ONE_AT_A_TIME, usual_torch():
-            promise = self._promise
-            branches = [branch.extend(self, shots) for branch in self._joint.branches]
-            self._set_fit(self.embedder_, branches)
+            promise, known = self._promise, groups_of_shots(inputs, y, groups)
+            seen = self._seen.extend(shots, known, self.embedder_.encoders_[0].depth)
+            ids = seen.ids[-len(shots) :]
+            branches = [branch.extend(self, shots, ids) for branch in self._joint.branches]
+            self._set_fit(self.embedder_, branches, seen)
         if promise is not None:
             warnings.warn(
                 f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
@@ -350,11 +361,11 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             )
         return self
 
-    def _set_fit(self, embedder, branches):
+    def _set_fit(self, embedder, branches, seen):
         """Join the branches and set the threshold, then all fitted state at once."""
         joint, support = JointScore(branches), branches[0].support
         rows, held_out = support.calibrating, joint.held_out()
-        calibration = support.mean_of_sides(held_out, rows)
+        calibration = mean_of_shots(support.mean_of_sides(held_out, rows), seen.ids)
         check_finite_scores(calibration, f"held-out shots (density={self.density!r})")
         if self.contamination == "auto":
             offset = automatic_offset(calibration, held_out[support.roles[rows] == VIEW])
@@ -372,6 +383,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             offset_=offset,
             calibration_scores_=calibration,
             _promise=None,
+            _seen=seen,
         )
 
     @property

@@ -12,6 +12,7 @@ from ._contrast import FAMILIES
 from ._device import resolve_device
 from ._encoder import build_encoder, join_embeddings
 from ._finetune import fine_tune, is_trained
+from ._groups import Shots, groups_of_shots
 from ._input import read_input
 from ._labels import split_for_training
 from ._memory import cached
@@ -249,7 +250,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         """Fine-tune the backbone on normal images.
 
         Parameters
@@ -261,6 +262,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             ``negatives="labelled"`` trains against it. None means that all are normal. Class
             labels, which a pipeline hands to every step, are left out of account with a warning;
             booleans and text are an error.
+        groups : array-like of shape (n_samples,), default=None
+            Which images belong together, such as a burst of one part: they count as one shot in
+            the objective. Copies are found without it.
 
         Returns
         -------
@@ -282,8 +286,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         with all_or_nothing(self), usual_torch():
             forget_columns(self)
             inputs = read_input(self, X, reset=True)
-            split = split_for_training(inputs, y, self.negatives, anybodys=True)
-            return fit_embedder(self, *split)
+            shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys=True)
+            ids = Shots.of(shots, groups_of_shots(inputs, y, groups), shots.find_depth()).ids
+            return fit_embedder(self, shots, ids, anomalies)
 
     def transform(self, X):
         """Embed images.
@@ -380,14 +385,15 @@ def one_for_each(name, value, n, several):
     return list(value)
 
 
-def fit_embedder(embedder, shots, anomalies, memory=None):
+def fit_embedder(embedder, shots, ids, anomalies, memory=None):
     """Fine-tune on validated shots (and labelled anomalies or None); return the embedder.
 
+    ``ids`` says which shot each image belongs to.
     Encoders that ``memory`` knows are taken from there.
     """
     seed = int(check_random_state(embedder.random_state).randint(2**31 - 1))
     fits = [
-        cached(memory, fit_encoder, single, shots, anomalies, seed, files=[single.weights])
+        cached(memory, fit_encoder, single, shots, ids, anomalies, seed, files=[single.weights])
         for single in single_backbones(embedder, shots.kind)
     ]
     encoders, histories = map(list, zip(*fits, strict=True))
@@ -395,12 +401,12 @@ def fit_embedder(embedder, shots, anomalies, memory=None):
     return embedder
 
 
-def fit_encoder(settings, shots, anomalies, seed):
+def fit_encoder(settings, shots, ids, anomalies, seed):
     """Build and fine-tune the encoder that ``settings`` ask for; return it with its history.
 
     Several encoders of one seed are trained on the same batches and views.
     """
-    trained = is_trained(settings, shots, anomalies)
+    trained = is_trained(settings, shots, ids, anomalies)
     device = resolve_device(settings.device)
     generator = torch.Generator(device).manual_seed(seed)
     network_seed, head_seed, view_seed = (draw_seed(generator) for _ in range(3))
@@ -411,7 +417,7 @@ def fit_encoder(settings, shots, anomalies, seed):
         history = fine_tune(
             encoder,
             load,
-            len(shots),
+            ids,
             anomalies,
             settings,
             head_seed=head_seed,

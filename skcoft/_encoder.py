@@ -134,13 +134,15 @@ class Encoder:
                     kept[name][side][row] = value
         return {name: [_stack(values) for values in sides] for name, sides in kept.items()}
 
-    def embed_shots(self, shots, n_views, *, mirror, with_positions, first=0):
+    def embed_shots(self, shots, n_views, *, mirror, with_positions, ids=None, first=0):
         """Embed shots, their mirror images and views of them: the support of densities.
 
-        Shots are counted from ``first``, which also decides their views. With
+        ``ids`` says which shot each image belongs to; None means that each is its own, counted
+        from ``first``, the number of images before, which decides their views. With
         ``with_positions`` their local embeddings come along.
         """
         n, seed = len(shots), self.seed + first
+        ids = np.arange(n) + first if ids is None else ids
         load = self.load(shots, cache=n_views > 0)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -148,7 +150,7 @@ class Encoder:
         def load_view(index):
             return views(load(index), generator)
 
-        support = Support.allot(n, n_views, mirror, first)
+        support = Support.allot(ids, n_views, mirror)
         passes = [(0, load, mirror)]
         passes += [((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views)]
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))

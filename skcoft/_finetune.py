@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from ._contrast import FAMILIES
+from ._groups import draw_shots, mean_of_shots
 from ._random import seeded
 from ._views import draw_labelled, make_synthesizer, make_views
 from .losses import negative_pair_loss, positive_pair_loss
@@ -28,7 +29,7 @@ def uses_negatives(settings):
     return settings.negatives is not None and settings.negative_weight > 0
 
 
-def is_trained(settings, shots, anomalies):
+def is_trained(settings, shots, ids, anomalies):
     """Whether an encoder is to be fine-tuned; ValueError where one shot has nothing to learn from.
 
     With the automatic rate a single image is left to the frozen backbone, unless there are
@@ -36,20 +37,20 @@ def is_trained(settings, shots, anomalies):
     """
     if settings.max_iter == 0:
         return False
-    if len(shots) > 1:
+    if len(np.unique(ids)) > 1:
         return True
     if settings.learning_rate == "auto" and shots.kind == "images" and anomalies is None:
         return False
     if not FAMILIES[settings.contrastive].contrasts_one and not uses_negatives(settings):
         raise ValueError(
-            "X holds one image (n_samples=1) and there is nothing to contrast it with: "
+            "X holds one shot (n_samples=1) and there is nothing to contrast it with: "
             f"negatives={settings.negatives!r}, negative_weight={settings.negative_weight}. Pass "
             "at least 2 images, negatives='cutpaste' with negative_weight > 0, or max_iter=0."
         )
     return True
 
 
-def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generator):
+def fine_tune(encoder, load, ids, anomalies, settings, *, head_seed, generator):
     """Train the encoder's network in place; return the history, an array for each loss term.
 
     Every iteration draws ``batch_size`` shots (each as often as the others), two views of each
@@ -63,9 +64,9 @@ def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generat
     encoder : Encoder
         With the network as it comes.
     load : function
-        From indices to a batch of the ``n_shots`` shots.
-    n_shots : int
-        Number of shots.
+        From indices to a batch of the images.
+    ids : ndarray of shape (n_images,)
+        The shot that each image belongs to.
     anomalies : Images, Rows or None
         Labelled anomalies, for ``negatives="labelled"``.
     settings : estimator
@@ -75,8 +76,8 @@ def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generat
     generator : torch.Generator
         Source of batches, views and negatives.
     """
-    draw_batch = make_batches(encoder, load, n_shots, anomalies, settings)
-    objective = build_objective(encoder, load, n_shots, settings, head_seed)
+    draw_batch = make_batches(encoder, load, ids, anomalies, settings)
+    objective = build_objective(encoder, load, ids, settings, head_seed)
     optimizer, schedule = build_optimizer(encoder.network, objective, settings)
     history = []
     steps = tqdm(range(settings.max_iter), desc="fine-tuning", disable=not settings.verbose)
@@ -100,7 +101,7 @@ def fine_tune(encoder, load, n_shots, anomalies, settings, *, head_seed, generat
     return dict(zip(TERMS, columns, strict=True))
 
 
-def make_batches(encoder, load, n_shots, anomalies, settings):
+def make_batches(encoder, load, ids, anomalies, settings):
     """Return a function generator -> (shots, [views, other views, anomalies of further views])."""
     views = make_views(settings.augmentation, encoder.network)
     synthesize = None
@@ -116,22 +117,14 @@ def make_batches(encoder, load, n_shots, anomalies, settings):
             function(load(torch.arange(1)), torch.Generator(encoder.device).manual_seed(0))
 
     def draw_batch(generator):
-        shots = draw_shots(n_shots, settings.batch_size, generator)
-        images = load(shots)
+        drawn = draw_shots(ids, settings.batch_size, generator)
+        images = load(drawn)
         batch = [views(images, generator), views(images, generator)]
         if synthesize is not None:  # of views, so that the augmentation is never the tell-tale
             batch.append(synthesize(views(images, generator), generator))
-        return shots, batch
+        return torch.from_numpy(ids).to(drawn)[drawn], batch
 
     return draw_batch
-
-
-def draw_shots(n_shots, batch_size, generator):
-    """Draw the indices of a batch: random permutations of the shots, one after another."""
-    repeats = -(-batch_size // n_shots)
-    device = generator.device
-    orders = [torch.randperm(n_shots, generator=generator, device=device) for _ in range(repeats)]
-    return torch.cat(orders)[:batch_size]
 
 
 class Objective(nn.Module):
@@ -161,17 +154,17 @@ class Objective(nn.Module):
         return terms
 
 
-def build_objective(encoder, load, n_shots, settings, head_seed):
+def build_objective(encoder, load, ids, settings, head_seed):
     """Build the objective, its center that of the shots' embeddings before fine-tuning."""
-    batches = encoder.stream(load, [np.arange(n_shots)])
-    frozen = [features.embeddings for _, _, features in batches]
-    center = torch.from_numpy(np.concatenate(frozen).mean(axis=0)).float()
+    batches = encoder.stream(load, [np.arange(len(ids))])
+    frozen = np.concatenate([features.embeddings for _, _, features in batches])
+    center = torch.from_numpy(mean_of_shots(frozen, ids).mean(axis=0)).float()
     with seeded(head_seed):
         contrast = FAMILIES[settings.contrastive](center, settings.temperature)
     positive_weight = settings.positive_weight
     if positive_weight == "auto":
         per_shot, most = POSITIVE_WEIGHT
-        positive_weight = min(per_shot * n_shots, most)
+        positive_weight = min(per_shot * len(np.unique(ids)), most)
     return Objective(contrast, positive_weight, settings.negative_weight).to(encoder.device)
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
+from ._groups import pictures_of
+
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 TOLERANCE = 1e-6  # beyond 0..1, of floats that were scaled
@@ -85,7 +87,12 @@ class Images:
                 f"later call. bit_depth={depth} (or another) states it.",
                 stacklevel=2,
             )
+        self.bit_depth = depth
         return depth
+
+    def pictures(self, side, depth):
+        """Return rows by which copies are told, of the images at ``side`` x ``side`` pixels."""
+        return pictures_of(self.load(torch.arange(len(self)), (side, side), depth))
 
     def __iter__(self):
         return iter(self.items)

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
+from ._groups import mean_of_shots
 from ._support import SHOT, VIEW
 from .density import KernelDensity
 
@@ -78,10 +79,12 @@ class LocalDensity:
 
     def _add_kernels(self, positions, groups):
         names = np.unique(groups)
-        per_group = max(SUPPORT // (len(self.coresets) + len(names)), LEAST)
+        per_group = max(SUPPORT // len({*self.coresets, *names}), LEAST)
         for name in names:
             rows = np.flatnonzero(groups == name)
             points = np.concatenate([_flat(positions[row]) for row in rows])
+            if name in self.coresets:  # more images of a shot that is known
+                points = np.concatenate([self.coresets[name], points])
             self.coresets[name] = kmeans_plusplus(
                 points, min(per_group, len(points)), random_state=self.seed, n_local_trials=1
             )[0]
@@ -156,12 +159,12 @@ def likeness(points, support):
     is no pair of either.
     """
     own, seen = support.roles == SHOT, support.roles == VIEW
-    firsts, owners = points[own], support.shots[own]
+    names = np.unique(support.shots[own])
+    firsts = mean_of_shots(points[own], support.shots[own])
     n = len(firsts)
     if n == 1 or not seen.any():
         return 1.0
     between = 2 * n / (n - 1) * firsts.var(axis=0).sum()
-    order = np.argsort(owners)
-    shot_of_view = firsts[order[np.searchsorted(owners, support.shots[seen], sorter=order)]]
+    shot_of_view = firsts[np.searchsorted(names, support.shots[seen])]
     within = 2 * np.square(points[seen] - shot_of_view).sum(axis=1).mean()
     return float(within / max(between, within / MOST_ALIKE)) if within else 1.0

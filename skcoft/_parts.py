@@ -34,18 +34,19 @@ class Branch:
     parts: dict
 
     @classmethod
-    def grow(cls, settings, encoder, shots, memory=None):
+    def grow(cls, settings, encoder, shots, ids, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""
         parts = build_parts(settings, encoder)
         mirror = encoder.mirrors and settings.n_views > 0
         options = settings.n_views, mirror, needing_positions(parts)
-        support, learned = cached(memory, embed_and_learn, encoder, shots, *options)
+        support, learned = cached(memory, embed_and_learn, encoder, shots, ids, *options)
         return cls.fit(encoder, support, parts | learned)
 
-    def extend(self, settings, shots):
+    def extend(self, settings, shots, ids):
         """Return the branch with more shots; this one stays as it is."""
         options = settings.n_views, self.support.mirrored, deepcopy(needing_positions(self.parts))
-        added, learned = embed_and_learn(self.encoder, shots, *options, first=self.support.n_shots)
+        first = self.support.n_images
+        added, learned = embed_and_learn(self.encoder, shots, ids, *options, first=first)
         parts = build_parts(settings, self.encoder) | learned
         return self.fit(self.encoder, self.support.extend(added), parts)
 
@@ -72,13 +73,13 @@ def needing_positions(parts):
     return {name: part for name, part in parts.items() if part.needs_positions}
 
 
-def embed_and_learn(encoder, shots, n_views, mirror, learners, first=0):
+def embed_and_learn(encoder, shots, ids, n_views, mirror, learners, first=0):
     """Embed shots, their mirror images and views; let parts learn of the local embeddings.
 
     Returns the support, without these, and the parts ``learners``: what a search keeps on disk.
     """
     support = encoder.embed_shots(
-        shots, n_views, mirror=mirror, with_positions=bool(learners), first=first
+        shots, n_views, mirror=mirror, with_positions=bool(learners), ids=ids, first=first
     )
     for part in learners.values():
         part.learn(support)

@@ -28,6 +28,13 @@ class Rows:
         """Rows where the boolean ``mask`` is true."""
         return Rows(self.values[mask])
 
+    def find_depth(self):
+        """Return None: rows have no bits to be found."""
+
+    def pictures(self, side, depth):
+        """Return rows by which copies are told: these."""
+        return self.values
+
     def groups(self, sizing):
         """Return the indices of rows that may share a batch: all of them."""
         return [np.arange(len(self))]

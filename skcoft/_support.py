@@ -20,7 +20,8 @@ class Support:
     embeddings : ndarray of shape (n_rows, d)
         L2-normalised embeddings.
     shots : ndarray of shape (n_rows,)
-        The shot that each row comes from, counted from 0.
+        The shot that each row comes from: the number of its image, or of the first one where
+        several are one shot, as copies are.
     roles : ndarray of shape (n_rows,)
         ``SHOT``, ``MIRROR`` or ``VIEW``.
     calibrating : ndarray of bool, shape (n_rows,)
@@ -37,20 +38,26 @@ class Support:
     positions: list | None = None
 
     @classmethod
-    def allot(cls, n_shots, n_views, mirror, first=0):
-        """Say what the rows of ``n_shots`` shots are; their embeddings are to be filled in.
+    def allot(cls, ids, n_views, mirror):
+        """Say what the rows of images are; their embeddings are to be filled in.
 
-        The shots are counted from ``first``; with ``mirror`` each has a mirror image.
+        ``ids`` are the shots that the images belong to; with ``mirror`` each has a mirror image.
         """
+        ids = np.asarray(ids)
         rounds = np.array([SHOT] + [MIRROR] * bool(mirror) + [VIEW] * n_views)
-        roles = rounds.repeat(n_shots)
-        shots = np.tile(np.arange(n_shots) + first, len(rounds))
-        calibrating = np.full(len(roles), True) if n_shots < FEW else roles != VIEW
-        return cls(None, shots, roles, calibrating)
+        roles = rounds.repeat(len(ids))
+        few = len(np.unique(ids)) < FEW
+        calibrating = np.full(len(roles), True) if few else roles != VIEW
+        return cls(None, np.tile(ids, len(rounds)), roles, calibrating)
 
     @property
     def n_shots(self):
-        """Number of shots."""
+        """Number of shots; copies of an image count as one."""
+        return len(np.unique(self.shots[self.own]))
+
+    @property
+    def n_images(self):
+        """Number of images."""
         return int(self.own.sum())
 
     @property
@@ -87,7 +94,7 @@ class Support:
         return replace(self, positions=None)
 
     def mean_of_sides(self, scores, rows):
-        """Mean score of each shot and its mirror image, of the ``scores`` of a mask of rows."""
+        """Mean score of each image and its mirror image, of the ``scores`` of a mask of rows."""
         roles = self.roles[rows]
         if not self.mirrored:
             return scores[roles == SHOT]

@@ -73,7 +73,8 @@ def held_out_scores(fitted, embeddings, groups, rows):
     for seen, unseen in folds.split(embeddings, groups=groups):
         unseen = unseen[rows[unseen]]
         if hasattr(fitted, "fit_at_scale_of"):
-            fold = clone(fitted).fit_at_scale_of(fitted, embeddings[seen])
+            known = {"groups": groups[seen]} if has_fit_parameter(fitted, "groups") else {}
+            fold = clone(fitted).fit_at_scale_of(fitted, embeddings[seen], **known)
         else:
             fold = fit_density(fitted, embeddings[seen], groups[seen])
         scores[unseen] = fold.score_samples(embeddings[unseen])

@@ -81,8 +81,9 @@ class KernelDensity(DensityMixin, BaseEstimator):
         y : None
             Ignored.
         groups : array-like of shape (n_samples,), default=None
-            Rows of one group (views of one shot) are not independent: they count once in
-            ``"scale"`` and are left out together in ``"loo"``. By default each row is its own.
+            Rows of one group (views of one shot) are not independent: together they count once,
+            in ``"scale"`` and by the weights of their kernels where groups differ in size, and are
+            left out together in ``"loo"``. By default each row is its own.
 
         Returns
         -------
@@ -98,20 +99,24 @@ class KernelDensity(DensityMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64)
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         check_consistent_length(X, groups)
-        self._center = X.mean(axis=0)
+        weights = group_weights(groups)
+        self._center = np.average(X, axis=0, weights=weights)
         X = X - self._center
         if isinstance(self.bandwidth, str):
             n_groups = len(np.unique(groups))
-            self.bandwidth_ = scott_bandwidth(X, n_groups)
+            spread = X if weights is None else X * np.sqrt(weights)[:, None]
+            self.bandwidth_ = scott_bandwidth(spread, n_groups)
             if self.bandwidth == "loo" and n_groups > 1:
-                self.bandwidth_ = likelihood_bandwidth(X, groups, self.bandwidth_)
+                self.bandwidth_ = likelihood_bandwidth(X, groups, weights, self.bandwidth_)
         else:
             self.bandwidth_ = float(self.bandwidth)
         scaled = X / self.bandwidth_
         self._kernels = np.c_[scaled, -0.5 * np.square(scaled).sum(axis=1)]
+        if weights is not None:
+            self._kernels[:, -1] += np.log(weights)
         return self
 
-    def fit_at_scale_of(self, fitted, X):
+    def fit_at_scale_of(self, fitted, X, groups=None):
         """Place kernels on other rows, of the bandwidth of another fitted estimator.
 
         Parameters
@@ -120,13 +125,15 @@ class KernelDensity(DensityMixin, BaseEstimator):
             A fitted estimator, usually of a larger set that X is a part of.
         X : array-like of shape (n_samples, n_features)
             The support.
+        groups : array-like of shape (n_samples,), default=None
+            As in fit.
 
         Returns
         -------
         KernelDensity
             The fitted estimator; its scores and those of ``fitted`` are on one scale.
         """
-        return self.set_params(bandwidth=fitted.bandwidth_).fit(X)
+        return self.set_params(bandwidth=fitted.bandwidth_).fit(X, groups=groups)
 
     def score_samples(self, X):
         """Log density of each row.
@@ -380,6 +387,14 @@ def logsumexp_rows(exponents):
     return np.log(exponents.sum(axis=1)) + top[:, 0]
 
 
+def group_weights(groups):
+    """Weights of rows, 1 on average, by which every group counts once; None: they are equal."""
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    if counts.min() == counts.max():
+        return None
+    return len(groups) / len(counts) / counts[inverse]
+
+
 def scott_bandwidth(centered, n_groups):
     """Scott's rule in the effective dimension; 1 where the rows have no spread."""
     n, d = centered.shape
@@ -391,9 +406,11 @@ def scott_bandwidth(centered, n_groups):
     return float(np.sqrt(trace / effective) * n_groups ** (-1 / (effective + 4)))
 
 
-def likelihood_bandwidth(centered, groups, start):
+def likelihood_bandwidth(centered, groups, weights, start):
     """Bandwidth of greatest leave-one-group-out log-likelihood, within 1/100 to 10 of start."""
     n, d = centered.shape
+    weights = np.ones(n) if weights is None else weights
+    log_weights = np.log(weights)
     squared = np.square(centered).sum(axis=1)
     rows = max(1, int(get_config()["working_memory"] * 2**20 // (8 * n)))
 
@@ -404,8 +421,9 @@ def likelihood_bandwidth(centered, groups, start):
             exponents = centered[part] @ centered.T
             exponents -= 0.5 * (squared[part, None] + squared)
             exponents *= precision
+            exponents += log_weights
             exponents[groups[part, None] == groups] = -np.inf
-            total += logsumexp_rows(exponents).sum()
+            total += weights[part] @ logsumexp_rows(exponents)
         return n * d * log_b - total
 
     bounds = np.log(start) + np.log([0.01, 10])

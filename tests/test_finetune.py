@@ -10,7 +10,8 @@ import skcoft._finetune as finetune
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft._contrast import MeanShifted, SimSiam
 from skcoft._encoder import Encoder
-from skcoft._finetune import Objective, build_optimizer, draw_shots, make_batches
+from skcoft._finetune import Objective, build_optimizer, make_batches
+from skcoft._groups import draw_shots
 from skcoft._images import Images
 from skcoft._sizes import Sizing
 from skcoft.losses import mean_shifted_loss, negative_pair_loss, positive_pair_loss
@@ -194,7 +195,7 @@ def batches(**params):
     anomalies = params.pop("anomalies", None)
     encoder = Encoder(Shown(), Sizing((1, 1)), "cpu", None, 0)
     settings = COFTEmbedder(**params)
-    draw = make_batches(encoder, lambda index: numbers[index], 6, anomalies, settings)
+    draw = make_batches(encoder, lambda index: numbers[index], np.arange(6), anomalies, settings)
     return draw(torch.Generator().manual_seed(0))
 
 
@@ -209,7 +210,7 @@ def test_a_batch_is_two_views_of_each_shot_and_an_anomaly_of_a_third():
 def test_each_view_is_drawn_anew():
     fitted = embedder(max_iter=0).fit(IMAGES)
     load = fitted.encoders_[0].load(as_images(IMAGES))
-    draw = make_batches(fitted.encoders_[0], load, 6, None, COFTEmbedder())
+    draw = make_batches(fitted.encoders_[0], load, np.arange(6), None, COFTEmbedder())
     _, batch = draw(torch.Generator().manual_seed(0))
     assert len({views.numpy().tobytes() for views in batch}) == 3
 
@@ -364,9 +365,9 @@ def test_progress_only_where_asked(capsys):
 
 
 def test_shots_are_drawn_evenly():
-    shots = draw_shots(4, 32, torch.Generator().manual_seed(0))
+    shots = draw_shots(np.arange(4), 32, torch.Generator().manual_seed(0))
     assert torch.bincount(shots).tolist() == [8] * 4
-    assert len(set(draw_shots(20, 8, torch.Generator().manual_seed(0)).tolist())) == 8
+    assert len(set(draw_shots(np.arange(20), 8, torch.Generator().manual_seed(0)).tolist())) == 8
 
 
 def test_nothing_to_train():

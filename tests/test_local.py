@@ -48,7 +48,7 @@ def detector():
 def learned(positions, n_views=0, mirror=False, part=None, first=0):
     """A part that has learned of shots (n, h, w, d) with views; and their support."""
     rounds = 1 + mirror + n_views
-    rows = Support.allot(len(positions) // rounds, n_views, mirror, first)
+    rows = Support.allot(np.arange(len(positions) // rounds) + first, n_views, mirror)
     support = Support(
         positions.mean(axis=(1, 2)), rows.shots, rows.roles, rows.calibrating, positions
     )
@@ -319,7 +319,7 @@ def spread_shots(spread, n=50, n_views=8, seed=0):
     firsts = rng.normal(size=(n, 200), scale=spread)
     views = firsts + rng.normal(size=(n_views, n, 200))
     points = np.concatenate([firsts, views.reshape(-1, 200)])
-    return points, Support.allot(n, n_views, mirror=False)
+    return points, Support.allot(range(n), n_views, mirror=False)
 
 
 def test_likeness_is_one_where_shots_differ_as_views_do():
@@ -337,7 +337,7 @@ def test_likeness_does_not_hang_on_order_scale_and_mirror_images():
     order = np.random.default_rng(0).permutation(len(points))
     shuffled = Support(None, 100 - support.shots[order], support.roles[order], None)
     assert_allclose(likeness(7 * points[order] - 3, shuffled), expected)
-    sides = Support.allot(6, 8, mirror=True)
+    sides = Support.allot(range(6), 8, mirror=True)
     far = np.insert(points, [6] * 6, 1e6, axis=0)
     assert_allclose(likeness(far, sides), expected)
 
@@ -346,8 +346,8 @@ def test_likeness_does_not_hang_on_order_scale_and_mirror_images():
 def test_likeness_is_bounded_for_equal_shots_and_one_without_a_pair(n_views):
     rng = np.random.default_rng(0)
     points = np.concatenate([np.ones((4, 5)), 1 + 0.1 * rng.normal(size=(4 * n_views, 5))])
-    support = Support.allot(4, n_views, mirror=False)
+    support = Support.allot(range(4), n_views, mirror=False)
     assert_allclose(likeness(points, support), MOST_ALIKE if n_views else 1)
     assert likeness(np.ones_like(points), support) == 1
-    one = Support.allot(1, n_views, mirror=False)
+    one = Support.allot(range(1), n_views, mirror=False)
     assert likeness(points[: len(one.roles)], one) == 1

@@ -8,27 +8,27 @@ from skcoft._support import FEW, MIRROR, SHOT, VIEW, Support
 
 
 def support(n_shots, n_views, mirror, first=0):
-    rows = Support.allot(n_shots, n_views, mirror, first)
+    rows = Support.allot(np.arange(n_shots) + first, n_views, mirror)
     embeddings = np.arange(2.0 * len(rows.roles)).reshape(-1, 2)
     positions = np.zeros((len(rows.roles), 1, 1, 2))
     return dataclasses.replace(rows, embeddings=embeddings, positions=positions)
 
 
 def test_rows_are_shots_then_mirror_images_then_views():
-    rows = Support.allot(4, 2, mirror=True, first=10)
+    rows = Support.allot([10, 11, 12, 13], 2, mirror=True)
     assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, VIEW], 4))
     assert_array_equal(rows.shots, [10, 11, 12, 13] * 4)
     assert rows.n_shots == 4 and rows.mirrored
     assert_array_equal(rows.own, np.arange(16) < 4)
     assert_array_equal(rows.sides, np.arange(16) < 8)
-    plain = Support.allot(4, 0, mirror=False)
+    plain = Support.allot(range(4), 0, mirror=False)
     assert_array_equal(plain.roles, [SHOT] * 4)
     assert not plain.mirrored
 
 
 @pytest.mark.parametrize(("n_shots", "views_count"), [(1, True), (3, True), (4, False)])
 def test_views_of_fewer_than_four_shots_calibrate_too(n_shots, views_count):
-    rows = Support.allot(n_shots, 3, mirror=True)
+    rows = Support.allot(range(n_shots), 3, mirror=True)
     assert FEW == 4
     assert_array_equal(rows.calibrating, views_count | (rows.roles != VIEW))
 

@@ -18,7 +18,7 @@ def sample(k, n_views=8, d=64, seed=0):
     mixing = rng.normal(size=(d, d)) * np.exp(-np.arange(d) / 8)
     normal = rng.normal(size=(k + 1000, d)) @ mixing.T
     views = normal[None, :k] + 0.1 * rng.normal(size=(n_views, k, d)) @ mixing.T
-    rows = Support.allot(k, n_views, mirror=False)
+    rows = Support.allot(range(k), n_views, mirror=False)
     embeddings = np.concatenate([normal[:k], views.reshape(-1, d)])
     return Support(embeddings, rows.shots, rows.roles, rows.calibrating), normal[k:]
 
