@@ -1,18 +1,22 @@
 """Results kept on disk, so that candidates of a search share what they have in common."""
 
 import pickle
-from hashlib import file_digest
+import sys
+from functools import cache
+from hashlib import file_digest, sha256
+from importlib.metadata import version
 from os import PathLike, fspath
 from os.path import isfile
+from pathlib import Path
 from types import FunctionType
 
 import numpy as np
+import scipy
 import torch
-from joblib.func_inspect import get_func_code
 from joblib.hashing import NumpyHasher
 from sklearn.utils.validation import check_memory
 
-from . import __version__
+from ._code import class_parts, function_parts, is_users
 from ._images import Images
 
 
@@ -47,8 +51,21 @@ def check_storable(estimator):
 
 
 def fingerprint(*values):
-    """Hash of values: of image files and tensors their contents, of functions their code."""
-    return _Hasher("md5").hash((__version__, [_contents(value) for value in values]))
+    """Hash of values: of image files and tensors their contents, of functions their code.
+
+    This package's own code counts too, and the versions of what it computes with.
+    """
+    versions = sys.version, torch.__version__, np.__version__, scipy.__version__, version("timm")
+    return _Hasher("md5").hash((own_code(), versions, [_contents(value) for value in values]))
+
+
+@cache
+def own_code():
+    """Hash of this package's source."""
+    digest = sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _compute(key, function, args):
@@ -60,19 +77,20 @@ def _contents(value):
         with open(value, "rb") as file:
             return file_digest(file, "sha256").hexdigest()
     if isinstance(value, Images):
-        return (
-            value.items
-            if isinstance(value.items, torch.Tensor)
-            else [*map(_contents, value.items)]
-        )
+        whole = isinstance(value.items, torch.Tensor)
+        return value.items if whole else [*map(_contents, value.items)]
     return value
 
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, for which layout, address and name count where only contents should.
+    """joblib's hasher, for which contents and code count, not layout, address and name.
 
-    Of arrays it takes the strides, of tensors the address, of functions the name.
+    Of arrays joblib takes the strides, of tensors the address, of functions and classes the name.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._met = set()  # functions and classes whose code has been taken
 
     def save(self, obj):
         if isinstance(obj, torch.Tensor):
@@ -81,6 +99,15 @@ class _Hasher(NumpyHasher):
             self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8))
             obj = ("array", str(obj.dtype), obj.shape)
         elif isinstance(obj, FunctionType):
-            cells = [cell.cell_contents for cell in obj.__closure__ or ()]
-            obj = ("function", obj.__qualname__, get_func_code(obj)[0], obj.__defaults__, cells)
+            obj = ("function", obj.__qualname__, *self._once(obj, function_parts))
+        elif isinstance(obj, type) and is_users(obj):
+            for part in self._once(obj, class_parts):
+                self.save(part)
         super().save(obj)
+
+    def _once(self, obj, parts):
+        """Return the parts of a function or class; none where they have been taken before."""
+        if id(obj) in self._met:
+            return ()
+        self._met.add(id(obj))
+        return parts(obj)

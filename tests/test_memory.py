@@ -1,5 +1,7 @@
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
+import skcoft
 from skcoft import COFTDetector, _embedder
 from skcoft._encoder import Encoder
-from skcoft._memory import fingerprint
+from skcoft._memory import fingerprint, own_code
 from skcoft.density import KernelDensity
 
 
@@ -199,3 +202,82 @@ def test_what_cannot_be_kept_is_refused_before_training(trainings, photos, tmp_p
     with pytest.raises(ValueError, match="'memory' parameter .* a folder .* `cache`; got 3"):
         detector(3).fit(photos)
     assert not trainings and not list(tmp_path.iterdir())
+
+
+MODULE = """
+import torch
+from sklearn.base import BaseEstimator
+
+STRENGTH = 0.1
+
+def helper(image):
+    return image * (1 - STRENGTH)
+
+def views(image):
+    return helper(image)
+
+class Darker:
+    def __call__(self, image):
+        return self.change(image)
+
+    def change(self, image):
+        return image * 0.9
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.layer(images) * 1.0
+"""
+
+EDITS = {
+    "views": ("STRENGTH = 0.1", "STRENGTH = 0.2"),
+    "helper": ("return image * (1 - STRENGTH)", "return image * (1 - STRENGTH) ** 2"),
+    "Darker": ("image * 0.9", "image * 0.8"),
+    "Net": ("* 1.0", "* 2.0"),
+    "untouched": ("import torch\n", "import torch\n\n\n# a comment, other lines\n"),
+}
+
+
+@pytest.mark.parametrize("edited", EDITS)
+def test_an_edit_of_the_users_code_is_seen(edited, tmp_path, monkeypatch):
+    """Of a helper, a constant, a method; comments and line numbers do not count."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+
+    def fingerprints(text):
+        (tmp_path / "users_code.py").write_text(text)
+        sys.modules.pop("users_code", None)
+        importlib.invalidate_caches()
+        module = importlib.import_module("users_code")
+        torch.manual_seed(0)
+        return {
+            "views": fingerprint(module.views),
+            "Darker": fingerprint(module.Darker()),
+            "Net": fingerprint(module.Net()),
+        }
+
+    before = fingerprints(MODULE)
+    assert fingerprints(MODULE) == before
+    after = fingerprints(MODULE.replace(*EDITS[edited]))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"helper": {"views"}, "untouched": set()}.get(edited, {edited})
+
+
+def test_the_packages_own_code_counts(monkeypatch):
+    before = fingerprint(1)
+    monkeypatch.setattr("skcoft._memory.own_code", lambda: "another release")
+    assert fingerprint(1) != before
+    names = {file.name for file in Path(skcoft.__file__).parent.glob("*.py")}
+    assert len(own_code()) == 64 and "_memory.py" in names
+
+
+def test_random_states_advance_alike_with_and_without_a_hit(photos, tmp_path):
+    after = []
+    for memory in (None, tmp_path, tmp_path):
+        state = np.random.RandomState(0)
+        COFTDetector(TinyNet(), max_iter=1, memory=memory, random_state=state).fit(photos[:4])
+        after.append(state.randint(2**31))
+    assert len(set(after)) == 1
