@@ -6,7 +6,6 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.random_projection import GaussianRandomProjection
 from torch import nn
 
 from . import _embedded
@@ -84,8 +83,8 @@ class Backbone(nn.Module):
         self.depths = depths
         width = sum(features.shape[1] for features in maps)
         if width > WIDTH:
-            projection = GaussianRandomProjection(WIDTH, random_state=seed)
-            components = projection.fit(np.zeros((1, width))).components_
+            # by NumPy: an estimator that is fitted here would be logged as the user's model
+            components = np.random.RandomState(seed).normal(0, WIDTH**-0.5, (WIDTH, width))
             self.projection = torch.from_numpy(components.T.copy()).float()
 
 
@@ -110,6 +109,8 @@ def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
     network.width = _width(network, sizing.size)
+    if isinstance(backbone, nn.Module):
+        _check_steady(network, sizing.size)
     network.find_depths(sizing.size, seed)
     return network, sizing
 
@@ -178,6 +179,8 @@ def _check_name(name):
         return
     near = difflib.get_close_matches(name, ["embedded", *timm.list_models()], n=5, cutoff=0.6)
     hint = f" Near names: {', '.join(near)}." if near else ""
+    if "/" in name:
+        hint = f" For a repository of the hub pass 'hf-hub:{name}'."
     raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
 
 
@@ -228,3 +231,15 @@ def _width(network, size):
             f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
         )
     return features.shape[1]
+
+
+@torch.no_grad()
+def _check_steady(network, size):
+    """Raise ValueError where an image's features depend on chance or on the others of a batch."""
+    images = torch.linspace(0, 1, 3)[:, None, None, None].expand(3, 3, *size).contiguous()
+    alone, among = network(images[1:2]), network(images)[1:2]
+    if not torch.allclose(alone, among, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise ValueError(
+            "The backbone's features of an image change from call to call or with the others of a "
+            "batch, though it is in eval mode: dropout or batch statistics are active in it."
+        )

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._labels import check_labels
+from ._labels import are_classes, check_labels
 from ._threshold import best_offset, check_finite_scores, conformal_offset, conformal_pvalues
 
 
@@ -224,7 +224,7 @@ class DecisionMixin:
         self._promise = "tune_threshold"
         return self
 
-    def score(self, X, y):
+    def score(self, X, y=None):
         """Area under the ROC curve of ``score_samples``.
 
         Parameters
@@ -238,12 +238,23 @@ class DecisionMixin:
         -------
         float
             1 where every normal image scores above every anomalous one, 0.5 at chance. NaN, with
-            a warning, where all labels are the same, as in a training fold.
+            a warning, where all labels are the same, as in a training fold, and of rows whose y
+            are class labels.
 
         Raises
         ------
         ValueError
             If X is invalid, or y has other labels.
         """
+        check_is_fitted(self, "embedder_")
+        if y is None:
+            raise ValueError(
+                "score needs y, +1 (normal) and -1 (anomalous). A search over normal images alone "
+                "takes scoring=skcoft.model_selection.LabelFreeScorer()."
+            )
+        if self.embedder_.encoders_[0].network.kind == "rows" and are_classes(np.asarray(y)):
+            warnings.warn("y holds class labels, by which nothing can be scored.", stacklevel=2)
+            self._read(X)
+            return float("nan")
         y = check_labels(X, y)
         return float(roc_auc_score(y, self.score_samples(X)))

@@ -456,7 +456,8 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return self._joint.score(self._measure(X))
+        kept = self._measure(X)
+        return self._joint.score(kept)
 
     def _measure(self, X):
         """Keep of images what the parts of the score need."""

@@ -14,12 +14,23 @@ def resolve_device(device):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("torch finds no CUDA device")
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", take_turns(range(torch.cuda.device_count())))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, IndexError) as error:
         raise ValueError(f"device={str(device)!r} is not available here: {error}") from error
     return device
+
+
+def is_available(device):
+    """Whether anything can be put on a device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return True
 
 
 def take_turns(devices):

@@ -69,7 +69,8 @@ class Embedded(nn.Module):
 def unit_length(deviations, cells):
     """Rows at unit length, but what is zero except for rounding, as of a 1 x 1 map, stays so."""
     least = ROUNDING * cells.flatten(1).norm(dim=1, keepdim=True)
-    return deviations / torch.maximum(deviations.norm(dim=1, keepdim=True), least)
+    length = torch.maximum(deviations.norm(dim=1, keepdim=True), least)
+    return deviations / length.clamp_min(1e-12)
 
 
 def average_cells(maps):

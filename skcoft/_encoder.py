@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ._backbone import build_backbone
+from ._device import is_available
 from ._rows import RowsNetwork
 from ._support import Support
 from ._views import make_views
@@ -202,6 +203,8 @@ class Encoder:
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        elif device.type not in ("cpu", "cuda") and not is_available(device):
+            self.device = "cpu"
         self.network.to(self.device)
 
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from tqdm.auto import tqdm
 
 from ._contrast import FAMILIES
 from ._groups import draw_shots, mean_of_shots
@@ -80,9 +79,9 @@ def fine_tune(encoder, load, ids, anomalies, settings, *, head_seed, generator):
     objective = build_objective(encoder, load, ids, settings, head_seed)
     optimizer, schedule = build_optimizer(encoder.network, objective, settings)
     history = []
-    steps = tqdm(range(settings.max_iter), desc="fine-tuning", disable=not settings.verbose)
+    bar = progress_bar(settings.max_iter) if settings.verbose else None
     try:
-        for step in steps:
+        for step in range(settings.max_iter):
             shots, batch = draw_batch(generator)
             terms = objective(embed_batch(encoder, batch), shots)
             values = [terms[name].item() for name in TERMS]
@@ -92,13 +91,23 @@ def fine_tune(encoder, load, ids, anomalies, settings, *, head_seed, generator):
             optimizer.step()
             schedule.step()
             history.append(values)
-            steps.set_postfix(loss=f"{values[0]:.3f}", refresh=False)
+            if bar is not None:
+                bar.set_postfix(loss=f"{values[0]:.3f}", refresh=False)
+                bar.update()
     finally:
-        steps.close()
+        if bar is not None:
+            bar.close()
         optimizer.zero_grad(set_to_none=True)
     check_trained(encoder.network, load(torch.arange(1)), settings, optimizer)
     columns = np.asarray(history, dtype=np.float64).reshape(-1, len(TERMS)).T
     return dict(zip(TERMS, columns, strict=True))
+
+
+def progress_bar(total):
+    """Return a progress bar; imported here because in a notebook the import may warn."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc="fine-tuning")
 
 
 def make_batches(encoder, load, ids, anomalies, settings):

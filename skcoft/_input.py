@@ -59,9 +59,9 @@ def as_items(X):
 
     What can be iterated over but once is read here, so nobody may need it again.
     """
-    _refuse_single(X)
-    if isinstance(X, (torch.Tensor, Image.Image)) or issparse(X):
+    if isinstance(X, torch.Tensor) or issparse(X):
         return None
+    _refuse_single(X)
     if isinstance(X, np.ndarray):
         return _items_of_array(X)
     if hasattr(X, "columns"):

@@ -51,6 +51,12 @@ def _remedy(y):
     return f"Name the normal ones, for example np.where(y == {example!r}, 1, -1)."
 
 
+def are_classes(y):
+    """Whether labels may be class labels that are meant for others: numbers, none of them -1."""
+    numbers = y.dtype.kind in "iuf" and not (y == -1).any()
+    return bool(numbers and not np.isnan(y.astype(float)).any() and not _are_signs(y))
+
+
 def split_by_label(inputs, y, anybodys=False):
     """Split validated inputs into normals and anomalies (None where y names none).
 
@@ -60,9 +66,8 @@ def split_by_label(inputs, y, anybodys=False):
     if y is None:
         return inputs, None
     check_consistent_length(inputs, y)
-    labels = column_or_1d(y)
-    foreign = anybodys and labels.dtype.kind in "iuf" and not (labels == -1).any()
-    if foreign and not np.isnan(labels.astype(float)).any() and not _are_signs(labels):
+    labels = np.array(column_or_1d(y).tolist())  # of objects, what they are
+    if anybodys and are_classes(labels):
         warnings.warn(
             f"y holds {_seen(labels)}, which name neither normal (+1) nor anomalous (-1) samples: "
             "y is left out of account, all samples are taken for normal.",

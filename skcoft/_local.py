@@ -159,12 +159,13 @@ def likeness(points, support):
     is no pair of either.
     """
     own, seen = support.roles == SHOT, support.roles == VIEW
-    names = np.unique(support.shots[own])
-    firsts = mean_of_shots(points[own], support.shots[own])
+    order = np.argsort(support.shots[own], kind="stable")
+    owners = support.shots[own][order]
+    firsts = mean_of_shots(points[own][order], owners)
     n = len(firsts)
     if n == 1 or not seen.any():
         return 1.0
     between = 2 * n / (n - 1) * firsts.var(axis=0).sum()
-    shot_of_view = firsts[np.searchsorted(names, support.shots[seen])]
+    shot_of_view = firsts[np.searchsorted(np.unique(owners), support.shots[seen])]
     within = 2 * np.square(points[seen] - shot_of_view).sum(axis=1).mean()
     return float(within / max(between, within / MOST_ALIKE)) if within else 1.0

@@ -52,7 +52,7 @@ def conformal_offset(scores, max_fpr):
     The k-th smallest of n calibration scores, k = floor(max_fpr (n + 1)), is undercut by one more
     exchangeable score with a probability of at most k / (n + 1).
     """
-    k = int(np.floor(max_fpr * (len(scores) + 1) + 1e-9))
+    k = min(int(np.floor(max_fpr * (len(scores) + 1) + 1e-9)), len(scores))
     return float(np.sort(scores)[k - 1])
 
 
@@ -71,7 +71,12 @@ def best_offset(scores, y, scoring):
     values = np.unique(scores)
     cuts = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2])
     scorer = check_scoring(_Cut(0.0), scoring)
-    found = np.array([scorer(_Cut(cut), scores[:, None], y) for cut in cuts])
+    try:
+        found = np.array([scorer(_Cut(cut), scores[:, None], y) for cut in cuts])
+    except AttributeError as error:  # it asks for more than labels
+        raise ValueError(
+            f"scoring={scoring!r} is no metric of labels, which a threshold could change: {error}"
+        ) from error
     best = np.flatnonzero(found == found.max())
     return float(cuts[best[len(best) // 2]])
 

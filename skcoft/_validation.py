@@ -1,5 +1,6 @@
 """Checks of constructor parameters: one declarative table per estimator."""
 
+from math import isfinite
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,7 +15,7 @@ def number(kind=Real, low=-float("inf"), high=float("inf"), *, open_low=False):
     def test(value):
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
-        return (low < value if open_low else low <= value) and value <= high
+        return (low < value if open_low else low <= value) and value <= high and isfinite(value)
 
     return test, " ".join([noun, " and ".join(bounds)]).strip()
 

@@ -112,6 +112,12 @@ def load_weights(body, weights, name, architecture):
     import timm
 
     path, state = fspath(weights.path), read_state(weights.path)
+    others = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(
+            f"weights={path!r} hold what is no tensor: {', '.join(map(str, others[:3]))}. Save "
+            "the network's state_dict() alone."
+        )
     module = sys.modules[timm.models.model_entrypoint(architecture).__module__]
     # timm's own resizes a ViT's positions
     convert = weights.convert or getattr(module, "checkpoint_filter_fn", None)
@@ -119,11 +125,19 @@ def load_weights(body, weights, name, architecture):
         state = convert(state, body)
     problems = _misfits(body, state)
     if problems:
+        prefix = _common_prefix(state)
+        hint = f" All keys begin with {prefix!r}: save them without it." if prefix else ""
         raise ValueError(
-            f"weights={path!r} do not fit backbone={name!r}. Keys {'; '.join(problems)}."
+            f"weights={path!r} do not fit backbone={name!r}. Keys {'; '.join(problems)}.{hint}"
         )
     own = body.state_dict()
     body.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+
+
+def _common_prefix(state):
+    """Return the name that a training framework put before all keys, or None."""
+    firsts = {str(key).partition(".")[0] for key in state}
+    return f"{firsts.pop()}." if len(firsts) == 1 else None
 
 
 def _misfits(body, state):

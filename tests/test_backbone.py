@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import timm
@@ -6,7 +8,7 @@ from conftest import TinyNet
 from safetensors.torch import save_file
 from torch import nn
 
-from skcoft import COFTEmbedder
+from skcoft import COFTDetector, COFTEmbedder
 from skcoft._backbone import build_backbone
 
 
@@ -157,3 +159,85 @@ def test_real_weights(shared, name):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     features = network(images)
     assert features.std() > 0.01  # weights that are all there tell images apart
+
+
+class Unsteady(TinyNet):
+    """A module whose features depend on chance, or on the other images of a batch."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, images):
+        return self.change(super().forward(images))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: nn.functional.dropout(f, 0.5),
+        lambda f: f - f.mean(dim=0),
+        lambda f: f + f.amax(0),
+    ],
+    ids=["dropout", "mean of the batch", "maximum of the batch"],
+)
+def test_a_module_that_is_not_steady_is_refused(change):
+    with pytest.raises(ValueError, match="dropout or batch statistics are active in it"):
+        build(Unsteady(change))
+
+
+class Failing(TinyNet):
+    """A module that offers its maps, and then does not."""
+
+    def forward_intermediates(self, images, indices=None):
+        raise NotImplementedError("no maps today")
+
+
+class OtherPooling(TinyNet):
+    """A module whose output is not what its maps give."""
+
+    def forward(self, images):
+        return super().forward(images).amax(dim=(2, 3))
+
+    def forward_intermediates(self, images, indices=None):
+        maps = super().forward(images)
+        return maps, [maps]
+
+    def forward_head(self, maps):
+        return maps
+
+
+class Pooled(TinyNet):
+    def forward(self, images):
+        return super().forward(images).mean(dim=(2, 3))
+
+
+def test_a_local_density_that_is_left_out_says_why(photos):
+    class FailingAndPooled(Failing, Pooled):
+        pass
+
+    for module, reason in (
+        (FailingAndPooled(), r"its forward_intermediates failed: NotImplementedError\('no maps"),
+        (OtherPooling(), "forward_head of its last maps gives another output than forward"),
+    ):
+        with pytest.warns(UserWarning, match=f"local density is left out.*{reason}"):
+            fitted = COFTDetector(module, max_iter=0).fit(photos[:6])
+        assert list(fitted._joint.parts) == [(0, "whole")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            COFTDetector(module, max_iter=0, local=False).fit(photos[:6])
+            COFTEmbedder(module, max_iter=0).fit(photos[:6])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        COFTDetector(Pooled(), max_iter=0).fit(photos[:6])  # it offers none
+
+
+def test_names_and_keys_of_other_tools(tmp_path, state):
+    with pytest.raises(ValueError, match="pass 'hf-hub:timm/resnet18.a1_in1k'"):
+        build("timm/resnet18.a1_in1k")
+    save_file({f"model.{key}": value for key, value in state.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"All keys begin with 'model\.': save them without it"):
+        build("resnet10t", tmp_path / "a.safetensors")
+    torch.save({**state, "epoch": 3, "name": "x"}, tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="hold what is no tensor: epoch, name. Save"):
+        build("resnet10t", tmp_path / "b.pth")

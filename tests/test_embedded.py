@@ -38,11 +38,11 @@ def test_file_agrees_with_the_code():
 
 
 @pytest.mark.parametrize(
-    ("common", "size"), [((32, 32), (128, 128)), ((300, 200), (128, 128)), (None, (128, 128))]
+    ("shape", "size"), [((32, 32), (128, 128)), ((300, 200), (160, 96)), ((999, 999), (128, 128))]
 )
-def test_size(common, size):
-    network, got = build_backbone("embedded", "pretrained", None, common, 0)
-    assert got == size
+def test_size(shape, size):
+    network, sizing = build_backbone("embedded", "pretrained", None, [shape], None, 0)
+    assert sizing.size == size
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2176)
 
 
@@ -55,7 +55,7 @@ def test_other_sizes(size):
 
 @pytest.mark.slow
 def test_features_are_what_and_where_of_whitened_cells():
-    network = build_backbone("embedded", "pretrained", None, (128, 128), 0)[0]
+    network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
     generator = torch.Generator().manual_seed(5)
     images = photograph(render(draw_formulas(200, generator), 128, generator), 128, generator)
     with torch.inference_mode():
@@ -192,10 +192,25 @@ def test_maps_of_local_depths_are_whitened_and_others_are_not(bare, indices):
 
 def test_features_of_one_image():
     """The weights and all that leads to them: numbers that figures were published with."""
-    network = build_backbone("embedded", "pretrained", None, (128, 128), 0)[0]
+    network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
     y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
     image = torch.stack([x, y, (x - y).abs()])[None]
     with torch.inference_mode():
         features = network(image)
     expected = [-0.1233, -0.1498, 0.1259, 0.1576]  # the greatest of each part
     np.testing.assert_allclose(features[0, [240, 1075, 1621, 2151]], expected, atol=5e-4)
+
+
+def test_rounding_noise_is_no_feature():
+    """Of a 1 x 1 map, whose cells are all the same, the deviations are rounding errors."""
+    images = np.random.default_rng(0).random((6, 32, 32))
+    embedder = COFTEmbedder("embedded", image_size=32, max_iter=0).fit(images)
+    moved = np.clip(images + 1e-7, 0, 1)
+    difference = embedder.transform(images) - embedder.transform(moved)
+    assert np.linalg.norm(difference, axis=1).max() < 0.01
+    cells = torch.ones(1, 2, 4)
+    deviations = torch.zeros(1, 8)
+    deviations[0, 0] = 8**0.5 * 1e-4  # a tenth of what is rounding
+    assert _embedded.unit_length(deviations, cells).norm() == pytest.approx(0.1)
+    assert _embedded.unit_length(20 * deviations, cells).norm() == pytest.approx(1)
+    assert not _embedded.unit_length(torch.zeros(1, 8), torch.zeros(1, 2, 4)).isnan().any()

@@ -44,7 +44,8 @@ def test_photos_are_named_right(name):
     """A cat and a cup of coffee, by the classifier that came with the weights."""
     data = pytest.importorskip("skimage.data")
     state = state_of(name)
-    network, size = build_backbone(name, "pretrained", None, None, 0)
+    network, sizing = build_backbone(name, "pretrained", None, [(999, 999)], None, 0)
+    size = sizing.size
     photos = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (
         data.chelsea()[:, 75:375], data.coffee()[:, 50:450]
     )]  # fmt: skip
