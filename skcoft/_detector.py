@@ -110,9 +110,12 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         tensor ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
         ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
         from torch is seeded.
-    n_views : int, default=8
-        N_A, the views of each shot that the density is fitted on, besides the shot itself and its
-        mirror image. 0 means the shot alone, and scores without mirror images.
+    n_views : int or "auto", default="auto"
+        N_A, the views of each shot that the densities are fitted on, besides the shot itself and
+        its mirror image. 0 means the shot alone, and scores without mirror images. ``"auto"``
+        means none, but mirror images: in our measurements views cost accuracy, most of all at
+        the resolution of photographs. With fewer than 4 shots, where ``augmentation`` says what
+        a view is, and for rows it means 8.
     density : {"kde", "gaussian"} or estimator, default="kde"
         ``"kde"`` is :class:`skcoft.density.KernelDensity`, ``"gaussian"`` the paper's
         Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
@@ -223,7 +226,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         negative_weight=0.1,
         negatives="cutpaste",
         augmentation=None,
-        n_views=8,
+        n_views="auto",
         density="kde",
         local=True,
         contamination="auto",
@@ -260,7 +263,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
 
     _constraints = {
         **EMBEDDER_CONSTRAINTS,
-        "n_views": number(Integral, 0),
+        "n_views": any_of(number(Integral, 0), one_of("auto")),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),
         "local": boolean(),
         "memory": any_of(

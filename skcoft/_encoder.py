@@ -135,8 +135,10 @@ class Encoder:
                     kept[name][side][row] = value
         return {name: [_stack(values) for values in sides] for name, sides in kept.items()}
 
-    def embed_shots(self, shots, n_views, *, mirror, with_positions, ids=None, first=0):
-        """Embed shots, their mirror images and views of them: the support of densities.
+    def embed_shots(
+        self, shots, n_views, *, mirror, with_positions, n_probes=0, ids=None, first=0
+    ):
+        """Embed shots, their mirror images, views and probes: the support of densities.
 
         ``ids`` says which shot each image belongs to; None means that each is its own, counted
         from ``first``, the number of images before, which decides their views. With
@@ -144,16 +146,18 @@ class Encoder:
         """
         n, seed = len(shots), self.seed + first
         ids = np.arange(n) + first if ids is None else ids
-        load = self.load(shots, cache=n_views > 0)
+        load = self.load(shots, cache=n_views + n_probes > 0)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
 
         def load_view(index):
             return views(load(index), generator)
 
-        support = Support.allot(ids, n_views, mirror)
+        support = Support.allot(ids, n_views, mirror, n_probes)
         passes = [(0, load, mirror)]
-        passes += [((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views)]
+        passes += [
+            ((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views + n_probes)
+        ]
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
         for start, images, sides in passes:
             groups = shots.groups(self.sizing)

@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
 from ._groups import mean_of_shots
-from ._support import SHOT, VIEW
 from .density import KernelDensity
 
 SUPPORT = 2048  # kernels in all, shared among the shots
@@ -61,12 +60,13 @@ class LocalDensity:
 
     def learn(self, added):
         """Add the kernels of new shots, and score them, with these and by those of others."""
+        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in added.positions])
+        self.means = means if self.means is None else np.concatenate([self.means, means])
+        added = added.without_probes()
         positions, groups = added.positions, added.shots
         if not self.coresets and added.n_shots == 1:
             groups = -1 - added.groups  # its views, which no later shot's number may meet
         self._add_kernels(positions, groups)
-        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in positions])
-        self.means = means if self.means is None else np.concatenate([self.means, means])
         scores = [
             lowest_of(self.density, row)
             for row, wanted in zip(positions, added.sides, strict=True)
@@ -158,7 +158,7 @@ def likeness(points, support):
     squared distance of two shots. At most ``MOST_ALIKE``, which equal shots reach; 1 where there
     is no pair of either.
     """
-    own, seen = support.roles == SHOT, support.roles == VIEW
+    own, seen = support.own, support.probes
     order = np.argsort(support.shots[own], kind="stable")
     owners = support.shots[own][order]
     firsts = mean_of_shots(points[own][order], owners)

@@ -3,11 +3,16 @@
 from copy import deepcopy
 from dataclasses import dataclass
 
+import numpy as np
+
 from ._encoder import Encoder
 from ._local import LocalDensity
 from ._memory import cached
-from ._support import Support
+from ._support import FEW, Support
 from ._whole import WholeImage
+
+VIEWS = 8  # of each shot that densities are fitted on, where they are
+PROBES = 4  # of each shot, where they are not, by which it is told how alike the shots are
 
 # Each builds a part from the detector's parameters and its encoder, or returns None where it has
 # nothing to say. The first one sets the scale: the others are brought to it and added.
@@ -32,28 +37,30 @@ class Branch:
     encoder: Encoder
     support: Support
     parts: dict
+    views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
 
     @classmethod
     def grow(cls, settings, encoder, shots, ids, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""
         parts = build_parts(settings, encoder)
-        mirror = encoder.mirrors and settings.n_views > 0
-        options = settings.n_views, mirror, needing_positions(parts)
+        views = count_views(settings.n_views, encoder, len(np.unique(ids)))
+        options = views, needing_positions(parts)
         support, learned = cached(memory, embed_and_learn, encoder, shots, ids, *options)
-        return cls.fit(encoder, support, parts | learned)
+        return cls.fit(encoder, support, parts | learned, views)
 
     def extend(self, settings, shots, ids):
         """Return the branch with more shots; this one stays as it is."""
-        options = settings.n_views, self.support.mirrored, deepcopy(needing_positions(self.parts))
+        options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images
         added, learned = embed_and_learn(self.encoder, shots, ids, *options, first=first)
         parts = build_parts(settings, self.encoder) | learned
-        return self.fit(self.encoder, self.support.extend(added), parts)
+        return self.fit(self.encoder, self.support.extend(added), parts, self.views)
 
     @classmethod
-    def fit(cls, encoder, support, parts):
+    def fit(cls, encoder, support, parts, views):
         """Fit parts on a support; those that need its positions have learned of them before."""
-        return cls(encoder, support, {name: part.fit(support) for name, part in parts.items()})
+        fitted = {name: part.fit(support) for name, part in parts.items()}
+        return cls(encoder, support, fitted, views)
 
     def measure(self, inputs, keep, memory=None):
         """Keep something of every input and its mirror image, see ``Encoder.measure``."""
@@ -73,13 +80,28 @@ def needing_positions(parts):
     return {name: part for name, part in parts.items() if part.needs_positions}
 
 
-def embed_and_learn(encoder, shots, ids, n_views, mirror, learners, first=0):
+def count_views(n_views, encoder, n_shots):
+    """Return how many views of each shot are embedded, and whether mirror images are.
+
+    ``"auto"``: photographs have plausible mirror images, but views of them are sharper or softer,
+    cut or filled at the border as no photograph is, and cost accuracy. So densities are fitted on
+    views only where they are few, of rows, and where the user says what a view is.
+    """
+    if n_views != "auto":
+        return {"n_views": n_views, "n_probes": 0, "mirror": encoder.mirrors and n_views > 0}
+    theirs = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
+    auto = encoder.network.kind == "images" and not theirs and n_shots >= FEW
+    counts = (0, PROBES) if auto else (VIEWS, 0)
+    return {"n_views": counts[0], "n_probes": counts[1], "mirror": encoder.mirrors}
+
+
+def embed_and_learn(encoder, shots, ids, views, learners, first=0):
     """Embed shots, their mirror images and views; let parts learn of the local embeddings.
 
     Returns the support, without these, and the parts ``learners``: what a search keeps on disk.
     """
     support = encoder.embed_shots(
-        shots, n_views, mirror=mirror, with_positions=bool(learners), ids=ids, first=first
+        shots, **views, with_positions=bool(learners), ids=ids, first=first
     )
     for part in learners.values():
         part.learn(support)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-SHOT, MIRROR, VIEW = 0, 1, 2  # what a row is an embedding of
+SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # what a row is an embedding of
 FEW = 4  # shots, below which their views are scored held out as well
 
 
@@ -13,7 +13,8 @@ class Support:
     """Embeddings of shots, of their mirror images and of their views.
 
     Rows that were embedded together come in this order: the shots, their mirror images, round
-    after round of views.
+    after round of views, then of probes: views that no density is fitted on, by which it is told
+    how alike the shots are.
 
     Attributes
     ----------
@@ -23,7 +24,7 @@ class Support:
         The shot that each row comes from: the number of its image, or of the first one where
         several are one shot, as copies are.
     roles : ndarray of shape (n_rows,)
-        ``SHOT``, ``MIRROR`` or ``VIEW``.
+        ``SHOT``, ``MIRROR``, ``VIEW`` or ``PROBE``.
     calibrating : ndarray of bool, shape (n_rows,)
         Rows that stand for unseen images: parts score them held out. Shots and their mirror
         images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
@@ -38,16 +39,17 @@ class Support:
     positions: list | None = None
 
     @classmethod
-    def allot(cls, ids, n_views, mirror):
+    def allot(cls, ids, n_views, mirror, n_probes=0):
         """Say what the rows of images are; their embeddings are to be filled in.
 
         ``ids`` are the shots that the images belong to; with ``mirror`` each has a mirror image.
         """
         ids = np.asarray(ids)
-        rounds = np.array([SHOT] + [MIRROR] * bool(mirror) + [VIEW] * n_views)
+        counts = [1, bool(mirror), n_views, n_probes]
+        rounds = np.array([SHOT, MIRROR, VIEW, PROBE]).repeat(counts)
         roles = rounds.repeat(len(ids))
         few = len(np.unique(ids)) < FEW
-        calibrating = np.full(len(roles), True) if few else roles != VIEW
+        calibrating = roles <= (VIEW if few else MIRROR)
         return cls(None, np.tile(ids, len(rounds)), roles, calibrating)
 
     @property
@@ -68,7 +70,12 @@ class Support:
     @property
     def sides(self):
         """Mask of the shots and their mirror images."""
-        return self.roles != VIEW
+        return self.roles <= MIRROR
+
+    @property
+    def probes(self):
+        """Mask of views, whether densities are fitted on them or not."""
+        return self.roles >= VIEW
 
     @property
     def mirrored(self):
@@ -88,6 +95,15 @@ class Support:
             if field.name != "positions"
         }
         return Support(**joined)
+
+    def without_probes(self):
+        """Leave out what no density is fitted on."""
+        rows = self.roles != PROBE
+        positions = self.positions
+        if positions is not None:
+            positions = [positions[row] for row in np.flatnonzero(rows)]
+        arrays = self.embeddings, self.shots, self.roles, self.calibrating
+        return Support(*(values[rows] for values in arrays), positions)
 
     def without_positions(self):
         """Leave the local embeddings out."""

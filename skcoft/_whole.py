@@ -28,6 +28,7 @@ class WholeImage:
 
     def fit(self, support):
         """Fit the density, and others that have not seen one shot, or a tenth of them."""
+        support = support.without_probes()
         self.fitted = fit_density(self.density, support.embeddings, support.shots)
         groups, rows = support.groups, support.calibrating
         # one shot's views are left out one by one, which moves the scale of most densities

@@ -333,7 +333,7 @@ def test_defaults_of_the_recipe():
         "verbose": 0,
     }
     own = {
-        "n_views": 8,
+        "n_views": "auto",
         "density": "kde",
         "local": True,
         "contamination": "auto",

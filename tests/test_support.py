@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from skcoft._support import FEW, MIRROR, SHOT, VIEW, Support
+from skcoft._support import FEW, MIRROR, PROBE, SHOT, VIEW, Support
 
 
 def support(n_shots, n_views, mirror, first=0):
@@ -31,6 +31,27 @@ def test_views_of_fewer_than_four_shots_calibrate_too(n_shots, views_count):
     rows = Support.allot(range(n_shots), 3, mirror=True)
     assert FEW == 4
     assert_array_equal(rows.calibrating, views_count | (rows.roles != VIEW))
+
+
+def test_probes_are_in_no_density():
+    rows = Support.allot([0, 1, 2, 3], 1, True, n_probes=2)
+    assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, PROBE, PROBE], 4))
+    assert_array_equal(rows.probes, np.arange(20) >= 8)
+    assert_array_equal(rows.sides, np.arange(20) < 8)
+    assert_array_equal(Support.allot([0], 1, False, 1).calibrating, [True, True, False])
+    full = dataclasses.replace(rows, embeddings=np.arange(20.0)[:, None], positions=[*range(20)])
+    kept = full.without_probes()
+    assert_array_equal(kept.embeddings[:, 0], np.arange(12))
+    assert kept.positions == [*range(12)]
+    for name in ("shots", "roles", "calibrating"):
+        assert_array_equal(getattr(kept, name), getattr(full, name)[:12])
+
+
+def test_copies_are_one_shot():
+    rows = Support.allot([0, 1, 0, 3, 3], 1, mirror=True)
+    assert (rows.n_shots, rows.n_images) == (3, 5)
+    assert rows.calibrating.all()  # three are few
+    assert_array_equal(rows.shots, [0, 1, 0, 3, 3] * 3)
 
 
 def test_rows_of_a_shot_are_one_group_but_of_a_single_shot_each_its_own():
