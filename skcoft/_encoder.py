@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ._backbone import build_backbone
 from ._device import is_available
-from ._rows import RowsNetwork
+from ._rows import RowsNetwork, Unseen
 from ._support import Support
 from ._views import make_views
 
@@ -159,8 +159,12 @@ class Encoder:
             ((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views + n_probes)
         ]
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
+        inputs = []  # of rows, as the network got them
         for start, images, sides in passes:
             groups = shots.groups(self.sizing)
+            if self.network.kind == "rows":
+                inputs.append(images(torch.arange(n)).cpu().numpy())
+                images = self._again(inputs[-1])
             for side, rows, features in self.stream(images, groups, sides, with_positions):
                 for i, row in enumerate(start + side * n + rows):
                     embeddings[row] = features.embeddings[i]
@@ -169,7 +173,16 @@ class Encoder:
             support,
             embeddings=np.stack(embeddings),
             positions=positions if with_positions else None,
+            unseen=self._unseen(inputs, support) if inputs else None,
         )
+
+    def _again(self, rows):
+        """Return a function from indices to a batch of rows that have been drawn."""
+        drawn = torch.from_numpy(rows).to(self.device)
+        return lambda index: drawn[index]
+
+    def _unseen(self, inputs, support):
+        return Unseen(deepcopy(self.network).cpu(), np.concatenate(inputs), support.own)
 
     def stream(self, load, groups, mirror=False, with_positions=False):
         """Yield (side, indices, Features) batch by batch.

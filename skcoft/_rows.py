@@ -1,7 +1,10 @@
 """The same method on rows of features: a small network, noise views, shuffled negatives."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ._random import seeded
@@ -45,6 +48,50 @@ class Rows:
         return lambda index: rows[index]
 
 
+def standards(rows):
+    """Return the mean and the scale of every feature, as tensors; 1 where nothing varies."""
+    scale = rows.std(axis=0)
+    scale[~(scale > 10 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0))] = 1.0
+    return torch.from_numpy(rows.mean(axis=0)), torch.from_numpy(scale)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Embeddings of rows by a network whose means and scales some of the shots had no part in.
+
+    Few rows lie nearer to their own mean, in units of their own deviation, than other rows will:
+    to be held out, a shot must be left out of both.
+
+    Attributes
+    ----------
+    network : RowsNetwork
+        The network.
+    rows : ndarray of shape (n_rows, n_features)
+        The rows of a support, as the network gets them.
+    standard : ndarray of bool, shape (n_rows,)
+        Those that the network's means and scales come from.
+    """
+
+    network: nn.Module
+    rows: np.ndarray
+    standard: np.ndarray
+
+    def embed(self, seen, embeddings):
+        """Embed all rows by what the rows of a mask know; as they are where that are too few."""
+        known = self.standard & seen
+        if known.sum() < 2:
+            return embeddings
+        with torch.inference_mode():
+            features = self.network(torch.from_numpy(self.rows), *standards(self.rows[known]))
+        return F.normalize(features.float(), dim=1).double().numpy()
+
+    def extend(self, added):
+        """Return these with more rows, which the network's means and scales do not come from."""
+        rows = np.concatenate([self.rows, added.rows])
+        standard = np.concatenate([self.standard, np.zeros(len(added.rows), dtype=bool)])
+        return Unseen(self.network, rows, standard)
+
+
 class RowsNetwork(nn.Module):
     """Standardise, add a residual multilayer perceptron, append a constant.
 
@@ -61,10 +108,9 @@ class RowsNetwork(nn.Module):
     def __init__(self, rows, seed):
         super().__init__()
         self.width = rows.shape[1] + 1
-        scale = rows.std(axis=0)
-        scale[~(scale > 10 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0))] = 1.0
-        self.register_buffer("mean", torch.from_numpy(rows.mean(axis=0)))
-        self.register_buffer("scale", torch.from_numpy(scale))
+        mean, scale = standards(rows)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
         with seeded(seed):
             self.body = nn.Sequential(
                 nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, rows.shape[1])
@@ -72,8 +118,9 @@ class RowsNetwork(nn.Module):
         nn.init.zeros_(self.body[2].weight)
         nn.init.zeros_(self.body[2].bias)
 
-    def forward(self, rows):
-        x = ((rows - self.mean) / self.scale).clamp(-LIMIT, LIMIT).float()
+    def forward(self, rows, mean=None, scale=None):
+        mean, scale = (self.mean, self.scale) if mean is None else (mean, scale)
+        x = ((rows - mean) / scale).clamp(-LIMIT, LIMIT).float()
         x = (x + self.body(x)) / rows.shape[1] ** 0.5
         return torch.cat([x, torch.full_like(x[:, :1], LIFT)], dim=1)
 

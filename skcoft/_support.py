@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from ._rows import Unseen
+
 SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # what a row is an embedding of
 FEW = 4  # shots, below which their views are scored held out as well
 
@@ -30,6 +32,8 @@ class Support:
         images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
     positions : list of ndarrays of shape (h, w, e) or None
         Local embeddings of every row, while they are at hand: they are large, so fits let go.
+    unseen : Unseen or None
+        Of rows of features, what embeds them anew where some are held out.
     """
 
     embeddings: np.ndarray
@@ -37,6 +41,7 @@ class Support:
     roles: np.ndarray
     calibrating: np.ndarray
     positions: list | None = None
+    unseen: Unseen | None = None
 
     @classmethod
     def allot(cls, ids, n_views, mirror, n_probes=0):
@@ -92,9 +97,15 @@ class Support:
         joined = {
             field.name: np.concatenate([getattr(self, field.name), getattr(added, field.name)])
             for field in fields(self)
-            if field.name != "positions"
+            if field.name not in ("positions", "unseen")
         }
-        return Support(**joined)
+        return Support(**joined, unseen=self.unseen and self.unseen.extend(added.unseen))
+
+    def embeddings_unseen(self, seen):
+        """Embeddings of all rows by what those of a mask know; of images as they are."""
+        if self.unseen is None:
+            return self.embeddings
+        return self.unseen.embed(seen, self.embeddings)
 
     def without_probes(self):
         """Leave out what no density is fitted on."""
@@ -103,7 +114,7 @@ class Support:
         if positions is not None:
             positions = [positions[row] for row in np.flatnonzero(rows)]
         arrays = self.embeddings, self.shots, self.roles, self.calibrating
-        return Support(*(values[rows] for values in arrays), positions)
+        return Support(*(values[rows] for values in arrays), positions, self.unseen)
 
     def without_positions(self):
         """Leave the local embeddings out."""

@@ -36,7 +36,7 @@ class WholeImage:
         if len(groups) == 1 or single:
             self.held_out = np.asarray(self.fitted.score_samples(support.embeddings[rows]))
         else:
-            self.held_out = held_out_scores(self.fitted, support.embeddings, groups, rows)
+            self.held_out = held_out_scores(self.fitted, support.embeddings_unseen, groups, rows)
         return self
 
     @staticmethod
@@ -61,17 +61,21 @@ def fit_density(density, embeddings, shots):
     return density.fit(embeddings)
 
 
-def held_out_scores(fitted, embeddings, groups, rows):
+def held_out_scores(fitted, embed, groups, rows):
     """Score some rows by densities that have seen no row of their group.
 
-    ``fitted`` is the density of all groups, ``rows`` marks what to score. Up to ten groups are
+    ``fitted`` is the density of all groups, ``embed`` gives the embeddings of all rows by what
+    those of a mask know, ``rows`` marks what to score. Up to ten groups are
     left out one at a time, more of them in ten folds. In hundreds of dimensions the normalising
     constant moves by far more than scores differ, so densities that offer it
     (``fit_at_scale_of``) keep the scale of the one fitted on all groups.
     """
     folds = GroupKFold(min(len(np.unique(groups)), MOST_FOLDS))
     scores = np.full(len(groups), np.nan)
-    for seen, unseen in folds.split(embeddings, groups=groups):
+    for seen, unseen in folds.split(groups, groups=groups):
+        known = np.zeros(len(groups), dtype=bool)
+        known[seen] = True
+        embeddings = embed(known)
         unseen = unseen[rows[unseen]]
         if hasattr(fitted, "fit_at_scale_of"):
             known = {"groups": groups[seen]} if has_fit_parameter(fitted, "groups") else {}

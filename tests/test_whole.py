@@ -145,7 +145,7 @@ def test_no_view_of_a_shot_calibrates_against_that_shot():
             return super().score_samples(X)
 
     own = support.roles == SHOT
-    scores = held_out_scores(Mixture(reg_covar=1.0), support.embeddings, support.shots, own)
+    scores = held_out_scores(Mixture(reg_covar=1.0), support.embeddings_unseen, support.shots, own)
     assert scores.shape == (12,) and np.isfinite(scores).all()
     assert len(seen) == MOST_FOLDS == 10
 
