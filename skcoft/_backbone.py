@@ -88,6 +88,17 @@ class Backbone(nn.Module):
             self.projection = torch.from_numpy(components.T.copy()).float()
 
 
+def copy_of(module):
+    """Copy a module; what it computed of its parameters, as ``weight_norm`` does, as values."""
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return deepcopy(module, computed)
+
+
 def _pool(features):
     return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
@@ -123,7 +134,7 @@ def _wrap_module(module, size, shapes):
                 "nn.Module, which states none of its own."
             )
         size = shapes[0]
-    return Backbone(deepcopy(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(tuple(size))
+    return Backbone(copy_of(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(tuple(size))
 
 
 def _size_convolutions(image_size, own, shapes, max_pixels):

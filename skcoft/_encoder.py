@@ -1,13 +1,12 @@
 """Encoder: a network with its size, device, views and seed; from inputs to embeddings."""
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ._backbone import build_backbone
+from ._backbone import build_backbone, copy_of
 from ._device import is_available
 from ._rows import RowsNetwork, Unseen
 from ._support import Support
@@ -182,7 +181,7 @@ class Encoder:
         return lambda index: drawn[index]
 
     def _unseen(self, inputs, support):
-        return Unseen(deepcopy(self.network).cpu(), np.concatenate(inputs), support.own)
+        return Unseen(copy_of(self.network).cpu(), np.concatenate(inputs), support.own)
 
     def stream(self, load, groups, mirror=False, with_positions=False):
         """Yield (side, indices, Features) batch by batch.
@@ -213,7 +212,7 @@ class Encoder:
         return Features(embeddings, positions)
 
     def __getstate__(self):
-        return {**self.__dict__, "network": deepcopy(self.network).cpu()}
+        return {**self.__dict__, "network": copy_of(self.network).cpu()}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

@@ -15,11 +15,12 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state, indexable
 
+from ._embedder import EMBEDDER_CONSTRAINTS
 from ._input import read_input
 from ._labels import check_labels
 from ._validation import any_of, check_parameters, number, one_of
 from ._views import image_synthesizer, make_synthesizer
-from .augmentation import SYNTHESIZERS, random_views
+from .augmentation import SYNTHESIZERS
 
 __all__ = ["LabelFreeScorer", "OneClassKFold", "OneClassShuffleSplit"]
 
@@ -36,6 +37,8 @@ SCORER_CONSTRAINTS = {
     "kinds": _kinds,
     "n_draws": _count,
     "random_state": number(Integral, 0),
+    "image_shape": EMBEDDER_CONSTRAINTS["image_shape"],
+    "n_jobs": EMBEDDER_CONSTRAINTS["n_jobs"],
 }
 CONSTRAINTS = {
     "shots": any_of(_count, one_of(None)),
@@ -271,8 +274,8 @@ def _draw(anomalies, size, rng):
 class LabelFreeScorer(BaseEstimator):
     """Score of a detector on normal images alone, for ``scoring=``.
 
-    The area under the ROC curve of held-out normal images and views of them against anomalies that
-    are synthesised from them, averaged over kinds of anomalies that no candidate was trained on.
+    The area under the ROC curve of held-out normal images against anomalies that are synthesised
+    from them, averaged over kinds of anomalies that no candidate was trained on.
     It ranks candidates where no anomaly is known; it does not say how well they do on real ones.
     The ranking agrees with that of labels where real anomalies resemble the synthesised ones, such
     as defects of a surface, and more between backbones than between settings of one; on most of
@@ -285,13 +288,13 @@ class LabelFreeScorer(BaseEstimator):
         tensors ``(n, C, H, W)`` in 0..1. The default has small defects and a disorder of the
         whole, and none of a detector's default negatives.
     n_draws : int, default=4
-        Anomalies of each kind, and views, per image.
+        Anomalies of each kind per image.
     image_shape : (H, W) or (H, W, C), default=None
         Shape of the images where the rows of a two-dimensional X are flattened ones.
     n_jobs : int or None, default=None
         Threads that decode images of a sequence; None means 1.
     random_state : int, default=0
-        Seed of the views and anomalies, which are the same for every candidate.
+        Seed of the anomalies, which are the same for every candidate.
 
     See Also
     --------
@@ -342,8 +345,8 @@ class LabelFreeScorer(BaseEstimator):
         Returns
         -------
         float
-            Area under the ROC curve: 1 where every normal image and view scores above every
-            synthesised anomaly.
+            Area under the ROC curve: 1 where every normal image scores above every synthesised
+            anomaly.
 
         Raises
         ------
@@ -369,8 +372,7 @@ class LabelFreeScorer(BaseEstimator):
         normal, anomalous = [], [[] for _ in synthesizers]
         for images in _batches(inputs):
             repeated = images.repeat_interleave(self.n_draws, dim=0)
-            views = random_views(repeated, generator=generator)
-            normal.append(score(self._as_given(torch.cat([images, views]), inputs)))
+            normal.append(score(self._as_given(images, inputs)))
             for synthesize, scores in zip(synthesizers, anomalous, strict=True):
                 scores.append(score(self._as_given(synthesize(repeated, generator), inputs)))
         normal = np.concatenate(normal)

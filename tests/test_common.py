@@ -196,6 +196,8 @@ def test_other_kind_at_predict(cls, photos):
         ({"device": "cuda:99"}, "device='cuda:99' is not available here"),
         ({"device": "gpu"}, "device='gpu' is not available here"),
         ({"verbose": -1}, "'verbose' parameter"),
+        ({"positive_weight": np.inf}, "'positive_weight' parameter .* got inf"),
+        ({"negative_weight": np.nan}, "'negative_weight' parameter .* got nan"),
     ],
 )
 @both

@@ -1,11 +1,13 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
+import torch
 from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.ensemble import IsolationForest
-from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity as TreeKernelDensity
@@ -106,7 +108,7 @@ def test_partial_fit_adds_shots_without_fine_tuning(task):
     assert fitted.partial_fit(shots[5:]) is fitted
     assert all((weights[k] == v).all() for k, v in fitted.embedder_.network_.state_dict().items())
     assert_array_equal(fitted.embeddings_, np.concatenate([before, fitted.embed(shots[5:])]))
-    assert len(fitted.density_._kernels) == 8 * (1 + 1 + 8)
+    assert len(fitted.density_._kernels) == 8 * (1 + 1)
     assert fitted.offset_ != offset
     indices = fitted.kneighbors(shots, return_distance=False)
     assert_array_equal(indices[:, 0], np.arange(8))
@@ -140,8 +142,10 @@ def test_kneighbors(task):
     expected = np.linalg.norm(fitted.embed(X)[:, None] - fitted.embeddings_, axis=2)
     assert_allclose(distances, np.sort(expected)[:, :3], atol=1e-7)
     assert_array_equal(indices[:, 0], expected.argmin(1))
-    for n in (0, 9):
-        with pytest.raises(ValueError, match=f"between 1 and 8, the number of shots; got {n}"):
+    for n in (0, 9, "2", 1.5, True):
+        with pytest.raises(
+            ValueError, match=f"an integer between 1 and 8, .* of shots; got {n!r}"
+        ):
             fitted.kneighbors(X, n_neighbors=n)
 
 
@@ -219,6 +223,8 @@ def test_tune_threshold(task):
     assert balanced_accuracy_score(y, fitted.predict(X)) == best
     with pytest.raises(ValueError, match="scoring"):
         fitted.tune_threshold(X, y, scoring="best")
+    with pytest.raises(ValueError, match="scoring='roc_auc' is no metric of labels"):
+        fitted.tune_threshold(X, y, scoring="roc_auc")
 
 
 @pytest.mark.parametrize(
@@ -281,3 +287,27 @@ def test_real_images_and_weights(shared):
     fitted.fit(data["normal"][:8])
     X = np.concatenate([data["normal"][64:84], data["anomaly_broken_large"]])
     assert fitted.score(X, np.r_[np.ones(20), -np.ones(20)]) > 0.9
+
+
+def test_the_greatest_rates_are_possible(task):
+    """The threshold is then the greatest score of all."""
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    scores = fitted.score_samples(X)
+    assert fitted.set_threshold(X, max_fpr=1 - 1e-10).offset_ == scores.max()
+
+
+@pytest.mark.parametrize(
+    "method", ["predict_pvalue", "set_threshold", "score", "kneighbors", "embed", "anomaly_map"]
+)
+def test_methods_of_a_detector_that_is_not_fitted(method, task):
+    with pytest.raises(NotFittedError):
+        getattr(detector(), method)(task[0])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_a_backbone_with_weight_norm_pickles(task):
+    network = torch.nn.utils.weight_norm(torch.nn.Conv2d(3, 8, 3))
+    fitted = detector(backbone=network, max_iter=2, random_state=0).fit(task[0])
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(loaded.score_samples(task[1]), fitted.score_samples(task[1]))

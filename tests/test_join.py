@@ -22,7 +22,7 @@ class Part:
 
 
 def joint(*parts):
-    return JointScore([Branch(None, None, dict(zip("abc", parts, strict=False)))])
+    return JointScore([Branch(None, None, dict(zip("abc", parts, strict=False)), {})])
 
 
 A, B = (0, "a"), (0, "b")
@@ -82,7 +82,7 @@ def test_maps_of_several_parts_are_averaged():
 
 def test_parts_of_another_branch_count_likewise():
     parts = Part([5.0, 7.0]), Part([100.0, 140.0], weight=3)
-    two = JointScore([Branch(None, None, {"a": part}) for part in parts])
+    two = JointScore([Branch(None, None, {"a": part}, {}) for part in parts])
     assert_allclose(two.held_out(), [5 - 3, 7 + 3])
     kept = {(0, "a"): np.array([[6.0]]), (1, "a"): np.array([[160.0]])}
     assert_allclose(two.score(kept), [6 + 3 * 2])

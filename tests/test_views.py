@@ -153,9 +153,9 @@ def test_labelled_negatives():
     "y, message",
     [
         (None, "requires y, with -1 for anomalies; got None"),
-        ([1, 1, 1, 1, 1, 0], r"both \+1 .* and -1 .* got labels \[0, 1\]"),
-        ([1] * 6, r"got labels \[1\]"),
-        (["a", "b"] * 3, r"got labels \['a', 'b'\]"),
+        ([1, 1, 1, 1, 1, 0], r"both \+1 .* and -1 .* got the labels 0, 1\."),
+        ([1] * 6, r"both \+1 .* and -1 .* got the labels 1\."),
+        (["a", "b"] * 3, "got the labels 'a', 'b'"),
         ([1, -1], "inconsistent numbers of samples"),
     ],
 )
