@@ -222,7 +222,12 @@ def _create_from_hub(name, options):
     try:
         body = timm.create_model(name, pretrained=True, **options)
     except Exception as error:
-        raise hub_error(name, error) from error
+        if file is None:
+            raise hub_error(name, error) from error
+        raise ValueError(
+            f"The weights in the hub's cache do not fit backbone={name!r}: {error}. Delete {file} "
+            "to have them fetched anew."
+        ) from error
     return body, f"hub cache {file}" if file else f"hub {name}"
 
 

@@ -92,6 +92,17 @@ def test_a_damaged_file_in_the_cache_is_named(in_hub_cache):
         build()
 
 
+def test_a_file_in_the_cache_that_does_not_fit_is_named(in_hub_cache):
+    def save_another(state, file):
+        save_file({**state, "conv1.0.weight": torch.zeros(2, 3)}, file)
+
+    file = in_hub_cache("model.safetensors", save_another)
+    with pytest.raises(
+        ValueError, match=rf"(?s)cache do not fit backbone=.resnet10t.c3_in1k.: .*Delete {file}"
+    ):
+        build()
+
+
 def test_where_weights_came_from(state, tmp_path):
     save_file(state, tmp_path / "own.safetensors")
     assert build(weights=tmp_path / "own.safetensors").origin == str(tmp_path / "own.safetensors")
