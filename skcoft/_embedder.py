@@ -287,7 +287,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             forget_columns(self)
             inputs = read_input(self, X, reset=True)
             shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys=True)
-            ids = Shots.of(shots, groups_of_shots(inputs, y, groups), shots.find_depth()).ids
+            ids = Shots.of(shots, groups_of_shots(inputs, y, groups)).ids
             return fit_embedder(self, shots, ids, anomalies)
 
     def transform(self, X):

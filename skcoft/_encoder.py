@@ -158,9 +158,9 @@ class Encoder:
             ((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views + n_probes)
         ]
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
+        groups = shots.groups(self.sizing)
         inputs = []  # of rows, as the network got them
         for start, images, sides in passes:
-            groups = shots.groups(self.sizing)
             if self.network.kind == "rows":
                 inputs.append(images(torch.arange(n)).cpu().numpy())
                 images = self._again(inputs[-1])
@@ -243,9 +243,7 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
     """Build the network that ``settings``, an estimator's parameters, ask for, for some shots."""
     if shots.kind == "rows":
         network, sizing = RowsNetwork(shots.values, network_seed).eval(), None
-        depth = None
     else:
-        depth = shots.find_depth()
         network, sizing = build_backbone(
             settings.backbone,
             settings.weights,
@@ -255,4 +253,4 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
             network_seed,
         )
     network = network.to(device)
-    return Encoder(network, sizing, str(device), settings.augmentation, view_seed, depth)
+    return Encoder(network, sizing, str(device), settings.augmentation, view_seed, shots.depth)

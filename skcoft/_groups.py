@@ -33,12 +33,15 @@ class Shots:
     ids: np.ndarray
 
     @classmethod
-    def of(cls, inputs, known=None, depth=None):
+    def of(cls, inputs, known=None):
         """Group inputs; ``known`` are the user's groups of them, or None."""
-        return cls(None, [], np.empty(0, dtype=int)).extend(inputs, known, depth)
+        return cls(None, [], np.empty(0, dtype=int)).extend(inputs, known, inputs.depth)
 
-    def extend(self, inputs, known=None, depth=None):
-        """Return these with more images; warn of copies that no group of the user's explains."""
+    def extend(self, inputs, known, depth):
+        """Return these with more images; warn of copies that no group of the user's explains.
+
+        ``depth`` are the bits of whole numbers, those of the fit.
+        """
         added, start = inputs.pictures(SIDE, depth), len(self.ids)
         pictures = added if self.pictures is None else np.concatenate([self.pictures, added])
         names = [*self.known, *([None] * len(inputs) if known is None else known)]

@@ -1,6 +1,7 @@
 """Validated images, decoded lazily, batch by batch, to tensors of one range and size."""
 
 import warnings
+from functools import cached_property
 from io import BytesIO
 
 import numpy as np
@@ -40,16 +41,12 @@ class Images:
         sizes = set(self.sizes)
         return sizes.pop() if len(sizes) == 1 else None
 
-    @property
+    @cached_property
     def sizes(self):
-        """(H, W) of every image."""
+        """(H, W) of every image, each file looked at once."""
         if isinstance(self.items, torch.Tensor):
             return [tuple(self.items.shape[-2:])] * len(self)
         return [_size(item) for item in self.items]
-
-    def size(self, index):
-        """(H, W) of one image."""
-        return _size(self.items[index])
 
     def take(self, mask):
         """Images where the boolean ``mask`` is true."""
@@ -67,8 +64,9 @@ class Images:
             found.setdefault(sizing.of(shape), []).append(i)
         return [np.array(group) for group in found.values()]
 
-    def find_depth(self):
-        """Return the bits of whole numbers in what holds more than 8; None without such images.
+    @cached_property
+    def depth(self):
+        """The bits of whole numbers in what holds more than 8; None without such images.
 
         Found from the greatest value, with a warning, unless ``bit_depth`` states it.
         """
@@ -87,7 +85,6 @@ class Images:
                 f"later call. bit_depth={depth} (or another) states it.",
                 stacklevel=2,
             )
-        self.bit_depth = depth
         return depth
 
     def pictures(self, side, depth):
@@ -107,7 +104,7 @@ class Images:
 
         def load(index):
             one_for_all = sizing.pixels is None
-            size = sizing.size if one_for_all else sizing.of(self.size(index[0]))
+            size = sizing.size if one_for_all else sizing.of(self.sizes[index[0]])
             return self.load(index.cpu(), size, depth).to(device)
 
         if not cache or len(self) * 3 * np.prod(sizing.size) * 4 > CACHE_BYTES:

@@ -20,7 +20,7 @@ def check_labels(X, y):
 
 def _are_signs(y):
     """Whether all labels are +1 and -1, by whatever numbers."""
-    return y.dtype.kind != "b" and set(y.tolist()) <= {-1, 1} and not _booleans(y).any()
+    return set(y.tolist()) <= {-1, 1} and not _booleans(y).any()
 
 
 def _booleans(y):
@@ -37,7 +37,7 @@ def _seen(y):
 def _remedy(y):
     """Return the line that makes +1 and -1 of y; which label means what, its user knows."""
     labels = set(y.tolist())
-    if y.dtype.kind == "b" or _booleans(y).all():
+    if _booleans(y).all():
         return "Where True means an anomaly, pass np.where(y, -1, 1), else np.where(y, 1, -1)."
     if any(label != label for label in labels):
         return "Leave out the images without a label."
@@ -45,9 +45,9 @@ def _remedy(y):
         return (
             "Where 1 means an anomaly, pass np.where(y == 1, -1, 1), else np.where(y == 1, 1, -1)."
         )
-    if labels & {-1}:
+    if -1 in labels:
         return "Leave out the images with other labels."
-    example = next(iter(sorted(labels, key=str)), "good")
+    example = min(labels, key=str)
     return f"Name the normal ones, for example np.where(y == {example!r}, 1, -1)."
 
 

@@ -55,8 +55,14 @@ def fingerprint(*values):
 
     This package's own code counts too, and the versions of what it computes with.
     """
-    versions = sys.version, torch.__version__, np.__version__, scipy.__version__, version("timm")
-    return _Hasher("md5").hash((own_code(), versions, [_contents(value) for value in values]))
+    contents = [_contents(value) for value in values]
+    return _Hasher("md5").hash((own_code(), versions(), contents))
+
+
+@cache
+def versions():
+    """Versions of Python and of what this package computes with."""
+    return sys.version, torch.__version__, np.__version__, scipy.__version__, version("timm")
 
 
 @cache

@@ -20,6 +20,7 @@ class Rows:
     """Validated rows of features: ``values``, a float64 array (n, d)."""
 
     kind = "rows"
+    depth = None  # no bits to be found
 
     def __init__(self, values):
         self.values = values
@@ -30,9 +31,6 @@ class Rows:
     def take(self, mask):
         """Rows where the boolean ``mask`` is true."""
         return Rows(self.values[mask])
-
-    def find_depth(self):
-        """Return None: rows have no bits to be found."""
 
     def pictures(self, side, depth):
         """Return rows by which copies are told: these."""

@@ -410,10 +410,9 @@ class LabelFreeScorer(BaseEstimator):
 
 def _batches(inputs):
     """Yield float images (n, 3, H, W) of inputs, each at its own size."""
-    depth = inputs.find_depth()
     if inputs.common_size is None:
         for i, size in enumerate(inputs.sizes):
-            yield inputs.load(torch.tensor([i]), size, depth)
+            yield inputs.load(torch.tensor([i]), size, inputs.depth)
     else:
         for indices in torch.arange(len(inputs)).split(BATCH):
-            yield inputs.load(indices, inputs.common_size, depth)
+            yield inputs.load(indices, inputs.common_size, inputs.depth)

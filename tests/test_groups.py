@@ -90,7 +90,7 @@ def test_groups_and_later_calls():
     assert_array_equal(first.ids, [0, 1, 0, 3])
     added = np.concatenate([SHOTS[4:6], SHOTS[3:4]])
     with pytest.warns(UserWarning, match=r"X\[2\] is one of shot 3 of an earlier call"):
-        both = first.extend(as_images(added), ["b", "c", None])
+        both = first.extend(as_images(added), ["b", "c", None], None)
     assert_array_equal(both.ids, [0, 1, 0, 3, 1, 5, 3])
     assert_array_equal(first.ids, [0, 1, 0, 3])
 

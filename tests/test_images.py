@@ -25,7 +25,7 @@ def read(X, **params):
 
 def load(X, size=(24, 20), **params):
     images = read(X, **params)
-    return images.load(torch.arange(len(images)), size, images.find_depth())
+    return images.load(torch.arange(len(images)), size, images.depth)
 
 
 @pytest.fixture
