@@ -1,8 +1,8 @@
 """Speed as ratios, each measured in one run on this machine.
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
-2. ``score_samples`` against the bare forward passes of images and mirror images, with and without
-   local density.
+2. ``score_samples`` against the bare forward passes of images at both their sizes, with and
+   without local density; and of one image alone.
 3. A search over 10 densities on one split, with ``memory``, against fine-tuning and fitting once,
    and against a search over one density.
 4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
@@ -28,6 +28,8 @@ from sklearn.model_selection import GridSearchCV
 import skcoft
 from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
+from skcoft._encoder import SCALES
+from skcoft._parts import PROBES
 
 BATCH = 8  # images that the bare loops pass through the network at once
 BANDWIDTHS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
@@ -63,30 +65,37 @@ def bare_fit(network, shape, n_iter, parts):
 
 
 @torch.inference_mode()
-def bare_forward(network, images):
-    for part in images.split(BATCH):
-        network(part)
+def bare_forward(network, batches):
+    for images in batches:
+        for part in images.split(BATCH):
+            network(part)
 
 
 def compare_networks(detector, build, args, shots, queries):
     """Fine-tuning and scoring against the bare passes of the same network."""
-    shape = (args.size, args.size)
+    shapes = [(int(args.size * scale),) * 2 for scale in SCALES]
+
+    def at_all_sizes(count):
+        return [torch.rand(count, 3, *shape) for shape in shapes]
 
     def bare():
         network = build()
-        bare_fit(network, shape, args.iterations, parts=3)
-        bare_forward(network, torch.rand(88, 3, *shape))  # centre, shots twice, views
+        bare_fit(network, shapes[-1], args.iterations, parts=3)
+        bare_forward(network, [torch.rand(len(shots), 3, *shapes[-1])])  # center
+        bare_forward(network, at_all_sizes((2 + PROBES) * len(shots)))  # shots, mirror images
 
     compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
-    network, images = build(), torch.rand(2 * len(queries), 3, *shape)
+    network = build()
     for local in (False, True):
         fitted = detector().set_params(max_iter=0, local=local).fit(shots)
-        compare(
-            f"score_samples / forward{', local' * local}",
-            lambda fitted=fitted: fitted.score_samples(queries),
-            lambda: bare_forward(network, images),
-            args.repeats,
-        )
+        for count in (len(queries), 1):
+            images, asked = at_all_sizes(count), queries[:count]
+            compare(
+                f"{count} scored / forward{', local' * local}",
+                lambda fitted=fitted, asked=asked: fitted.score_samples(asked),
+                lambda images=images: bare_forward(network, images),
+                args.repeats,
+            )
 
 
 def compare_searches(detector, args, shots, queries):
@@ -153,14 +162,14 @@ def main(argv=None):
         return COFTDetector(
             args.backbone,
             weights=None,
-            image_size=args.size,
+            max_pixels=args.size**2,
             max_iter=args.iterations,
             device="cpu",
             random_state=0,
         )
 
     def build():
-        return build_backbone(args.backbone, None, (args.size, args.size), None, 0)[0]
+        return build_backbone(args.backbone, None, (args.size, args.size), None, None, 0)[0]
 
     compare_networks(detector, build, args, shots, queries)
     compare_searches(detector, args, shots, queries)

@@ -1,7 +1,6 @@
 """Backbones: embedded, by timm name or a user's module, as one network, images to features."""
 
 import difflib
-from copy import deepcopy
 from numbers import Integral
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from . import _embedded
+from ._modules import arrays_of, copy_of, tensors_of
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
 from ._sizes import Sizing, native_sizing
@@ -18,6 +18,15 @@ from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read
 MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2's 518, get
 FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
 
+VERSION = 1  # of a pickled backbone's state
+PLAIN = (
+    "depths",
+    "no_maps",
+    "width",
+    "origin",
+)  # attributes of a backbone, in its state as they are
+LARGER = 2  # times the pixels that a network was trained on, where it takes any: more detail
+
 
 class Backbone(nn.Module):
     """Images (n, 3, H, W) in 0..1 to pooled features (n, d): normalise, body, average pool.
@@ -26,6 +35,9 @@ class Backbone(nn.Module):
     empty, the body's output is the one map. None means that there is none; ``no_maps`` says why,
     where that is a surprise. ``width`` is d,
     ``origin`` says where the weights come from; None means random ones, or the user's own.
+    ``recipe`` is what :func:`create_body` makes the body of; None where only it itself will do.
+
+    A pickle holds the recipe and arrays instead of timm's and torch's classes, and is of the CPU.
     """
 
     kind = "images"
@@ -33,9 +45,10 @@ class Backbone(nn.Module):
     make_views = staticmethod(image_views)
     make_synthesizer = staticmethod(image_synthesizer)
 
-    def __init__(self, body, mean, std, origin=None):
+    def __init__(self, body, mean, std, origin=None, recipe=None):
         super().__init__()
         self.body = body
+        self.recipe = recipe
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.register_buffer("projection", None)
@@ -43,6 +56,33 @@ class Backbone(nn.Module):
         self.no_maps = None
         self.width = None
         self.origin = origin
+
+    def __getstate__(self):
+        whole = self.recipe is None
+        return {
+            "version": VERSION,
+            "recipe": self.recipe,
+            "body": copy_of(self.body).cpu() if whole else arrays_of(self.body),
+            "buffers": arrays_of(self, prefix="body."),
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def __setstate__(self, state):
+        if state["version"] > VERSION:
+            raise ValueError(
+                f"The backbone was pickled by a newer skcoft (state {state['version']}, this one "
+                f"reads {VERSION}). Update skcoft."
+            )
+        body, recipe, buffers = state["body"], state["recipe"], tensors_of(state["buffers"])
+        if recipe is not None:
+            body = create_body(recipe)
+            body.load_state_dict(tensors_of(state["body"]))
+        self.__init__(body, [0.0] * 3, [1.0] * 3, recipe=recipe)
+        for name, value in {**buffers, **{name: state[name] for name in PLAIN}}.items():
+            setattr(self, name, value)
+        self.eval()
+        if recipe is not None:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
@@ -88,15 +128,14 @@ class Backbone(nn.Module):
             self.projection = torch.from_numpy(components.T.copy()).float()
 
 
-def copy_of(module):
-    """Copy a module; what it computed of its parameters, as ``weight_norm`` does, as values."""
-    computed = {
-        id(value): value.detach().clone()
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return deepcopy(module, computed)
+def create_body(recipe):
+    """Create a body, with any weights, by its recipe: the name of an architecture, its options."""
+    with seeded(0):
+        if recipe["name"] == "embedded":
+            return _embedded.Embedded()
+        import timm
+
+        return timm.create_model(recipe["name"], **recipe["options"])
 
 
 def _pool(features):
@@ -141,7 +180,7 @@ def _size_convolutions(image_size, own, shapes, max_pixels):
     """Return the sizing of a network that takes images of any size."""
     if image_size is not None:
         return Sizing(tuple(image_size))
-    return native_sizing(shapes, max_pixels or own[0] * own[1])
+    return native_sizing(shapes, max_pixels or LARGER * own[0] * own[1])
 
 
 def _build_embedded(name, weights, image_size, shapes, max_pixels, seed):
@@ -150,7 +189,8 @@ def _build_embedded(name, weights, image_size, shapes, max_pixels, seed):
     found = find_weights(name, weights)
     if found is not None:
         load_weights(body, found, name, _embedded.ARCHITECTURE)
-    network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin)
+    recipe = {"name": "embedded", "options": {}}
+    network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin, recipe)
     return network, _size_convolutions(image_size, _embedded.SIZE, shapes, max_pixels)
 
 
@@ -176,11 +216,16 @@ def _build_timm(name, weights, image_size, shapes, max_pixels, seed):
     if found is not None:
         load_weights(body, found, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)
-    network = Backbone(body, data["mean"], data["std"], origin)
     own = tuple(options.get("img_size", data["input_size"][1:]))
     if body.pretrained_cfg.get("fixed_input_size"):
-        return network, _size_transformer(body, image_size, own, shapes, max_pixels)
-    return network, _size_convolutions(image_size, own, shapes, max_pixels)
+        sizing = _size_transformer(body, image_size, own, shapes, max_pixels)
+        if sizing.size != own:
+            options["img_size"] = sizing.size
+    else:
+        sizing = _size_convolutions(image_size, own, shapes, max_pixels)
+    # what a name on the hub stands for is known there alone
+    recipe = None if ":" in name else {"name": name, "options": options}
+    return Backbone(body, data["mean"], data["std"], origin, recipe), sizing
 
 
 def _check_name(name):

@@ -27,7 +27,7 @@ from ._labels import split_by_label, split_for_training
 from ._memory import cached, check_storable
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
-from ._support import VIEW
+from ._support import SHOT, VIEW
 from ._threshold import automatic_offset, check_finite_scores
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
 from ._whole import DENSITIES
@@ -60,13 +60,15 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
     image_size : int, (H, W), None or list of these, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None keeps the shape of every image: they are reduced to ``max_pixels``, small ones
-        enlarged to 128² at most, and their sides brought to a multiple of 32. The shots settle
-        how many pixels; a transformer gives all images the shots' shape, and a module their
-        size. Of several backbones, a list has one for each.
+        enlarged to 2 · 128² at most, and their sides brought to a multiple of 32; fine-tuning
+        is done at half that size. The shots settle how many pixels; a transformer gives all
+        images the shots' shape, and a module their size. Of several backbones, a list has one
+        for each.
     max_pixels : int or None, default=None
         Greatest number of pixels, height times width, that the backbone sees of an image where
-        ``image_size`` is None. Time is proportional to it. None means as many as the backbone was
-        trained on (260² = 67,600 by default; a transformer made for more than 256² gets 224²).
+        ``image_size`` is None. Time is proportional to it. None means twice as many as the
+        backbone was trained on (2 · 260² = 135,200 by default); for a transformer as many, and
+        224² for one that was made for more than 256².
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -105,17 +107,15 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
     augmentation : dict, callable or None, default=None
         None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
         ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
-        mirror image is an anomaly: else a detector's scores and maps are means over an image and
-        its mirror image, at twice the time. A callable (no mirror images then) gets one image
-        tensor ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
-        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
-        from torch is seeded.
+        mirror image is an anomaly: else mirror images of the shots count as normal. A callable
+        (no mirror images then) gets one image tensor ``(3, H, W)`` in 0..1 at a time and returns
+        one of the same shape, for example a ``torchvision.transforms.v2`` pipeline. On rows it
+        gets one row. Randomness that it takes from torch is seeded.
     n_views : int or "auto", default="auto"
         N_A, the views of each shot that the densities are fitted on, besides the shot itself and
-        its mirror image. 0 means the shot alone, and scores without mirror images. ``"auto"``
-        means none, but mirror images: in our measurements views cost accuracy, most of all at
-        the resolution of photographs. With fewer than 4 shots, where ``augmentation`` says what
-        a view is, and for rows it means 8.
+        its mirror image. 0 means the shot alone. ``"auto"`` means none, but mirror images: in
+        our measurements views cost accuracy, most of all at the resolution of photographs. With
+        fewer than 4 shots, where ``augmentation`` says what a view is, and for rows it means 8.
     density : {"kde", "gaussian"} or estimator, default="kde"
         ``"kde"`` is :class:`skcoft.density.KernelDensity`, ``"gaussian"`` the paper's
         Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
@@ -128,6 +128,11 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         local one weighs less the more the shots differ, as objects in scenes do and photographs
         of one part do not. False leaves it out, as the paper does. Not used for rows and for
         modules that return vectors only.
+    multiscale : bool, default=True
+        Whether images are scored at half their size as well, at a quarter more time: what is
+        coarse shows in the small, what is fine in the large. The densities of both are joined as
+        the others are. Not used where ``image_size`` is given, for rows, for modules and for
+        transformers, which see images at one size.
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
         that about 5 % of unseen normal images fall below it, more with 1 or 2 shots (a warning
@@ -229,6 +234,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         n_views="auto",
         density="kde",
         local=True,
+        multiscale=True,
         contamination="auto",
         device=None,
         memory=None,
@@ -254,6 +260,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         self.n_views = n_views
         self.density = density
         self.local = local
+        self.multiscale = multiscale
         self.contamination = contamination
         self.device = device
         self.memory = memory
@@ -266,6 +273,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         "n_views": any_of(number(Integral, 0), one_of("auto")),
         "density": any_of(one_of(*DENSITIES), having("score_samples")),
         "local": boolean(),
+        "multiscale": boolean(),
         "memory": any_of(
             one_of(None),
             (lambda v: isinstance(v, (str, PathLike)), "a folder"),
@@ -318,7 +326,12 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             seen = Shots.of(shots, groups_of_shots(inputs, y, groups))
             fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
             grow = partial(Branch.grow, self, shots=shots, ids=seen.ids, memory=self.memory)
-            self._set_fit(embedder, [grow(encoder) for encoder in embedder.encoders_], seen)
+            branches = [
+                grow(encoder, scale)
+                for encoder in embedder.encoders_
+                for scale in (encoder.scales if self.multiscale else (1,))
+            ]
+            self._set_fit(embedder, branches, seen)
         return self
 
     def partial_fit(self, X, y=None, groups=None):
@@ -366,20 +379,20 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
     def _set_fit(self, embedder, branches, seen):
         """Join the branches and set the threshold, then all fitted state at once."""
         joint, support = JointScore(branches), branches[0].support
-        rows, held_out = support.calibrating, joint.held_out()
-        calibration = mean_of_shots(support.mean_of_sides(held_out, rows), seen.ids)
+        held_out, roles = joint.held_out(), support.roles[support.calibrating]
+        calibration = mean_of_shots(held_out[roles == SHOT], seen.ids)
         check_finite_scores(calibration, f"held-out shots (density={self.density!r})")
         if self.contamination == "auto":
-            offset = automatic_offset(calibration, held_out[support.roles[rows] == VIEW])
+            offset = automatic_offset(calibration, held_out[roles == VIEW])
         else:
-            training = support.mean_of_sides(joint.in_sample(), support.sides)
-            offset = float(np.percentile(training, 100 * self.contamination))
-        shots = [branch.support.embeddings[support.own] for branch in branches]
+            offset = float(np.percentile(joint.in_sample(), 100 * self.contamination))
+        full_size = [branch for branch in branches if branch.scale == 1]
+        shots = [branch.support.embeddings[support.own] for branch in full_size]
         # at once: other threads see the state before or the state after
         vars(self).update(
             embedder_=embedder,
             _joint=joint,
-            density_=one_or_all([branch.parts["whole"].fitted for branch in branches]),
+            density_=one_or_all([branch.parts["whole"].fitted for branch in full_size]),
             embeddings_=join_embeddings(shots),
             classes_=np.array([-1, 1]),
             offset_=offset,
@@ -430,7 +443,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         with usual_torch():
             return join_embeddings(
                 [
-                    cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"][0]
+                    cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"]
                     for encoder in self.embedder_.encoders_
                 ]
             )
@@ -440,8 +453,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
 
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
-        times the likeness of the shots (see the user guide). Where views are mirrored, the mean
-        over the image and its mirror image.
+        times the likeness of the shots (see the user guide).
 
         Parameters
         ----------

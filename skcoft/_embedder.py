@@ -100,13 +100,15 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     image_size : int, (H, W), None or list of these, default=None
         Size in pixels that images are resized to (nothing is cropped). An int means a square.
         None keeps the shape of every image: they are reduced to ``max_pixels``, small ones
-        enlarged to 128² at most, and their sides brought to a multiple of 32. The shots settle
-        how many pixels; a transformer gives all images the shots' shape, and a module their
-        size. Of several backbones, a list has one for each.
+        enlarged to 2 · 128² at most, and their sides brought to a multiple of 32; fine-tuning
+        is done at half that size. The shots settle how many pixels; a transformer gives all
+        images the shots' shape, and a module their size. Of several backbones, a list has one
+        for each.
     max_pixels : int or None, default=None
         Greatest number of pixels, height times width, that the backbone sees of an image where
-        ``image_size`` is None. Time is proportional to it. None means as many as the backbone was
-        trained on (260² = 67,600 by default; a transformer made for more than 256² gets 224²).
+        ``image_size`` is None. Time is proportional to it. None means twice as many as the
+        backbone was trained on (2 · 260² = 135,200 by default); for a transformer as many, and
+        224² for one that was made for more than 256².
     image_shape : (H, W) or (H, W, C), default=None
         Given, the rows of a two-dimensional X are flattened images of this shape. None means
         that they are rows of features: no backbone is built, and a small network is fine-tuned
@@ -145,11 +147,10 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     augmentation : dict, callable or None, default=None
         None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
         ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
-        mirror image is an anomaly: else a detector's scores and maps are means over an image and
-        its mirror image, at twice the time. A callable (no mirror images then) gets one image
-        tensor ``(3, H, W)`` in 0..1 at a time and returns one of the same shape, for example a
-        ``torchvision.transforms.v2`` pipeline. On rows it gets one row. Randomness that it takes
-        from torch is seeded.
+        mirror image is an anomaly: else mirror images of the shots count as normal. A callable
+        (no mirror images then) gets one image tensor ``(3, H, W)`` in 0..1 at a time and returns
+        one of the same shape, for example a ``torchvision.transforms.v2`` pipeline. On rows it
+        gets one row. Randomness that it takes from torch is seeded.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
     n_jobs : int or None, default=None

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ._backbone import build_backbone, copy_of
+from ._backbone import build_backbone
 from ._device import is_available
+from ._modules import copy_of
 from ._rows import RowsNetwork, Unseen
 from ._support import Support
 from ._views import make_views
@@ -17,16 +18,21 @@ from ._views import make_views
 AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "rows": {"cpu": 256, "accelerator": 256}}
 
 
+# Of a network that takes images of any size: what is fine shows in the large, what is coarse in
+# the small. The first is the size of the images; fine-tuning is done at the last.
+SCALES = (1, 1 / 2)
+
+
 @dataclass(frozen=True)
 class Features:
     """What the network says of a batch: embeddings (n, d), local embeddings (n, h, w, e) or None.
 
-    Embeddings are L2-normalised, float64; local embeddings are float32. All images of a batch are
-    of one size.
+    Embeddings are L2-normalised, float64; local embeddings are a float32 tensor, where the network
+    is. All images of a batch are of one size.
     """
 
     embeddings: np.ndarray
-    positions: np.ndarray | None = None
+    positions: torch.Tensor | None = None
 
 
 class Encoder:
@@ -60,6 +66,18 @@ class Encoder:
     def image_size(self):
         """Size (H, W) that images of the shots' shape are resized to; None for rows."""
         return self.sizing and self.sizing.size
+
+    @property
+    def scales(self):
+        """Sizes that images may be seen at, relative to ``sizing``; one, where that is fixed."""
+        return SCALES if self.sizing is not None and self.sizing.pixels is not None else (1,)
+
+    def at(self, scale):
+        """Return an encoder with the same network, for images of another size."""
+        if scale == 1:
+            return self
+        sizing = self.sizing.at(scale)
+        return Encoder(self.network, sizing, self.device, self.augmentation, self.seed, self.depth)
 
     @property
     def has_positions(self):
@@ -96,17 +114,21 @@ class Encoder:
         return self._loader(inputs, self.sizing, cache)
 
     def load_for_training(self, inputs):
-        """As :meth:`load`, all images of one size: a batch mixes what has been drawn."""
-        return self._loader(inputs, self.sizing and self.sizing.one_for_all, True)
+        """As :meth:`load`, all images of one size: a batch mixes what has been drawn.
+
+        That of the smallest scale: in our measurements fine-tuning there is no worse, and cheaper.
+        """
+        sizing = self.at(self.scales[-1]).sizing
+        return self._loader(inputs, sizing and sizing.one_for_all, True)
 
     def _loader(self, inputs, sizing, cache):
         return inputs.loader(sizing, torch.device(self.device), depth=self.depth, cache=cache)
 
     def embed(self, inputs):
         """L2-normalised embeddings of inputs, (n, d), float64."""
-        return self.measure(inputs, {"embeddings": embeddings_of})["embeddings"][0]
+        return self.measure(inputs, {"embeddings": embeddings_of})["embeddings"]
 
-    def measure(self, inputs, keep, mirror=False, with_positions=False):
+    def measure(self, inputs, keep, with_positions=False):
         """Run over inputs and keep something of every batch.
 
         Parameters
@@ -115,24 +137,22 @@ class Encoder:
             What to run over.
         keep : dict of str to function
             From :class:`Features` of a batch to an array with a row for each input.
-        mirror : bool, default=False
-            Whether mirror images are measured too.
         with_positions : bool, default=False
             Whether local embeddings are needed.
 
         Returns
         -------
-        dict of str to list of 1 or 2 (ndarrays of shape (n, ...) or lists of n ndarrays)
-            What was kept of the inputs and, with ``mirror``, of their mirror images; lists where
-            that depends on the size of an image and not all are of one.
+        dict of str to ndarray of shape (n, ...) or list of n ndarrays
+            What was kept; a list where that depends on the size of an image and not all are of
+            one.
         """
-        kept = {name: [[None] * len(inputs) for _ in range(1 + bool(mirror))] for name in keep}
+        kept = {name: [None] * len(inputs) for name in keep}
         groups = inputs.groups(self.sizing)
-        for side, rows, features in self.stream(self.load(inputs), groups, mirror, with_positions):
+        for rows, features in self.stream(self.load(inputs), groups, with_positions):
             for name, function in keep.items():
                 for row, value in zip(rows, function(features), strict=True):
-                    kept[name][side][row] = value
-        return {name: [_stack(values) for values in sides] for name, sides in kept.items()}
+                    kept[name][row] = value
+        return {name: _stack(values) for name, values in kept.items()}
 
     def embed_shots(
         self, shots, n_views, *, mirror, with_positions, n_probes=0, ids=None, first=0
@@ -145,29 +165,30 @@ class Encoder:
         """
         n, seed = len(shots), self.seed + first
         ids = np.arange(n) + first if ids is None else ids
-        load = self.load(shots, cache=n_views + n_probes > 0)
+        load = self.load(shots, cache=mirror or n_views + n_probes > 0)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
+
+        def load_mirror(index):
+            return load(index).flip(3)
 
         def load_view(index):
             return views(load(index), generator)
 
         support = Support.allot(ids, n_views, mirror, n_probes)
-        passes = [(0, load, mirror)]
-        passes += [
-            ((1 + bool(mirror) + i) * n, load_view, False) for i in range(n_views + n_probes)
-        ]
+        passes = [load, *[load_mirror] * bool(mirror), *[load_view] * (n_views + n_probes)]
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
         groups = shots.groups(self.sizing)
         inputs = []  # of rows, as the network got them
-        for start, images, sides in passes:
+        for i, images in enumerate(passes):
             if self.network.kind == "rows":
                 inputs.append(images(torch.arange(n)).cpu().numpy())
                 images = self._again(inputs[-1])
-            for side, rows, features in self.stream(images, groups, sides, with_positions):
-                for i, row in enumerate(start + side * n + rows):
-                    embeddings[row] = features.embeddings[i]
-                    positions[row] = features.positions[i] if with_positions else None
+            for rows, features in self.stream(images, groups, with_positions):
+                local = features.positions.cpu().numpy() if with_positions else None
+                for at, row in enumerate(i * n + rows):
+                    embeddings[row] = features.embeddings[at]
+                    positions[row] = local[at] if with_positions else None
         return replace(
             support,
             embeddings=np.stack(embeddings),
@@ -183,19 +204,16 @@ class Encoder:
     def _unseen(self, inputs, support):
         return Unseen(copy_of(self.network).cpu(), np.concatenate(inputs), support.own)
 
-    def stream(self, load, groups, mirror=False, with_positions=False):
-        """Yield (side, indices, Features) batch by batch.
+    def stream(self, load, groups, with_positions=False):
+        """Yield (indices, Features) batch by batch.
 
-        Side 0 are the items, then, with ``mirror``, 1 their mirror images. ``load`` maps indices
-        to a batch, ``groups`` are arrays of indices that may share one, see ``Images.groups``.
+        ``load`` maps indices to a batch, ``groups`` are arrays of indices that may share one, see
+        ``Images.groups``.
         """
         for group in groups:
             for start in range(0, len(group), self.at_once):
                 rows = group[start : start + self.at_once]
-                batch = load(torch.from_numpy(rows))
-                yield 0, rows, self._encode(batch, with_positions)
-                if mirror:
-                    yield 1, rows, self._encode(batch.flip(3), with_positions)
+                yield rows, self._encode(load(torch.from_numpy(rows)), with_positions)
 
     @torch.inference_mode()
     def _encode(self, batch, with_positions):
@@ -205,14 +223,11 @@ class Encoder:
             batch = torch.cat([batch, padding])
         if with_positions:
             features, positions = self.network.features_and_positions(batch)
-            positions = positions[:count].cpu().numpy()
+            positions = positions[:count]
         else:
             features = self.network(batch)
         embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
         return Features(embeddings, positions)
-
-    def __getstate__(self):
-        return {**self.__dict__, "network": copy_of(self.network).cpu()}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

@@ -166,7 +166,7 @@ class Objective(nn.Module):
 def build_objective(encoder, load, ids, settings, head_seed):
     """Build the objective, its center that of the shots' embeddings before fine-tuning."""
     batches = encoder.stream(load, [np.arange(len(ids))])
-    frozen = np.concatenate([features.embeddings for _, _, features in batches])
+    frozen = np.concatenate([features.embeddings for _, features in batches])
     center = torch.from_numpy(mean_of_shots(frozen, ids).mean(axis=0)).float()
     with seeded(head_seed):
         contrast = FAMILIES[settings.contrastive](center, settings.temperature)

@@ -11,9 +11,9 @@ class JointScore:
     """The sum of the parts' scores, on the scale of the first part.
 
     Of each other part, the mean of its held-out scores is taken away and the rest is multiplied
-    so that the held-out scores of both parts vary alike, times the part's own weight. So no part
-    outweighs another by its scale, and none by the number of its numbers. ``parts`` has the
-    fitted parts by branch and name.
+    so that the held-out scores of both parts vary alike, times the part's own weight and the area
+    that images were seen at. So no part outweighs another by its scale, and none by the number of
+    its numbers. ``parts`` has the fitted parts by branch and name.
     """
 
     def __init__(self, branches):
@@ -28,15 +28,22 @@ class JointScore:
         self.weights, self.locations = {first: 1.0}, {first: 0.0}
         for key in others:
             part = self.parts[key]
-            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * part.weight
+            area = branches[key[0]].scale ** 2
+            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * part.weight * area
             self.locations[key] = location_of(part)
+
+    def __getstate__(self):
+        return {"branches": self.branches}  # the rest follows
+
+    def __setstate__(self, state):
+        self.__init__(**state)
 
     def held_out(self):
         """Joint scores of the support's calibrating rows, their shot left out."""
         return self._add({key: part.held_out for key, part in self.parts.items()})
 
     def in_sample(self):
-        """Joint scores of the shots and their mirror images themselves."""
+        """Joint scores of the shots themselves."""
         return self._add(
             {
                 (i, name): part.in_sample(self.branches[i].support)
@@ -45,19 +52,8 @@ class JointScore:
         )
 
     def score(self, kept):
-        """Score images by what the parts kept of both sides of them.
-
-        ``kept`` has for each part a list of arrays (n, ...): of the images and, where they
-        count, of their mirror images. Returns the mean over both, (n,).
-        """
-        sides = zip(*kept.values(), strict=True)
-        scores = [
-            self._add(
-                {key: self.parts[key].score(rows) for key, rows in zip(kept, side, strict=True)}
-            )
-            for side in sides
-        ]
-        return np.mean(scores, axis=0)
+        """Score images by what the parts kept of them, an array (n, ...) each."""
+        return self._add({key: self.parts[key].score(rows) for key, rows in kept.items()})
 
     def _add(self, scores):
         return sum(
@@ -77,7 +73,7 @@ class JointScore:
     def count_shots(self, kept):
         """Count the images that are shots, by what the first part of each branch kept of them."""
         among = [
-            _are_among(kept[i, "whole"][0], branch.support.embeddings[branch.support.own])
+            _are_among(kept[i, "whole"], branch.support.embeddings[branch.support.own])
             for i, branch in enumerate(self.branches)
         ]
         return int(np.count_nonzero(np.all(among, axis=0)))
@@ -87,24 +83,19 @@ class JointScore:
         return {key: part for key, part in self.parts.items() if hasattr(part, "log_maps")}
 
     def maps(self, log_maps):
-        """Anomaly maps, a list of (h, w), from the parts' log densities of both sides of images.
+        """Anomaly maps, a list of (h, w), from the parts' log densities of images.
 
-        ``log_maps`` has for each part that draws a list of one or two sides, each with a map
-        (h, w) for every image. Of each part, 0 is the mean held-out score and 1 a standard
-        deviation of these below; the mean over parts, on the finest of their grids.
+        ``log_maps`` has for each part that draws a map (h, w) of every image. Of each part, 0 is
+        the mean held-out score and 1 a standard deviation of these below; the mean over parts, on
+        the finest of their grids. The larger images were seen, the more they say of where: a part
+        counts by their area.
         """
         scaled = [
-            [self._draw(self.parts[key], *found) for found in zip(*sides, strict=True)]
-            for key, sides in log_maps.items()
+            [(location_of(self.parts[key]) - seen) / scale_of(self.parts[key]) for seen in found]
+            for key, found in log_maps.items()
         ]
-        return [_mean_map(drawn) for drawn in zip(*scaled, strict=True)]
-
-    @staticmethod
-    def _draw(part, seen, mirrored=None):
-        """Anomaly map of one part, from the log density of an image and of its mirror image."""
-        if mirrored is not None:
-            seen = (seen + mirrored[:, ::-1]) / 2
-        return (location_of(part) - seen) / scale_of(part)
+        areas = [self.branches[i].scale ** 2 for i, _ in log_maps]
+        return [_mean_map(drawn, areas) for drawn in zip(*scaled, strict=True)]
 
 
 def _are_among(embeddings, shots):
@@ -115,10 +106,10 @@ def _are_among(embeddings, shots):
     return found
 
 
-def _mean_map(drawn):
-    """Mean of maps (h, w) of one image, on the finest of their grids."""
+def _mean_map(drawn, weights):
+    """Weighted mean of maps (h, w) of one image, on the finest of their grids."""
     finest = max(drawn, key=np.size).shape
-    return sum(enlarge(drawing, finest) for drawing in drawn) / len(drawn)
+    return np.average([enlarge(drawing, finest) for drawing in drawn], axis=0, weights=weights)
 
 
 def enlarge(drawing, size):

@@ -3,10 +3,11 @@
 import warnings
 
 import numpy as np
+import torch
 from sklearn.cluster import kmeans_plusplus
 
 from ._groups import mean_of_shots
-from .density import KernelDensity
+from ._kernels import Kernels
 
 SUPPORT = 2048  # kernels in all, shared among the shots
 LEAST = 32  # kernels per shot
@@ -68,8 +69,8 @@ class LocalDensity:
             groups = -1 - added.groups  # its views, which no later shot's number may meet
         self._add_kernels(positions, groups)
         scores = [
-            lowest_of(self.density, row)
-            for row, wanted in zip(positions, added.sides, strict=True)
+            score_of(self.density, row)
+            for row, wanted in zip(positions, added.own, strict=True)
             if wanted
         ]
         self.in_sample_scores = np.append(self.in_sample_scores, scores)
@@ -91,12 +92,11 @@ class LocalDensity:
         for name, points in self.coresets.items():
             self.coresets[name] = points[:per_group]  # the seeding goes from far to near
         self.density = self._fit_density(self.coresets)
-        self.bandwidth = self.density.bandwidth_
+        self.bandwidth = self.density.bandwidth
 
     def _fit_density(self, coresets):
         """Fit the kernels of some shots, at the bandwidth of the first fit of all."""
-        points = np.concatenate(list(coresets.values()))
-        return KernelDensity("scale" if self.bandwidth is None else self.bandwidth).fit(points)
+        return Kernels(np.concatenate(list(coresets.values())), self.bandwidth)
 
     def _score_held_out(self, positions, groups):
         scores = np.empty(len(positions))
@@ -104,7 +104,7 @@ class LocalDensity:
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
             density = self._fit_density(others or self.coresets)
-            scores[rows] = [lowest_of(density, positions[row]) for row in rows]
+            scores[rows] = [score_of(density, positions[row]) for row in rows]
         return scores
 
     def fit(self, support):
@@ -121,26 +121,21 @@ class LocalDensity:
         return kept
 
     def in_sample(self, support):
-        """Scores of the shots and their mirror images, kernels on themselves included."""
+        """Scores of the shots, kernels on themselves included."""
         return self.in_sample_scores
 
     def log_maps(self, features):
         """Log density, in nats, at every position (n, h, w) of a batch."""
-        return log_maps(self.density, features.positions)
+        return self.density.log_maps(features.positions)
 
 
 def _flat(positions):
     return positions.reshape(-1, positions.shape[-1])
 
 
-def log_maps(density, positions):
-    """Log density (n, h, w) of local embeddings (n, h, w, d)."""
-    return density.score_samples(_flat(positions)).reshape(positions.shape[:-1])
-
-
-def lowest_of(density, positions):
-    """Score of one image's local embeddings (h, w, d)."""
-    return lowest(log_maps(density, positions[None]))[0]
+def score_of(density, positions):
+    """Score of one image's local embeddings (h, w, d), an array."""
+    return lowest(density.log_maps(torch.from_numpy(positions)[None]))[0]
 
 
 def lowest(maps):

@@ -24,7 +24,7 @@ PROBES = 4  # of each shot, where they are not, by which it is told how alike th
 #   keep(features)   what of a batch it needs later, a row for each image
 #   score(kept)      scores of these rows, higher = more normal
 #   held_out         scores of the rows ``support.calibrating``, their shot left out
-#   in_sample(support)   scores of the shots and mirror images themselves
+#   in_sample(support)   scores of the shots themselves
 #   weight           how much it counts beside the first part, both on one scale
 #   log_maps(features)   where it draws maps: (n, h, w), higher = more normal
 PARTS = {"whole": WholeImage.build, "local": LocalDensity.build}
@@ -32,41 +32,44 @@ PARTS = {"whole": WholeImage.build, "local": LocalDensity.build}
 
 @dataclass(frozen=True)
 class Branch:
-    """What one backbone knows of the shots: its encoder, the support, and parts fitted on it."""
+    """What one backbone knows of the shots, seen at one scale: the support, parts fitted on it."""
 
     encoder: Encoder
+    scale: float
     support: Support
     parts: dict
     views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
 
     @classmethod
-    def grow(cls, settings, encoder, shots, ids, memory=None):
+    def grow(cls, settings, encoder, scale, shots, ids, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""
         parts = build_parts(settings, encoder)
         views = count_views(settings.n_views, encoder, len(np.unique(ids)))
         options = views, needing_positions(parts)
-        support, learned = cached(memory, embed_and_learn, encoder, shots, ids, *options)
-        return cls.fit(encoder, support, parts | learned, views)
+        scaled = encoder.at(scale)
+        support, learned = cached(memory, embed_and_learn, scaled, shots, ids, *options)
+        return cls.fit(encoder, scale, support, parts | learned, views)
 
     def extend(self, settings, shots, ids):
         """Return the branch with more shots; this one stays as it is."""
         options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images
-        added, learned = embed_and_learn(self.encoder, shots, ids, *options, first=first)
+        scaled = self.encoder.at(self.scale)
+        added, learned = embed_and_learn(scaled, shots, ids, *options, first=first)
         parts = build_parts(settings, self.encoder) | learned
-        return self.fit(self.encoder, self.support.extend(added), parts, self.views)
+        support = self.support.extend(added)
+        return self.fit(self.encoder, self.scale, support, parts, self.views)
 
     @classmethod
-    def fit(cls, encoder, support, parts, views):
+    def fit(cls, encoder, scale, support, parts, views):
         """Fit parts on a support; those that need its positions have learned of them before."""
         fitted = {name: part.fit(support) for name, part in parts.items()}
-        return cls(encoder, support, fitted, views)
+        return cls(encoder, scale, support, fitted, views)
 
     def measure(self, inputs, keep, memory=None):
-        """Keep something of every input and its mirror image, see ``Encoder.measure``."""
-        with_positions = bool(needing_positions(self.parts))
-        options = keep, self.support.mirrored, with_positions
-        return cached(memory, Encoder.measure, self.encoder, inputs, *options)
+        """Keep something of every input, see ``Encoder.measure``."""
+        options = keep, bool(needing_positions(self.parts))
+        return cached(memory, Encoder.measure, self.encoder.at(self.scale), inputs, *options)
 
 
 def build_parts(settings, encoder):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._modules import arrays_of, tensors_of
 from ._random import seeded
 
 HIDDEN = 64
@@ -115,6 +116,14 @@ class RowsNetwork(nn.Module):
             )
         nn.init.zeros_(self.body[2].weight)
         nn.init.zeros_(self.body[2].bias)
+
+    def __getstate__(self):
+        return arrays_of(self)
+
+    def __setstate__(self, state):
+        self.__init__(np.zeros((1, len(state["mean"]))), 0)
+        self.load_state_dict(tensors_of(state))
+        self.eval()
 
     def forward(self, rows, mean=None, scale=None):
         mean, scale = (self.mean, self.scale) if mean is None else (mean, scale)

@@ -1,10 +1,10 @@
 """Sizes that images are resized to: one for all, or each image's own shape at so many pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-ENLARGED = 128**2  # pixels that smaller images are enlarged to: more adds work but no detail
+ENLARGED = 2 * 128**2  # pixels that smaller images are enlarged to: more adds work but no detail
 MULTIPLE = 32  # of most convolutional networks: the stride of their last maps
 
 
@@ -21,15 +21,25 @@ class Sizing:
         the next ``multiple``. None means that every image gets ``size``.
     multiple : int
         What the sides are multiples of.
+    shape : (H, W) or None
+        The shots' shape, before they are resized; None where every image gets ``size``.
     """
 
     size: tuple
     pixels: float | None = None
     multiple: int = 1
+    shape: tuple | None = None
 
     def of(self, shape):
         """Size for an image of a shape (H, W)."""
         return self.size if self.pixels is None else own_shape(shape, self.pixels, self.multiple)
+
+    def at(self, scale):
+        """Return the sizing by which images are ``scale`` times as high and as wide."""
+        if scale == 1:
+            return self
+        pixels = self.pixels * scale**2
+        return replace(self, size=own_shape(self.shape, pixels, self.multiple), pixels=pixels)
 
     @property
     def one_for_all(self):
@@ -47,7 +57,7 @@ def native_sizing(shapes, most, multiple=MULTIPLE, least=ENLARGED):
     pixels = float(min(most, max(least, np.median(counts))))
     aspects = [height / width for height, width in shapes]
     middle = shapes[np.argsort(aspects, kind="stable")[(len(shapes) - 1) // 2]]
-    return Sizing(own_shape(middle, pixels, multiple), pixels, multiple)
+    return Sizing(own_shape(middle, pixels, multiple), pixels, multiple, middle)
 
 
 def own_shape(shape, pixels, multiple):

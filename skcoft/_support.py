@@ -73,19 +73,9 @@ class Support:
         return self.roles == SHOT
 
     @property
-    def sides(self):
-        """Mask of the shots and their mirror images."""
-        return self.roles <= MIRROR
-
-    @property
     def probes(self):
         """Mask of views, whether densities are fitted on them or not."""
         return self.roles >= VIEW
-
-    @property
-    def mirrored(self):
-        """Whether mirror images are among the rows."""
-        return bool((self.roles == MIRROR).any())
 
     @property
     def groups(self):
@@ -119,10 +109,3 @@ class Support:
     def without_positions(self):
         """Leave the local embeddings out."""
         return replace(self, positions=None)
-
-    def mean_of_sides(self, scores, rows):
-        """Mean score of each image and its mirror image, of the ``scores`` of a mask of rows."""
-        roles = self.roles[rows]
-        if not self.mirrored:
-            return scores[roles == SHOT]
-        return (scores[roles == SHOT] + scores[roles == MIRROR]) / 2

@@ -49,8 +49,8 @@ class WholeImage:
         return np.asarray(self.fitted.score_samples(embeddings), dtype=np.float64)
 
     def in_sample(self, support):
-        """Log density of the shots and their mirror images, kernels on themselves included."""
-        return self.score(support.embeddings[support.sides])
+        """Log density of the shots, kernels on themselves included."""
+        return self.score(support.embeddings[support.own])
 
 
 def fit_density(density, embeddings, shots):

@@ -80,13 +80,13 @@ def test_unknown_backbone(name):
 @pytest.mark.parametrize(
     "name, image_size, shape, max_pixels, expected",
     [
-        ("resnet10t", None, (500, 500), None, (192, 192)),  # timm's 176, a multiple of 32
-        ("resnet10t", None, (32, 32), None, (128, 128)),  # not enlarged further than that
-        ("resnet10t", None, (140, 100), None, (160, 96)),
-        ("resnet10t", None, (640, 480), None, (192, 160)),
+        ("resnet10t", None, (500, 500), None, (256, 256)),  # timm's 176, twice its pixels
+        ("resnet10t", None, (32, 32), None, (192, 192)),  # not enlarged further than that
+        ("resnet10t", None, (140, 100), None, (224, 160)),
+        ("resnet10t", None, (640, 480), None, (288, 224)),
         ("resnet10t", None, (640, 480), 320 * 240, (320, 256)),
         ("resnet10t", None, (640, 480), 10**6, (640, 480)),
-        ("resnet10t", None, (2000, 20), None, (1760, 32)),
+        ("resnet10t", None, (2000, 20), None, (1984, 32)),
         ("resnet10t", 64, (32, 32), 99, (64, 64)),
         ("resnet10t", np.int64(64), (32, 32), None, (64, 64)),
         ("resnet10t", (48, 96), (500, 500), None, (48, 96)),
@@ -155,7 +155,7 @@ def test_real_weights(shared, name):
     network, size = build(
         name, shared / "weights" / f"{name}.safetensors", image_size=None, shapes=[(600, 600)]
     )
-    assert size == (224, 224)
+    assert size == (320, 320)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     features = network(images)
     assert features.std() > 0.01  # weights that are all there tell images apart

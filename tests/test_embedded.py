@@ -38,7 +38,7 @@ def test_file_agrees_with_the_code():
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((32, 32), (128, 128)), ((300, 200), (160, 96)), ((999, 999), (128, 128))]
+    ("shape", "size"), [((32, 32), (192, 192)), ((300, 200), (224, 160)), ((999, 999), (192, 192))]
 )
 def test_size(shape, size):
     network, sizing = build_backbone("embedded", "pretrained", None, [shape], None, 0)

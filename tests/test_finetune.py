@@ -336,6 +336,7 @@ def test_defaults_of_the_recipe():
         "n_views": "auto",
         "density": "kde",
         "local": True,
+        "multiscale": True,
         "contamination": "auto",
         "memory": None,
     }

@@ -100,13 +100,17 @@ def test_groups_and_later_calls():
 @pytest.mark.filterwarnings("ignore:X holds copies")
 def test_copies_change_little(params, n):
     """As many unseen normal images are flagged as without, and the ranking stays."""
-    plain = COFTDetector(**FAST, **params).fit(SHOTS[:n])
-    doubled = COFTDetector(**FAST, **params).fit(np.concatenate([SHOTS[:n], noisy(SHOTS[:n], 1)]))
-    assert len(doubled.calibration_scores_) == n
-    flagged = [np.mean(fitted.predict(UNSEEN) == -1) for fitted in (plain, doubled)]
-    assert abs(flagged[0] - flagged[1]) <= 0.05
-    scores = [fitted.score_samples(UNSEEN) for fitted in (plain, doubled)]
-    assert np.corrcoef(*scores)[0, 1] > 0.85  # views are drawn anew
+    flagged = []
+    for seed in range(3):  # of the views, drawn anew, by which the likeness is told
+        settings = {**FAST, **params, "random_state": seed}
+        plain = COFTDetector(**settings).fit(SHOTS[:n])
+        doubled = COFTDetector(**settings).fit(np.concatenate([SHOTS[:n], noisy(SHOTS[:n], 1)]))
+        assert len(doubled.calibration_scores_) == n
+        scores = [fitted.decision_function(UNSEEN) for fitted in (plain, doubled)]
+        assert np.corrcoef(*scores)[0, 1] > 0.85
+        flagged.append([np.mean(found < 0) for found in scores])
+    without, doubled = np.mean(flagged, axis=0)
+    assert abs(without - doubled) <= 0.05
 
 
 @pytest.mark.filterwarnings("ignore:X holds copies")

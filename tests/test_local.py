@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from skcoft import COFTDetector
 from skcoft._encoder import Features
 from skcoft._input import read_input
+from skcoft._kernels import Kernels
 from skcoft._local import (
     LEAST,
     MOST_ALIKE,
@@ -14,11 +15,10 @@ from skcoft._local import (
     TOP,
     LocalDensity,
     likeness,
-    log_maps,
     lowest,
+    score_of,
 )
-from skcoft._support import Support
-from skcoft.density import KernelDensity
+from skcoft._support import MIRROR, SHOT, Support
 
 
 def stripes(n, seed=0):
@@ -61,6 +61,10 @@ def grid(n, seed=0):
     return np.random.default_rng(seed).normal(size=(n, 30, 30, 4)).astype(np.float32)
 
 
+def features(n, seed=0):
+    return Features(None, torch.from_numpy(grid(n, seed)))
+
+
 def test_numbers_of_kernels_and_positions():
     assert (SUPPORT, LEAST, TOP, MOST_ALIKE) == (2048, 32, 0.01, 100)
 
@@ -94,16 +98,12 @@ def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
     """Of every calibrating row, at the bandwidth of the first fit of all."""
     part, support = learned(grid(10), n_views=0, mirror=True)
     assert list(part.coresets) == [0, 1, 2, 3, 4]
-    assert (
-        part.bandwidth
-        == KernelDensity().fit(np.concatenate(list(part.coresets.values()))).bandwidth_
-    )
+    assert part.bandwidth == Kernels(np.concatenate(list(part.coresets.values()))).bandwidth
     for row in (1, 6):  # shot 1 and its mirror image
         others = [points for name, points in part.coresets.items() if name != 1]
-        fitted = KernelDensity(part.bandwidth).fit(np.concatenate(others))
-        expected = lowest(log_maps(fitted, support.positions[row : row + 1]))[0]
-        assert_allclose(part.held_out[row], expected)
-    assert_allclose(part.in_sample_scores, lowest(part.log_maps(Features(None, grid(10)))))
+        fitted = Kernels(np.concatenate(others), part.bandwidth)
+        assert part.held_out[row] == score_of(fitted, support.positions[row])
+    assert_array_equal(part.in_sample_scores, lowest(part.log_maps(features(10)))[:5])
     assert_array_equal(part.in_sample(support), part.in_sample_scores)
 
 
@@ -132,9 +132,9 @@ def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
 
 def test_kept_of_a_batch_is_its_score():
     part, _ = learned(grid(4))
-    features = Features(None, grid(3, seed=2))
-    kept = part.keep(features)
-    assert_array_equal(kept, lowest(part.log_maps(features)))
+    batch = features(3, seed=2)
+    kept = part.keep(batch)
+    assert_array_equal(kept, lowest(part.log_maps(batch)))
     assert_array_equal(part.score(kept), kept)
 
 
@@ -215,9 +215,8 @@ def test_scores_join_both_densities(tiny_net):
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
     part = joined._joint.parts[0, "local"]
     inputs = read_input(joined, X, reset=False)
-    local = joined.embedder_.encoders_[0].measure(inputs, {"l": part.keep}, with_positions=True)[
-        "l"
-    ][0]
+    encoder = joined.embedder_.encoders_[0]
+    local = encoder.measure(inputs, {"l": part.keep}, with_positions=True)["l"]
     weight = part.weight * whole.calibration_scores_.std() / part.held_out.std()
     expected = whole.score_samples(X) + weight * (local - part.held_out.mean())
     assert_allclose(joined.score_samples(X), expected)
@@ -228,32 +227,23 @@ def test_scores_join_both_densities(tiny_net):
 
 @pytest.mark.parametrize("n_shots", [2, 3, 8])
 @pytest.mark.filterwarnings("ignore:contamination='auto'")
-def test_images_count_with_their_mirror_images(tiny_net, n_shots):
-    """The mean over both: so an image and its mirror image have the same score and map."""
-    X = stripes(4, seed=10)
-    fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(stripes(n_shots))
-    mirrored = np.ascontiguousarray(X[:, :, ::-1])
-    assert_allclose(fitted.score_samples(mirrored), fitted.score_samples(X), rtol=1e-6)
-    maps = fitted.anomaly_map(X)
-    assert_allclose(fitted.anomaly_map(mirrored), maps[:, :, ::-1], rtol=1e-5, atol=1e-5)
-    part, encoder = fitted._joint.parts[0, "local"], fitted.embedder_.encoders_[0]
-    keep = {name: part.keep for name, part in fitted._joint.parts.items()}
-    sides = [
-        encoder.measure(read_input(fitted, images, reset=False), keep, with_positions=True)
-        for images in (X, mirrored)
-    ]
-    scores = [fitted._joint.score(side) for side in sides]
-    assert_allclose(fitted.score_samples(X), np.mean(scores, axis=0), rtol=1e-6)
-    assert not np.allclose(*scores, rtol=1e-6)
+def test_mirror_images_of_shots_count_as_normal(tiny_net, n_shots):
+    """In the densities and held out; images are scored as they are."""
+    shots = stripes(n_shots)
+    fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(shots)
+    support, part = fitted._joint.branches[0].support, fitted._joint.parts[0, "local"]
+    mirrored = fitted.embed(shots[:, :, ::-1])
+    assert_array_equal(support.embeddings[support.roles == MIRROR], mirrored)
     assert len(part.held_out) == n_shots * (2 if n_shots >= 4 else 10)
+    assert len(part.in_sample_scores) == n_shots
+    own = support.roles[support.calibrating] == SHOT
+    assert_array_equal(fitted.calibration_scores_, fitted._joint.held_out()[own])
 
 
 def test_no_mirror_images_where_views_have_none(tiny_net):
     for changes in ({"augmentation": {"flip": 0}}, {"augmentation": lambda x: x}, {"n_views": 0}):
         fitted = COFTDetector(tiny_net, max_iter=0, random_state=0, **changes).fit(stripes(4))
-        X = stripes(2, seed=3)
-        assert not fitted._joint.branches[0].support.mirrored
-        assert (fitted.score_samples(X) != fitted.score_samples(X[:, :, ::-1])).all()
+        assert MIRROR not in fitted._joint.branches[0].support.roles
 
 
 def unlike(n, seed=0):
@@ -281,8 +271,8 @@ def test_rows_of_local_means_are_those_of_the_support(tiny_net):
     assert len(means) == len(fitted._joint.branches[0].support.embeddings)
     assert_array_equal(means[: len(first)], first)
     inputs = read_input(fitted, np.concatenate([stripes(4), added]), reset=False)
-    keep = {"mean": lambda features: features.positions.mean(axis=(1, 2))}
-    expected = fitted.embedder_.encoders_[0].measure(inputs, keep, with_positions=True)["mean"][0]
+    keep = {"mean": lambda features: features.positions.mean(axis=(1, 2)).numpy()}
+    expected = fitted.embedder_.encoders_[0].measure(inputs, keep, with_positions=True)["mean"]
     assert_allclose(means[fitted._joint.branches[0].support.own], expected, atol=1e-6)
 
 

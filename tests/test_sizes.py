@@ -1,9 +1,14 @@
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
+from skcoft._backbone import LARGER
+from skcoft._encoder import SCALES
+from skcoft._finetune import embed_batch
 from skcoft._sizes import ENLARGED, MULTIPLE, Sizing, native_sizing, own_shape
 
 
@@ -22,21 +27,30 @@ def test_shape_is_kept_and_sides_are_multiples(shape, pixels, expected):
 
 
 def test_numbers():
-    assert ENLARGED == 128**2 and MULTIPLE == 32
+    assert ENLARGED == 2 * 128**2 and MULTIPLE == 32
+    assert LARGER == 2 and SCALES == (1, 1 / 2)
 
 
 def test_shots_settle_the_number_of_pixels():
-    """The middle one of theirs, between 128² and the most; a later image has as many."""
+    """The middle one of theirs, from 2 · 128² to the most; a later image has as many."""
     few = native_sizing([(200, 200)] * 3, 260**2)
     assert few.pixels == 200**2 and few.size == (192, 192)
     assert few.of((1000, 1000)) == few.of((100, 100)) == few.size
     assert few.of((1000, 500)) == (288, 128)
-    assert native_sizing([(8, 8)], 260**2).pixels == 128**2
+    assert native_sizing([(8, 8)], 260**2).pixels == 2 * 128**2
     assert native_sizing([(8, 8)], 100**2).pixels == 100**2
     assert native_sizing([(900, 900)], 260**2).pixels == 260**2
     mixed = native_sizing([(100, 200), (400, 200), (300, 300)], 260**2)
     assert mixed.pixels == 260**2 and mixed.size == (256, 256)
-    assert native_sizing([(8, 8)], 224**2, 16, least=224**2) == Sizing((224, 224), 224**2, 16)
+    square = native_sizing([(8, 8)], 224**2, 16, least=224**2)
+    assert square == Sizing((224, 224), 224**2, 16, (8, 8))
+
+
+def test_other_scales_keep_the_shape():
+    sizing = native_sizing([(880, 352)], 260**2)
+    half = sizing.at(1 / 2)
+    assert half.pixels == 130**2 and half.size == (192, 96) == half.of((440, 176))
+    assert half.multiple == 32 and sizing.at(1) is sizing
 
 
 def test_one_size_for_all():
@@ -120,3 +134,60 @@ def test_a_transformer_takes_the_shape_of_the_shots(bars):
     assert np.isfinite(fitted.score_samples(bars)).all()
     shapes = {np.shape(fitted.anomaly_map([image])) for image in bars[:2]}
     assert shapes == {(1, 60, 40), (1, 40, 60)}
+
+
+def test_images_are_scored_at_half_their_size_too(bars):
+    """By densities of their own, all joined; embeddings are those of the full size."""
+    fitted = COFTDetector(**FAST, max_pixels=128 * 96).fit(bars[:6])
+    assert [branch.scale for branch in fitted._joint.branches] == [1, 1 / 2]
+    single = COFTDetector(**FAST, max_pixels=128 * 96, multiscale=False).fit(bars[:6])
+    half = COFTDetector(**FAST, max_pixels=64 * 48, multiscale=False).fit(bars[:6])
+    kept = fitted._measure(bars)
+    for i, other in enumerate((single, half)):
+        found = other._measure(bars)
+        for name in ("whole", "local"):
+            assert_array_equal(kept[i, name], found[0, name])
+            assert_array_equal(
+                fitted._joint.parts[i, name].held_out, other._joint.parts[0, name].held_out
+            )
+    assert_array_equal(fitted.embeddings_, single.embeddings_)
+    assert_array_equal(fitted.embed(bars), single.embed(bars))
+    assert fitted.density_.bandwidth_ == single.density_.bandwidth_
+    assert not np.allclose(fitted.score_samples(bars), single.score_samples(bars))
+
+
+def test_one_network_for_all_scales(bars):
+    """Also in a pickle; and more shots are seen at every scale."""
+    fitted = COFTDetector(**FAST, max_pixels=128 * 96).fit(bars[:5])
+    again = pickle.loads(pickle.dumps(fitted))
+    networks = {id(branch.encoder.network) for branch in again._joint.branches}
+    assert networks == {id(again.embedder_.network_)}
+    assert_array_equal(again.score_samples(bars), fitted.score_samples(bars))
+    again.partial_fit(bars[5:7])
+    assert [branch.support.n_shots for branch in again._joint.branches] == [7, 7]
+    assert len(again.embeddings_) == 7
+
+
+@pytest.mark.parametrize(
+    "changes", [{"image_size": (96, 64)}, {"backbone": "test_vit"}, {"multiscale": False}]
+)
+def test_one_scale_where_the_size_is_given_or_fixed(changes, bars):
+    fitted = COFTDetector(**{**FAST, **changes}).fit(bars[0::4])
+    assert len(fitted._joint.branches) == 1
+
+
+def test_fine_tuning_is_done_at_half_the_size(bars, monkeypatch):
+    """Where images may be seen at any; else at the size that was asked for."""
+    shots = [bars[0], bars[2], bars[4]]
+    seen = []
+
+    def embed(encoder, batch):
+        seen.append(tuple(batch[0].shape))
+        return embed_batch(encoder, batch)
+
+    monkeypatch.setattr("skcoft._finetune.embed_batch", embed)
+    params = dict(weights=None, max_iter=1, random_state=0)
+    half = COFTEmbedder("resnet10t", max_pixels=12288, **params).fit(shots)
+    asked = COFTEmbedder("resnet10t", image_size=96, **params).fit(shots)
+    assert half.image_size_ == (128, 96) and asked.image_size_ == (96, 96)
+    assert seen == [(8, 3, 64, 32), (8, 3, 96, 96)]

@@ -18,12 +18,10 @@ def test_rows_are_shots_then_mirror_images_then_views():
     rows = Support.allot([10, 11, 12, 13], 2, mirror=True)
     assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, VIEW], 4))
     assert_array_equal(rows.shots, [10, 11, 12, 13] * 4)
-    assert rows.n_shots == 4 and rows.mirrored
+    assert rows.n_shots == 4
     assert_array_equal(rows.own, np.arange(16) < 4)
-    assert_array_equal(rows.sides, np.arange(16) < 8)
     plain = Support.allot(range(4), 0, mirror=False)
     assert_array_equal(plain.roles, [SHOT] * 4)
-    assert not plain.mirrored
 
 
 @pytest.mark.parametrize(("n_shots", "views_count"), [(1, True), (3, True), (4, False)])
@@ -37,7 +35,6 @@ def test_probes_are_in_no_density():
     rows = Support.allot([0, 1, 2, 3], 1, True, n_probes=2)
     assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, PROBE, PROBE], 4))
     assert_array_equal(rows.probes, np.arange(20) >= 8)
-    assert_array_equal(rows.sides, np.arange(20) < 8)
     assert_array_equal(Support.allot([0], 1, False, 1).calibrating, [True, True, False])
     full = dataclasses.replace(rows, embeddings=np.arange(20.0)[:, None], positions=[*range(20)])
     kept = full.without_probes()
@@ -69,18 +66,3 @@ def test_more_shots_are_appended_and_positions_let_go():
     assert joined.calibrating.sum() == 5 * 2 + 2 * 3  # views of the two count
     assert first.without_positions().positions is None
     assert first.positions is not None
-
-
-def test_scores_of_a_shot_and_its_mirror_image_are_averaged():
-    rows = support(2, 1, True)
-    assert_array_equal(rows.mean_of_sides(np.array([1.0, 2, 30, 40]), rows.sides), [15.5, 21])
-    scores = np.array([1.0, 2, 30, 40, -9, -9])
-    assert_array_equal(rows.mean_of_sides(scores, rows.calibrating), [15.5, 21])
-    plain = support(2, 1, False)
-    assert_array_equal(plain.mean_of_sides(scores[:4], plain.calibrating), [1, 2])
-
-
-def test_sides_are_found_after_an_extension():
-    rows = support(2, 0, True).extend(support(1, 0, True, first=2))
-    scores = np.array([0.0, 1, 10, 11, 2, 12])
-    assert_array_equal(rows.mean_of_sides(scores, rows.sides), [5, 6, 7])

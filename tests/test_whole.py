@@ -24,9 +24,8 @@ def sample(k, n_views=8, d=64, seed=0):
 
 
 def offset_of(part, support):
-    rows = support.calibrating
-    scores = support.mean_of_sides(part.held_out, rows)
-    return automatic_offset(scores, part.held_out[support.roles[rows] == VIEW])
+    roles = support.roles[support.calibrating]
+    return automatic_offset(part.held_out[roles == SHOT], part.held_out[roles == VIEW])
 
 
 class Spy(BaseEstimator):
