@@ -90,7 +90,7 @@ class Backbone(nn.Module):
     def features_and_positions(self, images):
         """Return pooled features (n, d) and local embeddings (n, h, w, e) of one pass."""
         features, maps = self._features_and_maps(images, self.depths)
-        return features, local_embeddings(maps, self.projection)
+        return features, local_embeddings(maps, self.projection, images[0, 0].numel())
 
     def _features_and_maps(self, images, depths):
         images = (images - self.mean) / self.std

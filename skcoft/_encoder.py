@@ -16,11 +16,13 @@ from ._views import make_views
 # On a CPU small batches are as fast as large ones, and one fixed size makes every embedding
 # independent, to the last bit, of what else is in its batch.
 AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "rows": {"cpu": 256, "accelerator": 256}}
+LARGE = 2**18  # pixels of an image from which there are fewer of them at once
 
 
 # Of a network that takes images of any size: what is fine shows in the large, what is coarse in
 # the small. The first is the size of the images; fine-tuning is done at the last.
 SCALES = (1, 1 / 2)
+TRAINED = 260**2 / 2  # most pixels of an image in fine-tuning, where its size is not given
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,11 @@ class Encoder:
             return False
         return {**self.network.view_options, **(self.augmentation or {})}.get("flip", 0) > 0
 
-    @property
-    def at_once(self):
-        """How many inputs the network sees at once."""
+    def at_once(self, pixels=1):
+        """How many inputs the network sees at once, of so many pixels."""
         on = "cpu" if torch.device(self.device).type == "cpu" else "accelerator"
-        return AT_ONCE[self.network.kind][on]
+        count = AT_ONCE[self.network.kind][on]
+        return max(1, min(count, int(count * LARGE / pixels)))
 
     def check_kind(self, inputs):
         """Return the inputs; raise ValueError where they are of another kind than in fit."""
@@ -118,7 +120,9 @@ class Encoder:
 
         That of the smallest scale: in our measurements fine-tuning there is no worse, and cheaper.
         """
-        sizing = self.at(self.scales[-1]).sizing
+        sizing = self.sizing
+        if sizing is not None and sizing.pixels is not None:
+            sizing = sizing.at(min(self.scales[-1], (TRAINED / sizing.pixels) ** 0.5))
         return self._loader(inputs, sizing and sizing.one_for_all, True)
 
     def _loader(self, inputs, sizing, cache):
@@ -210,16 +214,17 @@ class Encoder:
         ``load`` maps indices to a batch, ``groups`` are arrays of indices that may share one, see
         ``Images.groups``.
         """
+        at_once = self.at_once(np.prod(self.image_size or 1))
         for group in groups:
-            for start in range(0, len(group), self.at_once):
-                rows = group[start : start + self.at_once]
-                yield rows, self._encode(load(torch.from_numpy(rows)), with_positions)
+            for start in range(0, len(group), at_once):
+                rows = group[start : start + at_once]
+                yield rows, self._encode(load(torch.from_numpy(rows)), at_once, with_positions)
 
     @torch.inference_mode()
-    def _encode(self, batch, with_positions):
+    def _encode(self, batch, at_once, with_positions):
         count, positions = len(batch), None
-        if count < self.at_once:
-            padding = batch.new_zeros(self.at_once - count, *batch.shape[1:])
+        if count < at_once:
+            padding = batch.new_zeros(at_once - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
         if with_positions:
             features, positions = self.network.features_and_positions(batch)

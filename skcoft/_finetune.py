@@ -204,7 +204,8 @@ def embed_batch(encoder, batch):
     Of large batches on a CPU only one piece's activations are held at a time: they are computed
     again for its gradient.
     """
-    network, at_once, device = encoder.network, encoder.at_once, torch.device(encoder.device)
+    network, device = encoder.network, torch.device(encoder.device)
+    at_once = encoder.at_once()
     large = device.type == "cpu" and sum(map(torch.numel, batch)) > RECOMPUTED
     run = partial(checkpoint, network, use_reentrant=False) if large else network
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -8,10 +8,11 @@ from sklearn.cluster import kmeans_plusplus
 
 from ._groups import mean_of_shots
 from ._kernels import Kernels
+from ._positions import POSITIONS
 
 SUPPORT = 2048  # kernels in all, shared among the shots
 LEAST = 32  # kernels per shot
-TOP = 0.01  # share of positions that an image is scored by
+TOP = 0.01  # share of positions that an image is scored by, of POSITIONS at most
 MOST_ALIKE = 100.0
 
 
@@ -139,9 +140,12 @@ def score_of(density, positions):
 
 
 def lowest(maps):
-    """Score of each image: the mean log density of its least likely hundredth of positions."""
+    """Score of each image: the mean log density of its least likely hundredth of positions.
+
+    Of a large image no more of them than of another: a defect is not larger there.
+    """
     flat = maps.reshape(len(maps), -1)
-    count = max(1, round(TOP * flat.shape[1]))
+    count = max(1, round(TOP * min(flat.shape[1], POSITIONS)))
     return np.partition(flat, count - 1, axis=1)[:, :count].mean(axis=1)
 
 

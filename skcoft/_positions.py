@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-POSITIONS = 32**2  # most positions of an image
+POSITIONS = 32**2  # most positions of an image; of a large one
+AREA = 132  # as many as it has squares of so many pixels: 2 · 260² pixels have 32²
 WIDTH = 128  # most numbers per position; wider ones are projected at random
 
 
@@ -20,14 +21,16 @@ def choose_depths(sizes):
     return sorted(deepest[size] for size in sorted(deepest)[1:3])
 
 
-def local_embeddings(maps, projection=None):
+def local_embeddings(maps, projection=None, pixels=0):
     """Embeddings of positions, (n, h, w, d), from maps (n, c, H, W) of one or more depths.
+
+    ``pixels`` is how many the images have.
 
     Maps are averaged over 3 x 3 neighbours, brought to the finest map's grid and to unit length
     at every position, so that each depth weighs the same.
     """
     sides = zip(*(features.shape[-2:] for features in maps), strict=True)
-    grid = limited([max(side) for side in sides])
+    grid = limited([max(side) for side in sides], max(POSITIONS, pixels // AREA))
     depths = []
     for features in maps:
         features = average_neighbours(features.float())
@@ -38,9 +41,9 @@ def local_embeddings(maps, projection=None):
     return positions if projection is None else positions @ projection
 
 
-def limited(grid):
-    """Grid (h, w) of ``POSITIONS`` at most, in the shape of another."""
-    scale = min(1.0, (POSITIONS / (grid[0] * grid[1])) ** 0.5)
+def limited(grid, most):
+    """Grid (h, w) of so many positions at most, in the shape of another."""
+    scale = min(1.0, (most / (grid[0] * grid[1])) ** 0.5)
     return tuple(max(1, round(side * scale)) for side in grid)
 
 

@@ -199,3 +199,56 @@ def test_settings_of_backbones(tmp_path):
     both = settings("tf_efficientnet_lite2+resnet18", tmp_path)
     assert both["backbone"] == ["tf_efficientnet_lite2", "resnet18"]
     assert both["weights"] == ["pretrained", tmp_path / "resnet18.safetensors"]
+
+
+SMALL = "{'backbone': 'resnet10t', 'weights': None, 'image_size': 32, 'max_iter': 0}"
+
+
+def run(name, data, *arguments):
+    """Run a script on the parts."""
+    arguments = ["--data", data, "--sets", "parts", "--seeds", "1", *arguments]
+    importlib.import_module(name).main(list(map(str, arguments)))
+
+
+def test_parts_alone_and_joined(data, capsys):
+    run("parts", data, "--shots", "4", "--detector", SMALL)
+    head, row, mean = capsys.readouterr().out.splitlines()
+    assert head.split() == ["whole", "x1", "local", "x1", "joined"]
+    assert row.startswith("parts ") and row.split()[1:] == mean.split()[1:]
+    assert all(0 <= float(value) <= 100 for value in row.split()[1:])
+
+
+def test_thresholds(data, capsys):
+    from thresholds import SHOTS, doubled
+
+    assert SHOTS == (4, 8, 16, 32)
+    images = np.full((2, 3, 3), 255, dtype=np.uint8)
+    twice = doubled(images, 0)
+    assert len(twice) == 4 and twice.dtype == np.uint8 and set(twice[2:].flat) == {254, 255}
+    small = SMALL.replace(", 'max_iter': 0", "")
+    arguments = ["--iterations", "0,1", "--numbers", "4,6", "--detector", small]
+    for more in ([], ["--doubled"]):
+        run("thresholds", data, *arguments, *more)
+        lines = capsys.readouterr().out.splitlines()[2:]
+        heads = [f"{n} shots, {i} iterations" for i in (0, 1) for n in (4, 6)]
+        assert [line[:21].strip() for line in lines] == heads
+        assert all(0 <= float(line.split()[-1]) <= 100 for line in lines)
+
+
+def test_large_photographs(tmp_path, capsys):
+    import large
+
+    rng = np.random.default_rng(0)
+    normal = rng.integers(90, 110, (8, 256, 256), dtype=np.uint8)
+    spots, mask = normal[:2].copy(), np.zeros((2, 256, 256), dtype=np.uint8)
+    mask[:, 100:120, 40:60] = 1
+    spots[mask > 0] = 255
+    photo = large.photograph(normal, rng)
+    assert photo.shape == (1536, 2048)
+    assert (photo[:256, 256:512] == normal).all(axis=(1, 2)).any()
+    middle = large.spoil(photo, spots[0], mask[0], rng)
+    assert (photo > 110).sum() == 400 and np.hypot(*(large.peak(photo) - middle)) < 30
+    np.savez(tmp_path / "parts.npz", normal=normal, anomaly_spot=spots, mask_spot=mask)
+    run("large", tmp_path, "--shots", "4", "--photographs", "2", "--max-pixels", "100000")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.match(r"parts, spot .* fit [\d.]+ s, score [\d.]+ s, peak [\d.]+ GiB$", line)

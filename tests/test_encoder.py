@@ -7,7 +7,7 @@ from conftest import TinyNet
 from numpy.testing import assert_array_equal
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._encoder import AT_ONCE, embeddings_of
+from skcoft._encoder import AT_ONCE, LARGE, embeddings_of
 from skcoft._images import CACHE_BYTES, Images
 from skcoft._support import MIRROR, SHOT, VIEW
 from skcoft._views import make_views
@@ -41,6 +41,13 @@ def test_batches_have_one_size_and_are_padded(encoder, images):
     assert [len(part) for part in parts] == [8, 3]
     assert [len(batch) for batch in seen] == [8, 8]
     assert (seen[1][3:] == 0).all()
+
+
+def test_large_images_are_fewer_at_once(encoder):
+    """So that memory stays within bounds; how many depends on nothing but their size."""
+    assert LARGE == 2**18
+    counts = [encoder.at_once(pixels) for pixels in (100, LARGE, 2 * LARGE, 3 * LARGE, 99 * LARGE)]
+    assert counts == [8, 8, 4, 2, 1]
 
 
 def test_measure_keeps_of_every_batch_what_it_is_asked_for(encoder, images):

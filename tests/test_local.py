@@ -18,6 +18,7 @@ from skcoft._local import (
     lowest,
     score_of,
 )
+from skcoft._positions import POSITIONS
 from skcoft._support import MIRROR, SHOT, Support
 
 
@@ -143,6 +144,12 @@ def test_weight_is_the_likeness_of_the_shots():
     part.fit(support)
     assert_array_equal(part.means, support.positions.mean(axis=(1, 2), dtype=np.float64))
     assert part.weight == likeness(part.means, support)
+
+
+def test_of_a_large_image_no_more_positions_count():
+    maps = np.arange(96.0 * 96).reshape(1, 96, 96)
+    assert POSITIONS == 1024
+    assert_array_equal(lowest(maps), 4.5)  # the mean of the lowest 10 of 1,024
 
 
 def test_image_score_is_the_mean_of_the_least_likely_hundredth():

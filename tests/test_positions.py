@@ -3,7 +3,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from skcoft._backbone import build_backbone
-from skcoft._positions import average_neighbours, choose_depths, local_embeddings
+from skcoft._positions import AREA, POSITIONS, average_neighbours, choose_depths, local_embeddings
 
 
 def test_depths_of_a_pyramid_and_of_a_transformer():
@@ -47,6 +47,17 @@ def test_large_maps_are_bounded():
     assert local_embeddings([torch.rand(1, 2, 64, 16)]).shape == (1, 64, 16, 2)
     assert local_embeddings([torch.rand(1, 2, 33, 33)]).shape == (1, 32, 32, 2)
     assert local_embeddings([torch.rand(1, 2, 9000, 1)]).shape == (1, 3036, 1, 2)
+
+
+def test_large_images_have_more_positions():
+    """As many to the pixel as 2 · 260² pixels have, so that a defect covers as many of them."""
+    assert POSITIONS == 32**2 and AREA == 132 and 2 * 260**2 // AREA == POSITIONS
+    maps = [torch.rand(1, 2, 192, 256)]
+    assert local_embeddings(maps, pixels=1536 * 2048).shape == (1, 134, 178, 2)
+    assert local_embeddings(maps, pixels=2 * 260**2).shape == (1, 28, 37, 2)
+    network, _ = build_backbone("mobilenetv2_050", None, None, [(704, 704)], 704**2, 0)
+    with torch.inference_mode():
+        assert network.features_and_positions(torch.rand(1, 3, 704, 704))[1].shape[1:3] == (61, 61)
 
 
 def test_positions_are_means_of_their_neighbours():

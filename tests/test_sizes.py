@@ -7,7 +7,7 @@ from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft._backbone import LARGER
-from skcoft._encoder import SCALES
+from skcoft._encoder import SCALES, TRAINED
 from skcoft._finetune import embed_batch
 from skcoft._sizes import ENLARGED, MULTIPLE, Sizing, native_sizing, own_shape
 
@@ -28,7 +28,7 @@ def test_shape_is_kept_and_sides_are_multiples(shape, pixels, expected):
 
 def test_numbers():
     assert ENLARGED == 2 * 128**2 and MULTIPLE == 32
-    assert LARGER == 2 and SCALES == (1, 1 / 2)
+    assert LARGER == 2 and SCALES == (1, 1 / 2) and TRAINED == 260**2 / 2
 
 
 def test_shots_settle_the_number_of_pixels():
@@ -189,5 +189,7 @@ def test_fine_tuning_is_done_at_half_the_size(bars, monkeypatch):
     params = dict(weights=None, max_iter=1, random_state=0)
     half = COFTEmbedder("resnet10t", max_pixels=12288, **params).fit(shots)
     asked = COFTEmbedder("resnet10t", image_size=96, **params).fit(shots)
+    large = np.repeat(np.repeat(shots, 10, axis=1), 10, axis=2)  # 600 x 400
+    COFTEmbedder("resnet10t", max_pixels=10**6, **params).fit(large)  # at no more than 260² / 2
     assert half.image_size_ == (128, 96) and asked.image_size_ == (96, 96)
-    assert seen == [(8, 3, 64, 32), (8, 3, 96, 96)]
+    assert seen == [(8, 3, 64, 32), (8, 3, 96, 96), (8, 3, 224, 160)]
