@@ -1,9 +1,9 @@
 """Large photographs with a small defect: found, drawn, in how many seconds and how much memory.
 
 Photographs of 2048 x 1536 pixels are put together from normal images of 256 x 256 or 128 x 128; a
-defect is a square of 30 pixels around the middle of one in an anomaly with a mask. 8 shots, of images that
-no other photograph is made of. Printed: image AUROC, the share of defects at whose place, within
-32 pixels, the map is highest, seconds to fit and to score a photograph, and peak memory.
+defect is a square of 30 pixels around the middle of one in an anomaly with a mask. 8 shots, of
+images that no other photograph is made of. Printed: image AUROC, the share of defects at whose
+place, within 32 pixels, the map is highest, seconds to fit and to score, and peak memory.
 
     python benchmarks/large.py --data DATA --sets tile256 --max-pixels 3145728
 """

@@ -117,8 +117,9 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         our measurements views cost accuracy, most of all at the resolution of photographs. With
         fewer than 4 shots, where ``augmentation`` says what a view is, and for rows it means 8.
     density : {"kde", "gaussian"} or estimator, default="kde"
-        ``"kde"`` is :class:`skcoft.density.KernelDensity`, ``"gaussian"`` the paper's
-        Mahalanobis score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
+        ``"kde"`` is :class:`skcoft.density.KernelDensity`, of images with kernels in the shape of
+        their covariance (``covariance_type="full"``), ``"gaussian"`` the paper's Mahalanobis
+        score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
         and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
         parameters as ``density__bandwidth``.
     local : bool, default=True
@@ -271,7 +272,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
     _constraints = {
         **EMBEDDER_CONSTRAINTS,
         "n_views": any_of(number(Integral, 0), one_of("auto")),
-        "density": any_of(one_of(*DENSITIES), having("score_samples")),
+        "density": any_of(one_of(*DENSITIES["images"]), having("score_samples")),
         "local": boolean(),
         "multiscale": boolean(),
         "memory": any_of(

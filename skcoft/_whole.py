@@ -1,5 +1,7 @@
 """Evidence of whole images: a density of their embeddings."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold
@@ -7,7 +9,10 @@ from sklearn.utils.validation import has_fit_parameter
 
 from .density import GaussianDensity, KernelDensity
 
-DENSITIES = {"kde": KernelDensity, "gaussian": GaussianDensity}
+DENSITIES = {
+    "images": {"kde": partial(KernelDensity, covariance_type="full"), "gaussian": GaussianDensity},
+    "rows": {"kde": KernelDensity, "gaussian": GaussianDensity},
+}
 MOST_FOLDS = 10
 
 
@@ -24,7 +29,8 @@ class WholeImage:
     def build(cls, settings, encoder):
         """Build the part that ``density`` asks for."""
         density = settings.density
-        return cls(DENSITIES[density]() if isinstance(density, str) else density)
+        named = DENSITIES[encoder.network.kind]
+        return cls(named[density]() if isinstance(density, str) else density)
 
     def fit(self, support):
         """Fit the density, and others that have not seen one shot, or a tenth of them."""

@@ -37,6 +37,12 @@ class KernelDensity(DensityMixin, BaseEstimator):
           groups. It follows the scale of the data and holds for n < d.
         - ``"loo"``: the b of greatest log-likelihood of every group under the kernels of the
           other groups (without ``groups``, leave-one-out).
+    covariance_type : {"spherical", "full"}, default="spherical"
+        Shape of the kernels. ``"full"`` means that of the rows' covariance, shrunk as in
+        :class:`GaussianDensity`: the equation then holds for rows that are whitened by it, and b
+        is in units of it, as in :class:`scipy.stats.gaussian_kde`. With fewer rows than
+        features, what lies outside of their span then counts most. It is what
+        :class:`skcoft.COFTDetector` means by ``"kde"`` for images.
 
     Attributes
     ----------
@@ -66,10 +72,14 @@ class KernelDensity(DensityMixin, BaseEstimator):
     True
     """
 
-    _constraints = {"bandwidth": any_of(number(low=0, open_low=True), one_of("scale", "loo"))}
+    _constraints = {
+        "bandwidth": any_of(number(low=0, open_low=True), one_of("scale", "loo")),
+        "covariance_type": one_of("spherical", "full"),
+    }
 
-    def __init__(self, bandwidth="scale"):
+    def __init__(self, bandwidth="scale", covariance_type="spherical"):
         self.bandwidth = bandwidth
+        self.covariance_type = covariance_type
 
     def fit(self, X, y=None, groups=None):
         """Place a kernel on every row and choose the bandwidth.
@@ -95,10 +105,19 @@ class KernelDensity(DensityMixin, BaseEstimator):
         ValueError
             If a parameter or X is invalid, or groups has another length than X.
         """
+        return self._fit(X, groups)
+
+    def _fit(self, X, groups, fitted=None):
+        """Fit, with kernels as large as those of a fitted estimator, if there is one."""
         check_parameters(self, self._constraints)
         X = validate_data(self, X, dtype=np.float64)
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         check_consistent_length(X, groups)
+        self._shape = None
+        if self.covariance_type == "full":
+            shape = GaussianDensity()
+            self._shape = shape.fit_at_scale_of(fitted._shape, X) if fitted else shape.fit(X)
+        X = self._whiten(X)
         weights = group_weights(groups)
         self._center = np.average(X, axis=0, weights=weights)
         X = X - self._center
@@ -133,7 +152,8 @@ class KernelDensity(DensityMixin, BaseEstimator):
         KernelDensity
             The fitted estimator; its scores and those of ``fitted`` are on one scale.
         """
-        return self.set_params(bandwidth=fitted.bandwidth_).fit(X, groups=groups)
+        self.set_params(bandwidth=fitted.bandwidth_)
+        return self._fit(X, groups, fitted)
 
     def score_samples(self, X):
         """Log density of each row.
@@ -157,9 +177,15 @@ class KernelDensity(DensityMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64, reset=False)
         n, d = len(self._kernels), X.shape[1]
         constant = np.log(n) + d * np.log(self.bandwidth_) + 0.5 * d * LOG_2PI
+        if self._shape is not None:
+            constant += 0.5 * self._shape.log_determinant_
         return in_chunks(self._log_kernel_sum, X, n) - constant
 
+    def _whiten(self, rows):
+        return rows if self._shape is None else self._shape.whiten(rows)
+
     def _log_kernel_sum(self, rows):
+        rows = self._whiten(rows)
         z = np.ones((len(rows), rows.shape[1] + 1))
         np.subtract(rows, self._center, out=z[:, :-1])
         z[:, :-1] /= self.bandwidth_
@@ -202,6 +228,8 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         The mean.
     shrinkage_ : float
         The shrinkage in use.
+    log_determinant_ : float
+        Logarithm of the covariance's determinant.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -282,7 +310,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         d = len(self.location_)
         self._spanned, self._ridge = spanned, ridge
         self._excess_precision = 1 / spanned - 1 / ridge
-        self._log_determinant = np.log(spanned).sum() + (d - len(spanned)) * np.log(ridge)
+        self.log_determinant_ = np.log(spanned).sum() + (d - len(spanned)) * np.log(ridge)
 
     def fit_at_scale_of(self, fitted, X):
         """Fit other rows, then scale the covariance to the determinant of another estimator's.
@@ -301,9 +329,36 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         """
         self.fit(X)
         d = len(self.location_)
-        factor = np.exp((fitted._log_determinant - self._log_determinant) / d)
+        factor = np.exp((fitted.log_determinant_ - self.log_determinant_) / d)
         self._set_variances(self._spanned * factor, self._ridge * factor)
         return self
+
+    def whiten(self, X):
+        """Bring rows to units of the covariance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_directions + 1)
+            Coordinates along the directions that the fitted rows span, then the distance from
+            their span. The fitted rows have a distance of 0, so distances to them are those of
+            Mahalanobis.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or has another number of features than in fit.
+        """
+        check_is_fitted(self, "location_")
+        centered = validate_data(self, X, dtype=np.float64, reset=False) - self.location_
+        along = centered @ self._directions
+        outside = np.square(centered).sum(axis=1) - np.square(along).sum(axis=1)
+        outside = np.sqrt(outside.clip(min=0) / self._ridge)
+        return np.column_stack([along / np.sqrt(self._spanned), outside])
 
     def score_samples(self, X):
         """Log density of each row.
@@ -326,7 +381,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self, "location_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         squared = in_chunks(self._squared_mahalanobis, X, X.shape[1])
-        return -0.5 * (squared + self._log_determinant + X.shape[1] * LOG_2PI)
+        return -0.5 * (squared + self.log_determinant_ + X.shape[1] * LOG_2PI)
 
     def _squared_mahalanobis(self, rows):
         centered = rows - self.location_

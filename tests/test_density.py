@@ -19,6 +19,7 @@ DENSITIES = [
     KernelDensity(),
     KernelDensity("loo"),
     KernelDensity(0.3),
+    KernelDensity(covariance_type="full"),
     GaussianDensity(),
     GaussianDensity("ledoit_wolf"),
     GaussianDensity(0.1),
@@ -32,7 +33,10 @@ def rows():
 
 @pytest.mark.parametrize("estimator", [KernelDensity, GaussianDensity])
 def test_defaults(estimator):
-    expected = {KernelDensity: {"bandwidth": "scale"}, GaussianDensity: {"shrinkage": "oas"}}
+    expected = {
+        KernelDensity: {"bandwidth": "scale", "covariance_type": "spherical"},
+        GaussianDensity: {"shrinkage": "oas"},
+    }
     assert estimator().get_params() == expected[estimator]
 
 
@@ -49,6 +53,51 @@ def test_gaussian_equals_scipy(rows, shrinkage):
     covariance.fit(rows)
     expected = multivariate_normal(rows.mean(0), covariance.covariance_).logpdf(queries)
     assert_allclose(GaussianDensity(shrinkage).fit(rows).score_samples(queries), expected)
+
+
+@pytest.mark.parametrize("bandwidth", ["scale", "loo", 0.4])
+def test_full_kernels_have_the_shape_of_the_shrunk_covariance(rows, bandwidth):
+    """A mixture of normal densities around the rows, of b² times the covariance."""
+    queries = np.random.default_rng(1).normal(size=(50, 6)) * 3 + 5
+    fitted = KernelDensity(bandwidth, "full").fit(rows)
+    covariance = fitted.bandwidth_**2 * OAS().fit(rows).covariance_
+    kernels = [multivariate_normal(row, covariance).logpdf(queries) for row in rows]
+    expected = logsumexp(kernels, axis=0) - np.log(40)
+    assert_allclose(fitted.score_samples(queries), expected)
+    whitened = GaussianDensity().fit(rows).whiten(rows)
+    if isinstance(bandwidth, str):
+        assert fitted.bandwidth_ == pytest.approx(
+            KernelDensity(bandwidth).fit(whitened).bandwidth_
+        )
+
+
+def test_full_kernels_of_few_rows_count_what_lies_outside_of_their_span():
+    """As the Gaussian does; along the span they are kernels of rows."""
+    rng = np.random.default_rng(0)
+    X, queries = rng.normal(size=(8, 100)), rng.normal(size=(50, 100))
+    full, gaussian = KernelDensity(covariance_type="full").fit(X), GaussianDensity().fit(X)
+    ranks = [density.score_samples(queries) for density in (full, gaussian)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.9
+    between = X[:2].mean(axis=0, keepdims=True)  # in the span
+    off = between + 0.5 * queries[:1]
+    assert full.score_samples(X[:1]) > full.score_samples(between) > full.score_samples(off)
+
+
+def test_rows_in_units_of_the_covariance(rows):
+    """Distances to the fitted rows are those of Mahalanobis; outside is the last column."""
+    few = rows[:4]
+    for X, queries in ((rows, rows[:5] + 1), (few, rows[5:9])):
+        density = GaussianDensity().fit(X)
+        precision = np.linalg.inv(OAS().fit(X).covariance_)
+        away = queries - X[0]
+        expected = np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away))
+        assert_allclose(
+            np.linalg.norm(density.whiten(queries) - density.whiten(X[:1]), axis=1), expected
+        )
+        assert_allclose(density.whiten(X)[:, -1], 0, atol=1e-6)
+    assert density.log_determinant_ == pytest.approx(-np.linalg.slogdet(precision)[1])
+    with pytest.raises(ValueError, match="5 features"):
+        density.whiten(rows[:, :5])
 
 
 @pytest.mark.parametrize("density", DENSITIES, ids=str)
@@ -127,6 +176,10 @@ def test_equal_rows(density):
 def test_fit_at_scale_of_keeps_the_constant(rows):
     kde = KernelDensity().fit(rows)
     assert KernelDensity().fit_at_scale_of(kde, 0.1 * rows[:9]).bandwidth_ == kde.bandwidth_
+    full = KernelDensity(covariance_type="full").fit(rows)
+    less = KernelDensity(covariance_type="full").fit_at_scale_of(full, 0.1 * rows[:9])
+    assert less.bandwidth_ == full.bandwidth_
+    assert less._shape.log_determinant_ == pytest.approx(full._shape.log_determinant_)
     whole = GaussianDensity().fit(rows)
     part = GaussianDensity().fit_at_scale_of(whole, 0.1 * rows[:9])
     assert_allclose(part.score_samples([part.location_]), whole.score_samples([whole.location_]))

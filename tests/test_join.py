@@ -80,6 +80,16 @@ def test_parts_of_another_branch_count_likewise():
     assert_allclose(two.score(kept), [6 + 3 * 2])
 
 
+def test_scores_count_by_the_area_that_images_were_seen_at():
+    parts = Part([5.0, 7.0]), Part([100.0, 140.0], weight=3)
+    two = JointScore(
+        [Branch(None, s, None, {"a": p}, {}) for s, p in zip((1, 0.5), parts, strict=True)]
+    )
+    kept = {(0, "a"): np.array([6.0]), (1, "a"): np.array([160.0])}
+    assert_allclose(two.score(kept), [6 + 0.25 * 3 * 2])
+    assert_allclose(two.held_out(), [5 - 0.75, 7 + 0.75])
+
+
 def test_maps_count_by_the_area_that_images_were_seen_at():
     parts = Part([10.0, 14.0], maps=True), Part([0.0, 2.0], maps=True)
     two = JointScore(

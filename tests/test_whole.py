@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -42,14 +44,17 @@ class Spy(BaseEstimator):
         return -np.linalg.norm(X - self.rows.mean(axis=0), axis=1)
 
 
-def test_names_of_densities():
+@pytest.mark.parametrize("kind, shape", [("images", "full"), ("rows", "spherical")])
+def test_names_of_densities(kind, shape):
+    encoder = SimpleNamespace(network=SimpleNamespace(kind=kind))
     built = {
-        name: WholeImage.build(COFTDetector(density=name), None).density
+        name: WholeImage.build(COFTDetector(density=name), encoder).density
         for name in ("kde", "gaussian")
     }
     assert type(built["kde"]) is KernelDensity and type(built["gaussian"]) is GaussianDensity
+    assert built["kde"].get_params() == {"bandwidth": "scale", "covariance_type": shape}
     own = KernelDensity(0.5)
-    assert WholeImage.build(COFTDetector(density=own), None).density is own
+    assert WholeImage.build(COFTDetector(density=own), encoder).density is own
 
 
 def test_densities_that_know_groups_are_told_the_shots():
