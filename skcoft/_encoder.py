@@ -16,7 +16,7 @@ from ._views import make_views
 # On a CPU small batches are as fast as large ones, and one fixed size makes every embedding
 # independent, to the last bit, of what else is in its batch.
 AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "rows": {"cpu": 256, "accelerator": 256}}
-LARGE = 2**18  # pixels of an image from which there are fewer of them at once
+PIXELS = {"cpu": 2**17, "accelerator": 2**24}  # at once; of larger images there are fewer
 
 
 # Of a network that takes images of any size: what is fine shows in the large, what is coarse in
@@ -96,8 +96,7 @@ class Encoder:
     def at_once(self, pixels=1):
         """How many inputs the network sees at once, of so many pixels."""
         on = "cpu" if torch.device(self.device).type == "cpu" else "accelerator"
-        count = AT_ONCE[self.network.kind][on]
-        return max(1, min(count, int(count * LARGE / pixels)))
+        return max(1, min(AT_ONCE[self.network.kind][on], int(PIXELS[on] / pixels)))
 
     def check_kind(self, inputs):
         """Return the inputs; raise ValueError where they are of another kind than in fit."""

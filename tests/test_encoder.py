@@ -7,7 +7,7 @@ from conftest import TinyNet
 from numpy.testing import assert_array_equal
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._encoder import AT_ONCE, LARGE, embeddings_of
+from skcoft._encoder import AT_ONCE, PIXELS, embeddings_of
 from skcoft._images import CACHE_BYTES, Images
 from skcoft._support import MIRROR, SHOT, VIEW
 from skcoft._views import make_views
@@ -45,9 +45,11 @@ def test_batches_have_one_size_and_are_padded(encoder, images):
 
 def test_large_images_are_fewer_at_once(encoder):
     """So that memory stays within bounds; how many depends on nothing but their size."""
-    assert LARGE == 2**18
-    counts = [encoder.at_once(pixels) for pixels in (100, LARGE, 2 * LARGE, 3 * LARGE, 99 * LARGE)]
-    assert counts == [8, 8, 4, 2, 1]
+    assert PIXELS == {"cpu": 2**17, "accelerator": 2**24}
+    sizes = (100, 128**2, 176**2, 192**2, 352**2, 1536 * 2048)
+    assert [encoder.at_once(pixels) for pixels in sizes] == [8, 8, 4, 3, 1, 1]
+    encoder.device = "cuda"
+    assert [encoder.at_once(pixels) for pixels in sizes] == [64, 64, 64, 64, 64, 5]
 
 
 def test_measure_keeps_of_every_batch_what_it_is_asked_for(encoder, images):

@@ -59,7 +59,8 @@ def test_densities_do_not_see_probes(photos):
     support, fitted = support_of(photos[:5])
     whole, local = fitted._joint.parts[0, "whole"], fitted._joint.parts[0, "local"]
     seen = support.roles != PROBE
-    fresh = KernelDensity().fit(support.embeddings[seen], groups=support.shots[seen])
+    fresh = KernelDensity(covariance_type="full")
+    fresh.fit(support.embeddings[seen], groups=support.shots[seen])
     X = fitted.embed(photos)
     assert_array_equal(whole.fitted.score_samples(X), fresh.score_samples(X))
     assert len(local.means) == len(support.roles) == 5 * 6
