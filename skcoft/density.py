@@ -40,7 +40,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
     covariance_type : {"spherical", "full"}, default="spherical"
         Shape of the kernels. ``"full"`` means that of the rows' covariance, shrunk as in
         :class:`GaussianDensity`: the equation then holds for rows that are whitened by it, and b
-        is in units of it, as in :class:`scipy.stats.gaussian_kde`. With fewer rows than
+        is in units of it, as in ``scipy.stats.gaussian_kde``. With fewer rows than
         features, what lies outside of their span then counts most. It is what
         :class:`skcoft.COFTDetector` means by ``"kde"`` for images.
 
