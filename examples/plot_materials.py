@@ -65,7 +65,7 @@ for axes_row, (title, (images, values)) in zip(top.subplots(3, 8), rows.items(),
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set(xticks=[], yticks=[])
         if values is not None:
-            axes.set_title(f"{values[i]:.1f}", fontsize=8)
+            axes.set_title(f"{values[i]:.0f}", fontsize=8)
     axes_row[0].set_ylabel(title)
 left, right = bottom.subplots(1, 2)
 bins = np.linspace(decision.min(), decision.max(), 40)
