@@ -19,12 +19,7 @@ MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2
 FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
 
 VERSION = 1  # of a pickled backbone's state
-PLAIN = (
-    "depths",
-    "no_maps",
-    "width",
-    "origin",
-)  # attributes of a backbone, in its state as they are
+PLAIN = "depths", "no_maps", "width", "origin"  # attributes that the state holds as they are
 LARGER = 2  # times the pixels that a network was trained on, where it takes any: more detail
 
 
@@ -128,9 +123,9 @@ class Backbone(nn.Module):
             self.projection = torch.from_numpy(components.T.copy()).float()
 
 
-def create_body(recipe):
-    """Create a body, with any weights, by its recipe: the name of an architecture, its options."""
-    with seeded(0):
+def create_body(recipe, seed=0):
+    """Create a body of random weights by its recipe: an architecture's name and its options."""
+    with seeded(seed):
         if recipe["name"] == "embedded":
             return _embedded.Embedded()
         import timm
@@ -184,12 +179,11 @@ def _size_convolutions(image_size, own, shapes, max_pixels):
 
 
 def _build_embedded(name, weights, image_size, shapes, max_pixels, seed):
-    with seeded(seed):
-        body = _embedded.Embedded()
+    recipe = {"name": "embedded", "options": {}}
+    body = create_body(recipe, seed)
     found = find_weights(name, weights)
     if found is not None:
         load_weights(body, found, name, _embedded.ARCHITECTURE)
-    recipe = {"name": "embedded", "options": {}}
     network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin, recipe)
     return network, _size_convolutions(image_size, _embedded.SIZE, shapes, max_pixels)
 
@@ -208,11 +202,12 @@ def _build_timm(name, weights, image_size, shapes, max_pixels, seed):
             size = (FIXED_SIZE, FIXED_SIZE)
         if size is not None:
             options["img_size"] = size
-    with seeded(seed):
-        if weights == "pretrained" and found is None:
+    if weights == "pretrained" and found is None:
+        with seeded(seed):
             body, origin = _create_from_hub(name, options)
-        else:
-            body, origin = timm.create_model(name, **options), found and found.origin
+    else:
+        body = create_body({"name": name, "options": options}, seed)
+        origin = found and found.origin
     if found is not None:
         load_weights(body, found, name_only, name_only)
     data = timm.data.resolve_data_config(model=body)

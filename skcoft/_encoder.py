@@ -18,7 +18,6 @@ from ._views import make_views
 AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "rows": {"cpu": 256, "accelerator": 256}}
 PIXELS = {"cpu": 2**17, "accelerator": 2**24}  # at once; of larger images there are fewer
 
-
 # Of a network that takes images of any size: what is fine shows in the large, what is coarse in
 # the small. The first is the size of the images; fine-tuning is done at the last.
 SCALES = (1, 1 / 2)
@@ -120,7 +119,7 @@ class Encoder:
         That of the smallest scale: in our measurements fine-tuning there is no worse, and cheaper.
         """
         sizing = self.sizing
-        if sizing is not None and sizing.pixels is not None:
+        if len(self.scales) > 1:
             sizing = sizing.at(min(self.scales[-1], (TRAINED / sizing.pixels) ** 0.5))
         return self._loader(inputs, sizing and sizing.one_for_all, True)
 

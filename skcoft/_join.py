@@ -28,8 +28,8 @@ class JointScore:
         self.weights, self.locations = {first: 1.0}, {first: 0.0}
         for key in others:
             part = self.parts[key]
-            area = branches[key[0]].scale ** 2
-            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * part.weight * area
+            weight = part.weight * branches[key[0]].area
+            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * weight
             self.locations[key] = location_of(part)
 
     def __getstate__(self):
@@ -94,7 +94,7 @@ class JointScore:
             [(location_of(self.parts[key]) - seen) / scale_of(self.parts[key]) for seen in found]
             for key, found in log_maps.items()
         ]
-        areas = [self.branches[i].scale ** 2 for i, _ in log_maps]
+        areas = [self.branches[i].area for i, _ in log_maps]
         return [_mean_map(drawn, areas) for drawn in zip(*scaled, strict=True)]
 
 

@@ -37,20 +37,19 @@ class Kernels:
 
     def log_maps(self, positions):
         """Log density in nats of a tensor (n, h, w, d), an array (n, h, w) of float64."""
-        return np.stack([self._log_density(image).cpu().double().numpy() for image in positions])
+        arrays = self.center, self.scaled, self.exponents
+        kernels = [torch.from_numpy(array).to(positions.device) for array in arrays]
+        return np.stack([self._log_density(image, *kernels) for image in positions])
 
     @torch.inference_mode()
-    def _log_density(self, image):
-        center, scaled, exponents = (
-            torch.from_numpy(array).to(image.device)
-            for array in (self.center, self.scaled, self.exponents)
-        )
+    def _log_density(self, image, center, scaled, exponents):
         rows = (image.flatten(0, 1) - center) / self.bandwidth
         found = [
             log_sum_exp(torch.addmm(exponents, z, scaled.T)) for z in rows.split(self._at_once)
         ]
-        found = torch.cat(found).double() - 0.5 * rows.square().sum(1) - self.constant
-        return found.view(image.shape[:2])
+        found = torch.cat(found).cpu().double()  # there, as not every accelerator has doubles
+        found = found - 0.5 * rows.square().sum(1).cpu() - self.constant
+        return found.view(image.shape[:2]).numpy()
 
     @property
     def _at_once(self):

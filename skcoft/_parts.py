@@ -40,6 +40,11 @@ class Branch:
     parts: dict
     views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
 
+    @property
+    def area(self):
+        """Area that images are seen at, relative to their full size: how much its parts count."""
+        return self.scale**2
+
     @classmethod
     def grow(cls, settings, encoder, scale, shots, ids, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-ENLARGED = 2 * 128**2  # pixels that smaller images are enlarged to: more adds work but no detail
+ENLARGED = 2 * 128**2  # pixels that smaller images are enlarged to
 MULTIPLE = 32  # of most convolutional networks: the stride of their last maps
 
 
