@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from . import _embedded
+from ._folding import find_pairs, fold
 from ._modules import arrays_of, copy_of, tensors_of
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
@@ -19,7 +20,8 @@ MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2
 FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
 
 VERSION = 1  # of a pickled backbone's state
-PLAIN = "depths", "no_maps", "width", "origin"  # attributes that the state holds as they are
+# attributes that the state holds as they are
+PLAIN = "depths", "no_maps", "width", "origin", "pairs"
 LARGER = 2  # times the pixels that a network was trained on, where it takes any: more detail
 
 
@@ -31,6 +33,7 @@ class Backbone(nn.Module):
     where that is a surprise. ``width`` is d,
     ``origin`` says where the weights come from; None means random ones, or the user's own.
     ``recipe`` is what :func:`create_body` makes the body of; None where only it itself will do.
+    ``pairs`` are the names of convolutions and batch normalisations that are computed as one.
 
     A pickle holds the recipe and arrays instead of timm's and torch's classes, and is of the CPU.
     """
@@ -51,6 +54,7 @@ class Backbone(nn.Module):
         self.no_maps = None
         self.width = None
         self.origin = origin
+        self.pairs = []
 
     def __getstate__(self):
         whole = self.recipe is None
@@ -78,6 +82,7 @@ class Backbone(nn.Module):
         self.eval()
         if recipe is not None:
             self.to(memory_format=torch.channels_last)
+            fold(self.body, self.pairs)
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
@@ -94,6 +99,13 @@ class Backbone(nn.Module):
             return _pool(maps), [maps]
         final, maps = self.body.forward_intermediates(images, indices=depths)
         return _pool(self.body.forward_head(final)), maps
+
+    @torch.no_grad()
+    def find_pairs(self, size):
+        """Choose ``pairs``, and compute them as one."""
+        if self.recipe is not None:
+            images = torch.linspace(-1, 1, 3 * size[0] * size[1]).view(1, 3, *size)
+            self.pairs = find_pairs(self.body, images)
 
     @torch.no_grad()
     def find_depths(self, size, seed):
@@ -156,6 +168,8 @@ def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
     network.width = _width(network, sizing.size)
     if isinstance(backbone, nn.Module):
         _check_steady(network, sizing.size)
+    else:
+        network.find_pairs(sizing.size)
     network.find_depths(sizing.size, seed)
     return network, sizing
 

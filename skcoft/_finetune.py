@@ -19,7 +19,7 @@ LEARNING_RATE = {"images": 2e-5, "rows": 1e-3}  # of "auto"
 HEAD_LEARNING_RATE = 10  # times the network's: heads start from random weights
 WEIGHT_DECAY = 1e-4
 POSITIVE_WEIGHT = 1 / 8, 2.0  # of "auto": per shot, and at most
-RECOMPUTED = 2**21  # pixel values of a batch on a CPU, beyond which activations are not kept
+KEPT = 5 * 2**18  # pixel values of a batch on a CPU whose activations are kept
 TERMS = ("loss", "contrastive", "positive", "negative")
 
 
@@ -201,18 +201,19 @@ def build_optimizer(network, objective, settings):
 def embed_batch(encoder, batch):
     """L2-normalised embeddings of a list of batches, one after another, with gradients.
 
-    Of large batches on a CPU only one piece's activations are held at a time: they are computed
-    again for its gradient.
+    Of large batches on a CPU the first pieces' activations are kept, those of the others are
+    computed again for their gradients, which bounds memory.
     """
     network, device = encoder.network, torch.device(encoder.device)
-    at_once = encoder.at_once()
-    large = device.type == "cpu" and sum(map(torch.numel, batch)) > RECOMPUTED
-    run = partial(checkpoint, network, use_reentrant=False) if large else network
+    images, at_once = torch.cat(batch), encoder.at_once()
+    large = device.type == "cpu" and images.numel() > KEPT
+    pieces = images.split(max(1, at_once // 2) if large else at_once)
+    kept = KEPT // pieces[0].numel() if large else len(pieces)
+    again = partial(checkpoint, network, use_reentrant=False)
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        pieces = torch.cat(batch).split(max(1, at_once // 2) if large else at_once)
-        features = torch.cat([run(piece) for piece in pieces])
-    return F.normalize(features.float(), dim=1)
+        features = [(network if i < kept else again)(piece) for i, piece in enumerate(pieces)]
+    return F.normalize(torch.cat(features).float(), dim=1)
 
 
 def check_finite(loss, step, settings, optimizer):

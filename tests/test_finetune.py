@@ -103,7 +103,7 @@ def test_recomputed_activations_give_the_same_fit(monkeypatch):
         calls.append(len(args[0]))
         return torch.utils.checkpoint.checkpoint(function, *args, **options)
 
-    monkeypatch.setattr(finetune, "RECOMPUTED", 0)
+    monkeypatch.setattr(finetune, "KEPT", 0)
     monkeypatch.setattr(finetune, "checkpoint", spy)
     again = embedder(negative_weight=1).fit(IMAGES)
     assert calls and max(calls) == 4
@@ -344,17 +344,20 @@ def test_defaults_of_the_recipe():
     assert COFTDetector().get_params() == shared | own
 
 
-def test_large_batches_are_those_of_more_than_two_million_values(monkeypatch):
-    assert finetune.RECOMPUTED == 2**21
+def test_activations_of_some_images_of_a_large_batch_are_kept(monkeypatch):
+    assert finetune.KEPT == 5 * 2**18
     calls = []
     monkeypatch.setattr(
         finetune, "checkpoint", lambda function, part, **options: calls.append(1) or function(part)
     )
     embedder(max_iter=1).fit(IMAGES)
     assert not calls
-    monkeypatch.setattr(finetune, "RECOMPUTED", 3 * 8 * 3 * 16 * 16 - 1)
-    embedder(max_iter=1).fit(IMAGES)
-    assert len(calls) == 6  # 24 images, 4 at a time
+    image = 3 * 16 * 16
+    for kept, count in ((24 * image, 0), (24 * image - 1, 1), (12 * image, 3), (image, 6)):
+        calls.clear()
+        monkeypatch.setattr(finetune, "KEPT", kept)
+        embedder(max_iter=1).fit(IMAGES)
+        assert len(calls) == count  # of 24 images, 4 at a time
 
 
 def test_progress_only_where_asked(capsys):
