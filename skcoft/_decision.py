@@ -158,15 +158,14 @@ class DecisionMixin:
         if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
             raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
         check_is_fitted(self, "embedder_")
-        kept = self._measure(X)
-        scores = self._joint.score(kept)
+        found = [self._score_and_count(inputs) for inputs in self._pieces(X)]
+        scores, copies = np.concatenate([s for s, _ in found]), sum(n for _, n in found)
         if not max_fpr * (len(scores) + 1) >= 1 - 1e-9:
             least = int(np.ceil(1 / max_fpr - 1e-9)) - 1
             raise ValueError(
                 f"max_fpr={max_fpr} needs at least {least} normal images; X has {len(scores)}."
             )
         check_finite_scores(scores, "X")
-        copies = self._joint.count_shots(kept)
         if copies:
             warnings.warn(
                 f"{copies} of the {len(scores)} images of X are among the shots. They look more "
@@ -177,6 +176,11 @@ class DecisionMixin:
         self.calibration_scores_ = scores
         self._promise = f"set_threshold(max_fpr={max_fpr})"
         return self
+
+    def _score_and_count(self, inputs):
+        """Scores of inputs, and how many of them are shots."""
+        kept = self._measure(inputs)
+        return self._joint.score(kept), self._joint.count_shots(kept)
 
     def tune_threshold(self, X, y, *, scoring="balanced_accuracy"):
         """Set the threshold that does best on labelled images.

@@ -8,7 +8,6 @@ from os import PathLike
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import ClassifierTags
-from sklearn.utils.validation import check_is_fitted
 
 from ._decision import DecisionMixin
 from ._embedder import (
@@ -18,13 +17,14 @@ from ._embedder import (
     fit_embedder,
     one_or_all,
 )
-from ._encoder import Encoder, embeddings_of, join_embeddings
+from ._encoder import join_embeddings
 from ._explanation import ExplanationMixin
 from ._groups import Shots, groups_of_shots, mean_of_shots
 from ._input import read_input
 from ._join import JointScore
 from ._labels import split_by_label, split_for_training
-from ._memory import cached, check_storable
+from ._measuring import MeasuringMixin
+from ._memory import check_storable
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
@@ -33,7 +33,7 @@ from ._validation import any_of, boolean, check_parameters, having, number, one_
 from ._whole import DENSITIES
 
 
-class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator):
+class COFTDetector(MeasuringMixin, DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
@@ -139,6 +139,10 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         that about 5 % of unseen normal images fall below it, more with 1 or 2 shots (a warning
         says so) and after brisker fine-tuning than the default. A float is the share of the
         training images that is called anomalous, as elsewhere in scikit-learn.
+    on_error : {"raise", "nan"}, default="raise"
+        What becomes of an image that cannot be read when many are scored. ``"raise"`` raises,
+        ``"nan"`` gives it the score NaN, which ``predict`` calls anomalous, and warns, naming
+        what is wrong; images of other calls, such as ``fit``, must all be readable.
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
     memory : str, joblib.Memory or None, default=None
@@ -237,6 +241,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         local=True,
         multiscale=True,
         contamination="auto",
+        on_error="raise",
         device=None,
         memory=None,
         n_jobs=None,
@@ -263,6 +268,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
         self.local = local
         self.multiscale = multiscale
         self.contamination = contamination
+        self.on_error = on_error
         self.device = device
         self.memory = memory
         self.n_jobs = n_jobs
@@ -280,6 +286,7 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
             (lambda v: isinstance(v, (str, PathLike)), "a folder"),
             having("cache"),
         ),
+        "on_error": one_of("raise", "nan"),
         "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
     }
 
@@ -421,72 +428,6 @@ class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator)
     def weights_(self):
         """Where the weights came from; None for random ones and for a module's own."""
         return self.embedder_.weights_
-
-    def embed(self, X):
-        """Embed images by the fine-tuned network.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            What to embed; of the kind seen in fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, d)
-            L2-normalised embeddings, float64.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid or of another kind than in fit.
-        """
-        inputs, keep = self._read(X), {"embeddings": embeddings_of}
-        with usual_torch():
-            return join_embeddings(
-                [
-                    cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"]
-                    for encoder in self.embedder_.encoders_
-                ]
-            )
-
-    def score_samples(self, X):
-        """Log density of each image.
-
-        That of its embedding; with ``local``, plus the mean log density of its least likely
-        hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
-        times the likeness of the shots (see the user guide); with ``multiscale``, plus both at
-        half the size, brought to the same scale, a quarter of each.
-
-        Parameters
-        ----------
-        X : images or rows, see the user guide
-            What to score; of the kind seen in fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Log density in nats, float64; higher means more normal.
-
-        Raises
-        ------
-        ValueError
-            If X is invalid or of another kind than in fit.
-        """
-        kept = self._measure(X)
-        return self._joint.score(kept)
-
-    def _measure(self, X):
-        """Keep of images what the parts of the score need."""
-        inputs = self._read(X)
-        methods = {key: part.keep for key, part in self._joint.parts.items()}
-        with usual_torch():
-            return self._joint.measure(inputs, methods, self.memory)
-
-    def _read(self, X):
-        """Return validated inputs of the kind that the fitted detector takes."""
-        check_is_fitted(self, "embedder_")
-        inputs = read_input(self, X, reset=False)
-        return self.embedder_.encoders_[0].check_kind(inputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

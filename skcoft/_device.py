@@ -40,3 +40,10 @@ def take_turns(devices):
     """
     number = current_process().name.rpartition("-")[2]
     return devices[(int(number) - 1) % len(devices) if number.isdigit() else 0]
+
+
+def is_out_of_memory(error):
+    """Whether an error says that a device's memory, or the computer's, does not hold a tensor."""
+    text = str(error)
+    known = "out of memory", "can't allocate memory", "not enough memory"
+    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in known)

@@ -3,6 +3,7 @@
 from numbers import Integral
 from os import PathLike
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -16,6 +17,7 @@ from ._groups import Shots, groups_of_shots
 from ._input import read_input
 from ._labels import split_for_training
 from ._memory import cached
+from ._pieces import in_pieces
 from ._random import draw_seed
 from ._state import all_or_nothing, forget_columns, usual_torch
 from ._validation import any_of, check_parameters, key_of, list_of, number, one_of
@@ -310,7 +312,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "encoders_")
-        inputs = self.encoders_[0].check_kind(read_input(self, X, reset=False))
+        return np.concatenate([self._embed(*piece) for piece in in_pieces(X)])
+
+    def _embed(self, first, X):
+        inputs = read_input(self, X, reset=False, first=first)
+        self.encoders_[0].check_kind(inputs)
         with usual_torch():
             return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
 

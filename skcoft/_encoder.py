@@ -1,5 +1,6 @@
 """Encoder: a network with its size, device, views and seed; from inputs to embeddings."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ._backbone import build_backbone
-from ._device import is_available
+from ._device import is_available, is_out_of_memory
 from ._modules import copy_of
 from ._rows import RowsNetwork, Unseen
 from ._support import Support
@@ -220,17 +221,33 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, batch, at_once, with_positions):
-        count, positions = len(batch), None
+        count = len(batch)
         if count < at_once:
             padding = batch.new_zeros(at_once - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
+        features, positions = self._run(batch, with_positions)
         if with_positions:
-            features, positions = self.network.features_and_positions(batch)
             positions = positions[:count]
-        else:
-            features = self.network(batch)
         embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
         return Features(embeddings, positions)
+
+    def _run(self, batch, with_positions):
+        """Run the network, on half of a batch where memory does not hold all of it."""
+        try:
+            if with_positions:
+                return self.network.features_and_positions(batch)
+            return self.network(batch), None
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+        warnings.warn(
+            f"{len(batch)} images at once are more than the memory of {self.device} holds: they "
+            "are embedded in halves. max_pixels bounds their size.",
+            stacklevel=2,
+        )
+        halves = [self._run(half, with_positions) for half in batch.chunk(2)]
+        features, positions = zip(*halves, strict=True)
+        return torch.cat(features), torch.cat(positions) if with_positions else None
 
     def __setstate__(self, state):
         self.__dict__.update(state)

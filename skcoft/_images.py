@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
 from ._groups import pictures_of
+from ._pieces import MOST
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
@@ -23,17 +24,24 @@ class Images:
     ``items`` is a tensor with channels first, or a list of paths, contents of files, PIL images
     and channels-first tensors. Values are uint8, float32 from 0 to 1, or int32 for whole numbers
     in what holds more than 8 bits. How many bits these have is ``bit_depth``; None: to be found.
+    ``first`` is the number of images of X before these, of which X holds more.
     """
 
     kind = "images"
 
-    def __init__(self, items, n_jobs=None, bit_depth=None):
+    def __init__(self, items, n_jobs=None, bit_depth=None, first=0):
         self.items = items
         self.n_jobs = n_jobs
         self.bit_depth = bit_depth
+        self.first = first
 
     def __len__(self):
         return len(self.items)
+
+    @property
+    def names(self):
+        """What messages call the images."""
+        return [f"X[{self.first + i}]" for i in range(len(self))]
 
     @property
     def common_size(self):
@@ -55,6 +63,12 @@ class Images:
         items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
         return Images(items, self.n_jobs, self.bit_depth)
 
+    def pieces(self):
+        """Yield the images in pieces, of which what the parts of a score need is kept at once."""
+        for start in range(0, len(self), MOST):
+            items = self.items[start : start + MOST]
+            yield Images(items, self.n_jobs, self.bit_depth, self.first + start)
+
     def groups(self, sizing):
         """Return the indices of images that are brought to one size, as a list of arrays."""
         if sizing.pixels is None or isinstance(self.items, torch.Tensor):
@@ -72,7 +86,7 @@ class Images:
         """
         if self.bit_depth is not None:
             return self.bit_depth
-        peaks = [peak for peak in map(_peak, range(len(self)), self) if peak is not None]
+        peaks = [peak for peak in map(_peak, self.names, self) if peak is not None]
         if not peaks:
             return None
         depth = next((bits for bits in BIT_DEPTHS if max(peaks) < 2**bits), None)
@@ -119,7 +133,7 @@ class Images:
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
         if isinstance(self.items, torch.Tensor):
             return _resize(_to_rgb(self.items[indices], depth), size)
-        jobs = (delayed(_decode)(self.items[i], f"X[{i}]", size, depth) for i in indices)
+        jobs = (delayed(_decode)(self.items[i], self.names[i], size, depth) for i in indices)
         return torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
 
 
@@ -238,11 +252,11 @@ def _name_of(item, name="a file in X"):
     return repr(item) if isinstance(item, str) else name
 
 
-def _peak(index, item):
+def _peak(name, item):
     """Greatest value of an image of whole numbers of more than 8 bits; None for others."""
     if isinstance(item, torch.Tensor):
         return int(item.max()) if item.dtype == torch.int32 else None
-    values = _values(item, f"X[{index}]", only_deep=True)
+    values = _values(item, name, only_deep=True)
     return None if values is None else int(values.max())
 
 

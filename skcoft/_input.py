@@ -19,17 +19,19 @@ WANTED = (
 )
 
 
-def read_input(estimator, X, *, reset):
+def read_input(estimator, X, *, reset, first=0):
     """Validate X and return ``Images``, or ``Rows`` of features.
 
     Uses the estimator's ``image_shape``, ``bit_depth`` and ``n_jobs``; with ``reset``, records
-    ``n_features_in_`` (and names) where X is two-dimensional.
+    ``n_features_in_`` (and names) where X is two-dimensional. ``first`` is the number of images
+    before these, of which X is a piece.
     """
     image_shape = estimator.image_shape
-    options = {"n_jobs": estimator.n_jobs, "bit_depth": getattr(estimator, "bit_depth", None)}
+    bit_depth = getattr(estimator, "bit_depth", None)
+    options = {"n_jobs": estimator.n_jobs, "bit_depth": bit_depth, "first": first}
     items = as_items(X)
     if items is not None:
-        return Images(_check_items(items), **options)
+        return Images(_check_items(items, first), **options)
     if isinstance(X, torch.Tensor):
         X = X.detach()
         if X.ndim != 2:
@@ -148,6 +150,12 @@ def _is_file(item):
     return callable(getattr(item, "read", None)) and callable(getattr(item, "seek", None))
 
 
+def is_file(item):
+    """Whether an item names or holds a file, or is where one is missing."""
+    missing = item is None or isinstance(item, float)
+    return missing or _is_path(item) or _is_bytes(item) or _is_file(item)
+
+
 def _is_image(item):
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return item.ndim >= 2
@@ -182,11 +190,11 @@ def _as_array(X):
     return array
 
 
-def _check_items(items):
+def _check_items(items, first):
     if not items:
         raise ValueError("X is empty: found 0 images, at least 1 is needed.")
     checked, channels = [], {}
-    for i, item in enumerate(items):
+    for i, item in enumerate(items, first):
         name = f"X[{i}]"
         if _is_path(item):
             checked.append(check_file(fspath(item), repr(fspath(item))))

@@ -33,6 +33,10 @@ class Rows:
         """Rows where the boolean ``mask`` is true."""
         return Rows(self.values[mask])
 
+    def pieces(self):
+        """Yield these: their embeddings are small."""
+        yield self
+
     def pictures(self, side, depth):
         """Return rows by which copies are told: these."""
         return self.values

@@ -338,6 +338,7 @@ def test_defaults_of_the_recipe():
         "local": True,
         "multiscale": True,
         "contamination": "auto",
+        "on_error": "raise",
         "memory": None,
     }
     assert COFTEmbedder().get_params() == shared

@@ -1,0 +1,86 @@
+"""Large collections in pieces: what is read as it is needed is never whole in memory."""
+
+from collections.abc import Iterator, Mapping, Set
+from itertools import count
+
+import numpy as np
+from PIL import Image
+from sklearn import get_config
+
+MOST = 1024  # images at once: so many embeddings are kept
+SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
+
+
+def in_pieces(X):
+    """Yield (how many came before, piece) of a collection.
+
+    Pieces of arrays are slices, those of iterators and of sequences that make their items are
+    lists. A list is whole in memory already and is judged as a whole, as anything else is.
+    """
+    if isinstance(X, Iterator):
+        yield from _lists(X)
+    elif _is_lazy(X):
+        yield from _lists(X[i] for i in range(len(X)))
+    elif getattr(X, "ndim", 0) >= 3 and hasattr(X, "__getitem__") and not _is_one_image(X):
+        yield from _slices(X)
+    else:
+        yield 0, X
+
+
+def _is_lazy(X):
+    """Whether X is a sequence that makes its items when they are asked for."""
+    known = isinstance(X, (list, tuple, str, bytes, bytearray, memoryview, Mapping, Set))
+    converts = ("__array__", "columns", "to_list", "to_pylist", "compute")
+    sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    return sequence and not known and not any(hasattr(X, name) for name in converts)
+
+
+def _is_one_image(X):
+    return X.ndim == 3 and X.shape[2] in (3, 4)
+
+
+def _lists(items):
+    piece, used, first = [], 0, 0
+    for item in items:
+        piece.append(item)
+        used += _bytes_of(item)
+        if len(piece) == MOST or used > _budget():
+            yield first, piece
+            first += len(piece)
+            piece, used = [], 0
+    if piece or not first:
+        yield first, piece
+
+
+def _slices(X):
+    shape = tuple(map(int, X.shape))
+    itemsize = getattr(getattr(X, "dtype", None), "itemsize", 8)
+    fitting = int(_budget() / max(1, np.prod(shape[1:]) * itemsize))
+    step = min(MOST, max(fitting, 1))
+    for first in range(0, max(shape[0], 1), step):
+        yield first, X[first : first + step]
+
+
+def _budget():
+    return get_config()["working_memory"] * 2**20 * SHARE
+
+
+def _bytes_of(item):
+    """Bytes that an item of a sequence takes; of an image with a label, those of the image."""
+    item = item[0] if isinstance(item, tuple) and item else item
+    if isinstance(item, Image.Image):
+        return item.width * item.height * len(item.getbands())
+    return getattr(item, "nbytes", 0)
+
+
+def readable(items, read):
+    """Return the indices of items that ``read`` can read, and what is wrong with the others."""
+    fine, faults = [], {}
+    for i, item in zip(count(), items):
+        try:
+            read(item)
+        except (ValueError, OSError) as error:
+            faults[i] = str(error)
+        else:
+            fine.append(i)
+    return fine, faults
