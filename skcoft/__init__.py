@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0.dev0"
 
-from . import augmentation, datasets, density, losses, model_selection
+from . import augmentation, datasets, density, losses, model_selection, report
 from ._detector import COFTDetector
 from ._embedder import COFTEmbedder
 
@@ -14,4 +14,5 @@ __all__ = [
     "density",
     "losses",
     "model_selection",
+    "report",
 ]
