@@ -239,7 +239,7 @@ def read(path):
             is_ours = metadata.get("format") == "skcoft"
             newest = int(metadata.get("format_version", 0)) if is_ours else 0
             known = is_ours and newest <= FORMAT
-            # copies: arrays in the file's own memory cannot be written to
+            # copies: in memory of their own, whatever safetensors does with the file's
             arrays = {key: np.array(file.get_tensor(key)) for key in file.keys()} if known else {}
     except (MemoryError, OSError):
         raise

@@ -152,6 +152,7 @@ HOSTILE = {
     "callable": (set_parameter(density={"object": 0}), "'density' parameter"),
     "hub": (set_parameter(backbone="hf-hub:somebody/model"), "backbone='hf-hub:somebody/model'"),
     "folder": (set_parameter(backbone="local-dir:/etc"), "backbone='local-dir:/etc'"),
+    "hub of the embedder": (set_state("COFTEmbedder", backbone="hf-hub:a/b"), "backbone='hf-hub"),
     "device": (set_state("Encoder", device="nonsense"), "nonsense"),
     "no JSON": (lambda model: "{", ""),
     "no object": (lambda model: "[1]", ""),
@@ -166,6 +167,14 @@ def test_hostile_models(name, content, path):
     wanted = f"(?s)No detector can be made of .*wall.skcoft.*{message}.*update what is older"
     with pytest.raises(ValueError, match=wanted):
         COFTDetector.load(path)
+
+
+def test_a_cache_that_a_file_names_is_not_used(content, path, tmp_path):
+    """joblib's caches are pickles."""
+    forge(content, path, set_parameter(memory=str(tmp_path / "cache")))
+    again = COFTDetector.load(path)
+    assert again.memory is None and again.score_samples(ROWS).shape == (24,)
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(
@@ -228,6 +237,19 @@ def test_recipes_reach_nothing_else_of_timm(recipe, content_of_images, path, mon
     forge(content_of_images, path, set_state("Backbone", recipe=as_nodes(recipe)))
     monkeypatch.setattr(timm, "create_model", reached)
     with pytest.raises(ValueError, match=r"(?s)No detector can be made(?!.*timm was asked)"):
+        COFTDetector.load(path)
+
+
+@pytest.mark.parametrize("name", ["forward", "__class__", "kind"])
+def test_buffers_of_other_names(name, content_of_images, path):
+    def change(model):
+        for node in model["objects"]:
+            if node["class"] == "Backbone":
+                ((_, mean), *_) = buffers = node["state"]["buffers"]["dict"]
+                buffers.append([name, mean])
+
+    forge(content_of_images, path, change)
+    with pytest.raises(ValueError, match="Backbone has a dict as 'buffers', which does not fit"):
         COFTDetector.load(path)
 
 

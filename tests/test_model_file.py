@@ -147,6 +147,7 @@ def test_parameters_of_many_types(path, tmp_path):
         negatives=("warp", np.str_("crack")),
     )
     again = save_and_load(detector, path)
+    assert json.loads(model_file.read(path)[0]["model"])["parameters"]["memory"] is None
     assert again.memory is None and again.embedder_.weights == str(weights)
     assert again.device == torch.device("cpu") and again.image_size == (32, 32)
     assert type(again.temperature) is np.float32 and again.temperature == np.float32(0.3)
@@ -165,6 +166,20 @@ def test_arrays_keep_type_layout_and_can_be_written_to(path):
     assert type(density.log_determinant_) is np.float64
     density.location_[0] = 1
     assert density._spanned.flags.writeable and density._directions.flags.aligned
+
+
+def test_what_torch_is_set_to_changes_nothing(path):
+    detector, X = fitted("one size")
+    detector.save(path)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            again = COFTDetector.load(path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {value.dtype for value in again.embedder_.network_.parameters()} == {torch.float32}
+    assert not again.embedder_.network_.mean.is_inference()
+    assert_array_equal(again.score_samples(X), detector.score_samples(X))
 
 
 def test_what_the_file_says_of_itself(path):
@@ -373,6 +388,9 @@ def test_a_device_of_ones_choice(path):
     again = COFTDetector.load(path, device="cpu")
     assert again.device == again.embedder_.device == again.device_ == "cpu"
     again.fit(X[:5])
+    again = COFTDetector.load(path, device="meta")  # of tensors without values, which is anywhere
+    assert again.device == again.embedder_.device == again.device_ == "meta"
+    assert again.embedder_.network_.mean.device.type == "meta"
     with pytest.raises(ValueError, match="device='nonsense' is not available"):
         COFTDetector.load(path, device="nonsense")
 
