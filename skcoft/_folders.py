@@ -15,19 +15,7 @@ MASKS = "ground_truth"
 def load_folder(path, *, normal="auto"):
     """Find the images of a folder, and what its subfolders say of them; none is read.
 
-    Three layouts are known. One folder for each kind of image (torchvision's ImageFolder)::
-
-        folder/good/1.png  folder/scratch/2.png
-
-    The same for training and testing apart, with or without masks of the defects (MVTec AD)::
-
-        folder/train/good/1.png  folder/test/good/2.png  folder/test/scratch/3.png
-        folder/ground_truth/scratch/3_mask.png
-
-    And a flat folder, of which nothing is known but the images. Kinds may have folders inside.
-    Images are what ends in bmp, jp2, jpeg, jpg, pgm, png, ppm, tif, tiff or webp, in capitals or
-    not. Hidden files and folders (whose names start with a dot) are left out, as are masks:
-    ``3_mask.png`` beside ``3.png``, or under ``ground_truth``, where ``3.png`` is one as well.
+    The layouts that are known stand at the head of :mod:`skcoft.datasets`.
 
     Parameters
     ----------
@@ -41,40 +29,30 @@ def load_folder(path, *, normal="auto"):
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        In the order of the names, with
-
-        paths : ndarray of str, shape (n_images,)
-            What ``fit`` and ``score_samples`` take as X.
-        labels : ndarray of int, shape (n_images,), or None
-            +1 for normal, -1 for anomalies. None for a flat folder and with ``normal=None``.
-        kinds : ndarray of str, shape (n_images,)
-            Name of the folder that says what an image shows; ``""`` where there is none.
-        masks : ndarray of str or None, shape (n_images,)
-            File that shows where the defect is; None for images without one.
-        split : ndarray of str, shape (n_images,)
-            ``"train"``, ``"val"``, ``"validation"`` or ``"test"``; ``""`` without these.
+        Columns, in the order of the images' paths in the folder: ``paths`` are what ``fit`` and
+        ``score_samples`` take as X. ``labels`` are +1 for normal and -1 for anomalies, or
+        None for a flat folder and with ``normal=None``. ``kinds`` are the names of the folders
+        that say what an image shows, ``""`` where there is none, ``masks`` the files that show
+        where the defect is, or None, and ``split`` is ``"train"``, ``"val"``,
+        ``"validation"``, ``"test"`` or ``""``.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
-    NotADirectoryError
-        If it is a file.
+        If there is no such folder; NotADirectoryError if it is a file.
     ValueError
         If it holds no image, its normal images cannot be told by ``normal`` (the choices are
-        named), it holds several such folders, or there are images beside folders with images.
+        named), it holds several data sets, or there are images beside folders with images.
 
     Examples
     --------
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
-    >>> from PIL import Image
     >>> from skcoft.datasets import load_folder
     >>> with TemporaryDirectory() as folder:
     ...     for name in ("good/1.png", "good/2.png", "scratch/3.png"):
-    ...         file = Path(folder, name)
-    ...         file.parent.mkdir(exist_ok=True)
-    ...         Image.new("RGB", (8, 8)).save(file)
+    ...         Path(folder, name).parent.mkdir(exist_ok=True)
+    ...         Path(folder, name).touch()
     ...     data = load_folder(folder)
     >>> data.kinds.tolist(), data.labels.tolist()
     (['good', 'good', 'scratch'], [1, 1, -1])
@@ -84,9 +62,13 @@ def load_folder(path, *, normal="auto"):
     masks = _masks_among(files, root)
     images = [file for file in files if masks.get(file.with_suffix("")) != file]
     if not images:
-        raise ValueError(
-            f"{str(root)!r} holds no image: no name ends in {', '.join(sorted(SUFFIXES))}."
-        )
+        suffixes = ", ".join(sorted(SUFFIXES))
+        raise ValueError(f"{str(root)!r} holds no image: no name ends in {suffixes}.")
+    return _described(root, images, masks, normal)
+
+
+def _described(root, images, masks, normal):
+    """Return the columns of a folder's images."""
     places = [_place(file.relative_to(root).parts) for file in images]
     labels = None
     if normal is not None and (normal != "auto" or set(places) != {("", "")}):

@@ -24,9 +24,8 @@ def write_report(
     """Score images and write a report of it: one HTML file that needs nothing else.
 
     How many are anomalous, the scores with the threshold, the images with the lowest scores
-    beside their anomaly maps, a table of all images, and the settings. There are no scripts in it
-    and nothing is fetched, so it can be sent by mail, printed, or read on a phone. Images that
-    cannot be read are named in it and count as anomalous.
+    beside their anomaly maps, a table of all images, and the settings. Images that cannot be read
+    are named. There is no script in it and nothing from elsewhere: mail it, or print it.
 
     Parameters
     ----------
@@ -37,13 +36,12 @@ def write_report(
     path : str or path
         The file; an earlier one is replaced once all of the new one is written.
     y : array-like of shape (n_images,), default=None
-        +1 for normal, -1 for anomalous, where it is known: the report then says what was found,
-        missed and flagged in error.
+        +1 for normal, -1 for anomalous, where it is known: what was found, missed and flagged.
     names : sequence of str or paths, default=None
         What the images are called. None means their paths or, of other images, numbers from 0.
     shots : images, default=None
-        The images of fit, in their order: then each image is shown beside the shot next to it.
-        None leaves that out, for a detector does not keep its images.
+        The images of fit, in their order, of which a detector keeps none: then each image is
+        shown beside the nearest.
     title : str, default="Report"
         Heading of the page.
     worst : int, default=12
@@ -70,16 +68,20 @@ def write_report(
     >>> from skcoft import COFTDetector
     >>> from skcoft.datasets import make_plates
     >>> from skcoft.report import write_report
-    >>> plates = make_plates(6, 1, size=32, random_state=0)
-    >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:4])
+    >>> plates = make_plates(6, 1, size=32, random_state=0).images
+    >>> detector = COFTDetector("embedded", max_iter=0).fit(plates[:4])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "report.html")
-    ...     found = write_report(detector, plates.images[4:], path, y=plates.labels[4:])
-    ...     print(open(path).readline().strip())
-    <!DOCTYPE html>
+    ...     found = write_report(detector, plates[4:], os.path.join(folder, "report.html"))
     >>> len(found.scores)
     3
     """
+    found, text = _report(detector, X, y, names, shots, title, worst, verbose)
+    write_whole(path, text.encode("utf-8", "replace"))  # names may hold bytes that are no text
+    return found
+
+
+def _report(detector, X, y, names, shots, title, worst, verbose):
+    """Return what was found, and the page that says so."""
     if isinstance(worst, bool) or not isinstance(worst, Integral) or worst < 0:
         raise ValueError(f"worst must be an integer >= 0; got {worst!r}.")
     items = as_items(X)
@@ -98,9 +100,7 @@ def write_report(
         _all_images(found, y, names, [*np.flatnonzero(found.errors != ""), *order]),
         _settings(detector),
     ]
-    text = _page.page(title, [part for part in sections if part])
-    write_whole(path, text.encode("utf-8", "replace"))  # names may hold bytes that are no text
-    return found
+    return found, _page.page(title, [part for part in sections if part])
 
 
 def _checked_shots(detector, shots):

@@ -36,19 +36,11 @@ def score_images(detector, X, *, verbose=0):
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        Columns, in the order of X, with
-
-        scores : ndarray of shape (n_images,)
-            As of ``score_samples``; NaN where there is none.
-        decisions : ndarray of shape (n_images,)
-            As of ``decision_function``: the score less the threshold, negative means anomalous.
-        pvalues : ndarray of shape (n_images,)
-            As of ``predict_pvalue``; NaN where there is no score.
-        labels : ndarray of int, shape (n_images,)
-            As of ``predict``: +1 for normal, -1 for anomalous, and for what could not be read:
-            what nobody has looked at is not normal.
-        errors : ndarray of str, shape (n_images,)
-            Why there is no score; ``""`` where there is one.
+        Columns, in the order of X: ``scores``, ``decisions`` and ``pvalues`` are those of
+        ``score_samples``, ``decision_function`` and ``predict_pvalue``, NaN where an image could
+        not be read. ``labels`` are those of ``predict``, +1 for normal and -1 for anomalous, and
+        -1 as well for what could not be read: what nobody has looked at is not normal.
+        ``errors`` say why there is no score, ``""`` where there is one.
 
     Raises
     ------
@@ -118,7 +110,7 @@ def names_of(X, names=None):
 
 
 def write_scores(found, path, names):
-    """Write what :func:`score_images` found as a table of comma-separated values.
+    """Write what was found of images as a table of comma-separated values.
 
     The columns are path, score, decision, p_value, label and error, in UTF-8. Numbers are written
     so that nothing of them is lost, and are empty where there are none. The file takes the place
@@ -127,7 +119,7 @@ def write_scores(found, path, names):
     Parameters
     ----------
     found : Bunch
-        Of :func:`score_images`.
+        Of :func:`~skcoft.report.score_images`.
     path : str or path
         The file.
     names : sequence of str or paths
