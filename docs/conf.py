@@ -51,7 +51,7 @@ nitpick_ignore = [  # labels in scikit-learn's own docstring of set_output
 
 def _public_names():
     """Yield the public classes, functions and methods, less scikit-learn's metadata plumbing."""
-    modules = skcoft.augmentation, skcoft.density, skcoft.losses, skcoft.model_selection
+    modules = [getattr(skcoft, name) for name in skcoft.__all__ if name.islower()]
     for module in (skcoft, *modules):
         for name, value in [(n, getattr(module, n)) for n in module.__all__]:
             if inspect.isclass(value) or inspect.isfunction(value):

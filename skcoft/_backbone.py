@@ -1,6 +1,7 @@
 """Backbones: embedded, by timm name or a user's module, as one network, images to features."""
 
 import difflib
+import re
 from numbers import Integral
 
 import numpy as np
@@ -12,7 +13,7 @@ from ._folding import find_pairs, fold
 from ._modules import arrays_of, copy_of, tensors_of
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
-from ._sizes import Sizing, native_sizing
+from ._sizes import Sizing, is_size, native_sizing
 from ._views import VIEW_OPTIONS, image_synthesizer, image_views
 from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read_state
 
@@ -22,6 +23,7 @@ FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as
 VERSION = 1  # of a pickled backbone's state
 # attributes that the state holds as they are
 PLAIN = "depths", "no_maps", "width", "origin", "pairs"
+REGISTERED = re.compile(r"[\w-]+(\.[\w.-]+)?", re.ASCII)  # names without a hub's or a file's path
 LARGER = 2  # times the pixels that a network was trained on, where it takes any: more detail
 
 
@@ -143,6 +145,35 @@ def create_body(recipe, seed=0):
         import timm
 
         return timm.create_model(recipe["name"], **recipe["options"])
+
+
+def check_recipe(recipe):
+    """Return True; ValueError unless a recipe is of a registered architecture, with our options.
+
+    So one from elsewhere reaches no hub, no file and nothing else of timm's.
+    """
+    if not isinstance(recipe, dict) or set(recipe) != {"name", "options"}:
+        raise ValueError("a backbone has no recipe")
+    name, options = recipe["name"], recipe["options"]
+    if name == "embedded" and options == {}:
+        return True
+    import timm
+
+    if not is_registered(name):
+        raise ValueError(f"timm {timm.__version__} has no architecture {name!r}; update timm")
+    size = options.get("img_size", (1, 1)) if isinstance(options, dict) else None
+    ours = {"num_classes": 0}, {"num_classes": 0, "img_size": size}
+    if not is_size(size) or options not in ours:
+        raise ValueError(f"backbone {name!r} has options that do not fit: {options!r}")
+    return True
+
+
+def is_registered(name):
+    """Whether a name is of an architecture of timm's registry, with or without a tag."""
+    import timm
+
+    known = isinstance(name, str) and REGISTERED.fullmatch(name)
+    return bool(known) and timm.is_model(name.split(".")[0])
 
 
 def _pool(features):

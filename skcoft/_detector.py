@@ -25,6 +25,7 @@ from ._join import JointScore
 from ._labels import split_by_label, split_for_training
 from ._measuring import MeasuringMixin
 from ._memory import check_storable
+from ._model_file import ModelFileMixin
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
@@ -33,7 +34,9 @@ from ._validation import any_of, boolean, check_parameters, having, number, one_
 from ._whole import DENSITIES
 
 
-class COFTDetector(MeasuringMixin, DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator):
+class COFTDetector(
+    MeasuringMixin, DecisionMixin, ExplanationMixin, ModelFileMixin, OutlierMixin, BaseEstimator
+):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the

@@ -243,9 +243,16 @@ def _size(item):
         return tuple(item.shape[-2:])
     if not isinstance(item, Image.Image):
         with _open(item, _name_of(item)) as image:
-            return _size(image)
-    turned = item.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return item.size if turned else item.size[::-1]
+            return _size_as_shown(image, _name_of(item))
+    return _size_as_shown(item, "an image in X")
+
+
+def _size_as_shown(image, name):
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception as error:  # of a PNG that is cut off
+        raise ValueError(f"Cannot decode {name}: {error}") from error
+    return image.size if turned else image.size[::-1]
 
 
 def _name_of(item, name="a file in X"):

@@ -1,6 +1,7 @@
 """Sizes that images are resized to: one for all, or each image's own shape at so many pixels."""
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -64,3 +65,9 @@ def own_shape(shape, pixels, multiple):
     """Size of about so many pixels in the shape of an image, its sides multiples."""
     scale = (pixels / (shape[0] * shape[1])) ** 0.5
     return tuple(max(1, round(side * scale / multiple)) * multiple for side in shape)
+
+
+def is_size(value):
+    """Whether a value is a pair of positive integers."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and all(isinstance(side, Integral) and side > 0 for side in value)

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
+
+from skcoft import COFTDetector
+from skcoft.datasets import make_plates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,3 +63,26 @@ def shared():
     if not (folder / "weights").is_dir():
         pytest.skip("the measuring data are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def plates():
+    """18 small photographs of a machined part: 6 shots, 6 normal ones, 6 with a defect."""
+    return make_plates(12, 6, size=64, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def inspector(plates):
+    """A detector of plates, fitted on the shots; for reading only."""
+    return COFTDetector("embedded", max_iter=0, random_state=0).fit(plates.images[:6])
+
+
+@pytest.fixture(scope="session")
+def plate_folder(plates, tmp_path_factory):
+    """The plates as files, in folders as MVTec AD has them; for reading only."""
+    root = tmp_path_factory.mktemp("plates")
+    for i, (image, kind) in enumerate(zip(plates.images, plates.kinds, strict=True)):
+        file = root / ("train" if i < 6 else "test") / kind / f"{i:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    return root

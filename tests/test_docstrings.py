@@ -9,7 +9,7 @@ import skcoft
 
 PUBLIC = ["COFTDetector", "COFTEmbedder"] + [
     f"{module}.{name}"
-    for module in ("augmentation", "density", "losses", "model_selection")
+    for module in ("augmentation", "datasets", "density", "losses", "model_selection", "report")
     for name in getattr(skcoft, module).__all__
 ]
 METHODS = [

@@ -1,0 +1,99 @@
+"""Model files that every later version loads, in ``tests/data``, and what their detectors say.
+
+``python tests/model_files.py`` writes those of the version at hand. Once that is released, they
+stay as they are.
+"""
+
+import gzip
+import json
+import warnings
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import timm
+import torch
+from golden import ROWS, rounded
+from safetensors.torch import save_file
+
+from skcoft import COFTDetector, __version__
+
+DATA = Path(__file__).with_name("data")
+RELEASE = __version__.split(".dev")[0]
+ARCHITECTURE = "test_efficientnet"  # the smallest of timm's
+
+
+def tiles(shift):
+    """Gray images of few values, uint8 (4, 32, 32): squares that lie a little elsewhere each."""
+    images = np.full((4, 32, 32), 200, dtype=np.uint8)
+    for i, image in enumerate(images):
+        image[4 + shift + 2 * i : 20 + shift, 8 + i : 24] = 60 + 20 * i
+    return images
+
+
+def save_coarse_weights(path):
+    """Save weights of three values to each layer, so that files of them can be compressed."""
+    rng = np.random.default_rng(0)
+    state = timm.create_model(ARCHITECTURE, num_classes=0).state_dict()
+    for name, value in state.items():
+        if value.ndim > 1:
+            fan_in = value[0].numel()
+            signs = torch.from_numpy(rng.integers(-1, 2, tuple(value.shape)))
+            state[name] = signs.to(value) * (1.5 / fan_in**0.5)
+    save_file(state, path)
+
+
+def fit_rows():
+    """A detector of rows, which has learned more after its fit and has a threshold of its own."""
+    detector = COFTDetector(max_iter=5, random_state=0, device="cpu", density="gaussian")
+    detector.fit(ROWS[:6], groups=list("aabcde")).partial_fit(ROWS[6:8], groups=["c", "f"])
+    return detector.set_threshold(ROWS[8:], max_fpr=0.2)
+
+
+def fit_images():
+    """A detector of images at two scales, with a local density."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        save_coarse_weights("coarse.safetensors")
+        detector = COFTDetector(
+            ARCHITECTURE,
+            weights="coarse.safetensors",
+            max_pixels=32 * 32,
+            augmentation={"flip": 0},
+            max_iter=0,
+            random_state=0,
+            device="cpu",
+        )
+        return detector.fit(tiles(shift=0))
+
+
+CASES = {"rows": (fit_rows, ROWS), "images": (fit_images, tiles(shift=5))}
+
+
+def measure(name, detector):
+    """What a detector says of the queries of a case: a dict of lists of numbers."""
+    X = CASES[name][1]
+    found = {
+        "scores": detector.score_samples(X),
+        "offset": [detector.offset_],
+        "p-values": detector.predict_pvalue(X),
+        "distances": detector.kneighbors(X)[0][:, 0],
+    }
+    if name == "images":
+        found["maps"] = detector.anomaly_map(X)[:, ::8, ::8].ravel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the threshold that was set
+        found["scores after more shots"] = detector.partial_fit(X[:2]).score_samples(X)
+    return {key: np.asarray(values, dtype=float).tolist() for key, values in found.items()}
+
+
+if __name__ == "__main__":
+    table = {}
+    for name, (fit, _) in CASES.items():
+        detector = fit()
+        with TemporaryDirectory() as folder:
+            detector.save(Path(folder, name))
+            content = Path(folder, name).read_bytes()
+        (DATA / f"{name}-{RELEASE}.skcoft.gz").write_bytes(gzip.compress(content))
+        table[name] = rounded(measure(name, detector))
+    (DATA / f"{RELEASE}.json").write_text(json.dumps(table).replace("], ", "],\n") + "\n")

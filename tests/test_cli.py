@@ -1,0 +1,221 @@
+"""The command line: what it writes and says, and with which exit code."""
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+import skcoft
+from skcoft import COFTDetector, _cli
+from skcoft._cli import main
+from skcoft.datasets import load_folder
+
+
+@pytest.fixture(scope="session")
+def model(inspector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "plates.skcoft"
+    inspector.save(path)
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty folder; return exit code, what it printed, what it complained."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main([*map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_learns_the_normal_images_for_training(run, plate_folder, inspector, plates, tmp_path):
+    frozen = "--backbone", "embedded", "--iterations", 0
+    code, printed, _ = run("fit", plate_folder, "-o", "m.skcoft", *frozen)
+    assert (code, printed) == (
+        0,
+        f"m.skcoft: fitted on 6 images, threshold {inspector.offset_:.6g}\n",
+    )
+    fitted = COFTDetector.load(tmp_path / "m.skcoft")
+    assert_array_equal(fitted.embeddings_, inspector.embeddings_)
+    assert (fitted.max_iter, fitted.random_state) == (0, 0)
+
+
+def test_fit_hands_on_its_options(run, plates, tmp_path):
+    for i, image in enumerate([*plates.images[:12], plates.images[-1]]):
+        folder = tmp_path / ("shots" if i < 6 else "more") / ("fine" if i < 12 else "broken")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    options = "--max-pixels 40000 --iterations 1 --seed 3 --device cpu --max-fpr 0.2 --normal fine"
+    more = "--backbone", "embedded", "--calibrate", "more"
+    code, _, errors = run("fit", "shots", "-o", "m", *more, *options.split())
+    assert code == 0 and not errors
+    fitted = COFTDetector.load("m")
+    assert (fitted.max_pixels, fitted.n_iter_, fitted.random_state) == (40000, 1, 3)
+    assert fitted.device == "cpu" and len(fitted.embeddings_) == 6
+    scores = fitted.score_samples(plates.images[6:12])
+    assert fitted.offset_ == scores.min()  # one of seven is at most 0.2
+
+
+def test_score_writes_what_the_detector_says(run, model, plate_folder, inspector):
+    code, printed, errors = run("score", model, plate_folder, "-o", "scores.csv", "--maps", "maps")
+    assert code == 0 and not errors
+    data = load_folder(plate_folder)
+    test = data.split == "test"
+    table = rows("scores.csv")
+    names = [row["path"] for row in table]
+    assert names == [str(p)[len(str(plate_folder)) + 1 :] for p in data.paths[test]]
+    assert_array_equal(
+        [float(r["score"]) for r in table], inspector.score_samples(data.paths[test])
+    )
+    assert_array_equal([int(r["label"]) for r in table], inspector.predict(data.paths[test]))
+    assert re.fullmatch(
+        rf"scores.csv: 12 images, {sum(r['label'] == '-1' for r in table)} anomalous, area under "
+        rf"the ROC curve {inspector.score(data.paths[test], data.labels[test]):.3f}\n",
+        printed,
+    )
+    for name, drawn in zip(names, inspector.anomaly_map(data.paths[test]), strict=True):
+        with Image.open(f"maps/{name}") as image:
+            assert_array_equal(np.asarray(image), np.round(255 * np.clip(drawn / 6, 0, 1)))
+
+
+def test_an_unreadable_image_has_a_row_and_an_exit_code(run, model, plate_folder, tmp_path):
+    shutil.copytree(plate_folder / "test", tmp_path / "new/photos")
+    (tmp_path / "new/photos/broken.png").write_text("no image")
+    code, printed, errors = run("score", model, "new", "-o", "scores.csv", "--maps", "maps")
+    assert code == 1
+    assert "12 images" in printed and "ROC" not in printed  # nobody says which are normal
+    assert "1 of 13 images could not be read. Cannot read" in errors and "broken.png" in errors
+    (failed,) = [row for row in rows("scores.csv") if row["error"]]
+    assert failed["path"] == "photos/broken.png"
+    assert (failed["score"], failed["label"]) == ("", "-1")
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 12
+    code, _, errors = run("report", model, "new", "-o", "r.html")
+    assert code == 1 and "could not be read" in errors
+    assert "photos/broken.png" in (tmp_path / "r.html").read_text()
+
+
+def test_report_is_of_the_folder(run, model, plate_folder, tmp_path):
+    options = "--shots", plate_folder, "--worst", 2
+    code, printed, errors = run("report", model, plate_folder, "-o", "r.html", *options)
+    page = (tmp_path / "r.html").read_text()
+    assert code == 0 and not errors and printed.startswith("r.html: 12 images, ")
+    assert f"<title>{plate_folder.name}</title>" in page
+    assert page.count("<img") == 2 * 3 and "known anomalies found" in page
+    assert run("report", model, plate_folder, "-o", "r.html", "--title", "A < B")[0] == 0
+    assert "<h1>A &lt; B</h1>" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("fit nowhere -o m", "There is no folder 'nowhere'"),
+        ("fit empty -o m", "'empty' holds no image"),
+        ("fit PLATES -o no/m", "There is no folder 'no' to write to"),
+        ("fit PLATES -o empty", "The output 'empty' is a folder; name a file"),
+        ("fit PLATES -o m --normal stain", "holds no normal image to learn from"),
+        ("fit PLATES -o m --max-fpr 0.1", "--max-fpr needs --calibrate"),
+        ("fit PLATES -o m --backbone embeded", "embeded"),
+        ("fit texts -o m --backbone embedded", "Cannot read 'texts/a.png' as an image"),
+        ("fit PLATES -o m --backbone embedded --iterations -1", "'max_iter' parameter"),
+        ("score nothing PLATES -o s.csv", "There is no model file"),
+        ("score texts/a.png PLATES -o s.csv", "is no model file"),
+        ("score MODEL nowhere -o s.csv", "There is no folder 'nowhere'"),
+        ("score MODEL texts -o s.csv", "None of the 1 images can be scored"),
+        ("score MODEL PLATES -o s.csv --normal cow", "normal='cow' is no folder"),
+        ("score MODEL PLATES -o s.csv --device cude", "device='cude' is not available"),
+        ("score MODEL texts -o s.csv --maps texts/maps", "lies in the folder of images 'texts'"),
+        ("score MODEL PLATES -o s.csv --maps texts/a.png", "is a file; name a folder"),
+        ("report MODEL PLATES -o r.html --shots PLATES/test", "shots must be the 6 images of fit"),
+        ("report MODEL PLATES -o r.html --worst -1", "worst must be"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(run, model, plate_folder, tmp_path, command, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.png").write_text("no image")
+    given = [
+        a.replace("PLATES", str(plate_folder)).replace("MODEL", model) for a in command.split()
+    ]
+    if "--shots" in given:
+        shutil.copytree(plate_folder / "test/scratch", tmp_path / "few")
+        given[-1] = "few"
+    code, printed, errors = run(*given)
+    assert (code, printed) == (2, "")
+    assert re.search(rf"^skcoft: error: .*{re.escape(message)}", errors, re.M)
+    assert not {"m", "s.csv", "r.html", "maps"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_mistakes_of_ours_are_not_hidden(run, model, plate_folder, monkeypatch):
+    monkeypatch.setattr(_cli, "score_images", lambda *_, **__: {}[0])
+    with pytest.raises(KeyError):
+        run("score", model, plate_folder, "-o", "s.csv")
+
+
+def test_ctrl_c_ends_it(run, model, plate_folder, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cli, "score_images", interrupt)
+    code, printed, errors = run("score", model, plate_folder, "-o", "s.csv")
+    assert (code, printed, errors) == (130, "", "skcoft: interrupted\n")
+
+
+def test_wrong_arguments_are_shown_how(run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("score", "model")
+    assert stopped.value.code == 2
+    assert "usage: skcoft score" in capsys.readouterr().err
+
+
+def test_help_is_in_sentences():
+    parser = _cli._parser()
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    assert list(commands.choices) == ["fit", "score", "report"]
+    for command in [parser, *commands.choices.values()]:
+        texts = [a.help for a in command._actions if a.dest not in ("help", "command")]
+        texts = [t for t in texts if t is not None] + [command.description, command.epilog]
+        for text in texts:
+            assert re.match(r"[A-Z].*\.$", text, re.S), text
+        assert command.format_help()
+
+
+def test_the_module_and_the_script_are_one(tmp_path):
+    command = [sys.executable, "-m", "skcoft", "score", "none", "none", "-o", "s.csv"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.splitlines()[-1] == "skcoft: error: There is no model file path='none'."
+    assert "Traceback" not in done.stderr
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["skcoft"].partition(":")
+    assert getattr(import_module(module), name) is main
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == skcoft.__version__ + "\n"
