@@ -84,10 +84,11 @@ class Backbone(nn.Module):
 
     def features_and_positions(self, images):
         """Return pooled features (n, d) and local embeddings (n, h, w, e) of one pass."""
-        features, maps = self._features_and_maps(images, self.depths)
+        features, maps = self.features_and_maps(images, self.depths)
         return features, local_embeddings(maps, self.projection, images[0, 0].numel())
 
-    def _features_and_maps(self, images, depths):
+    def features_and_maps(self, images, depths):
+        """Return pooled features (n, d) and the maps of some depths; of all where that is None."""
         images = (images - self.mean) / self.std
         if depths == []:
             maps = self.body(images)
@@ -100,12 +101,12 @@ class Backbone(nn.Module):
         """Choose ``depths``, and a random projection where their maps are wide."""
         images = torch.zeros(1, 3, *size)
         if self.body((images - self.mean) / self.std).ndim == 4:
-            depths, maps = [], self._features_and_maps(images, [])[1]
+            depths, maps = [], self.features_and_maps(images, [])[1]
         elif not hasattr(self.body, "forward_intermediates"):
             return  # a body that does not offer its maps as timm's do
         else:
             try:
-                features, maps = self._features_and_maps(images, None)
+                features, maps = self.features_and_maps(images, None)
                 depths = choose_depths([tuple(found.shape[-2:]) for found in maps])
                 maps = [maps[depth] for depth in depths]
                 same = torch.allclose(features, self(images), rtol=1e-3, atol=1e-4)

@@ -25,6 +25,7 @@ from ._input import read_input
 from ._join import JointScore
 from ._labels import split_by_label, split_for_training
 from ._memory import cached, check_storable
+from ._onnx import ExportMixin
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
@@ -33,7 +34,7 @@ from ._validation import any_of, boolean, check_parameters, having, number, one_
 from ._whole import DENSITIES
 
 
-class COFTDetector(DecisionMixin, ExplanationMixin, OutlierMixin, BaseEstimator):
+class COFTDetector(DecisionMixin, ExplanationMixin, ExportMixin, OutlierMixin, BaseEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
