@@ -35,7 +35,7 @@ class Backbone(nn.Module):
     where that is a surprise. ``width`` is d,
     ``origin`` says where the weights come from; None means random ones, or the user's own.
     ``recipe`` is what :func:`create_body` makes the body of; None where only it itself will do.
-    ``pairs`` are the names of convolutions and batch normalisations that are computed as one.
+    ``pairs`` are the names of convolutions, and of the batch normalisations computed with them.
 
     A pickle holds the recipe and arrays instead of timm's and torch's classes, and is of the CPU.
     """
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         self.no_maps = None
         self.width = None
         self.origin = origin
-        self.pairs = []
+        self.pairs = {}
 
     def __getstate__(self):
         whole = self.recipe is None
@@ -91,10 +91,11 @@ class Backbone(nn.Module):
 
     def features_and_positions(self, images):
         """Return pooled features (n, d) and local embeddings (n, h, w, e) of one pass."""
-        features, maps = self._features_and_maps(images, self.depths)
+        features, maps = self.features_and_maps(images, self.depths)
         return features, local_embeddings(maps, self.projection, images[0, 0].numel())
 
-    def _features_and_maps(self, images, depths):
+    def features_and_maps(self, images, depths):
+        """Return pooled features (n, d) and the maps of some depths; of all where that is None."""
         images = (images - self.mean) / self.std
         if depths == []:
             maps = self.body(images)
@@ -114,12 +115,12 @@ class Backbone(nn.Module):
         """Choose ``depths``, and a random projection where their maps are wide."""
         images = torch.zeros(1, 3, *size)
         if self.body((images - self.mean) / self.std).ndim == 4:
-            depths, maps = [], self._features_and_maps(images, [])[1]
+            depths, maps = [], self.features_and_maps(images, [])[1]
         elif not hasattr(self.body, "forward_intermediates"):
             return  # a body that does not offer its maps as timm's do
         else:
             try:
-                features, maps = self._features_and_maps(images, None)
+                features, maps = self.features_and_maps(images, None)
                 depths = choose_depths([tuple(found.shape[-2:]) for found in maps])
                 maps = [maps[depth] for depth in depths]
                 same = torch.allclose(features, self(images), rtol=1e-3, atol=1e-4)

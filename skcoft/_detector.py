@@ -26,6 +26,7 @@ from ._labels import split_by_label, split_for_training
 from ._measuring import MeasuringMixin
 from ._memory import check_storable
 from ._model_file import ModelFileMixin
+from ._onnx import ExportMixin
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
@@ -35,7 +36,13 @@ from ._whole import DENSITIES
 
 
 class COFTDetector(
-    MeasuringMixin, DecisionMixin, ExplanationMixin, ModelFileMixin, OutlierMixin, BaseEstimator
+    MeasuringMixin,
+    DecisionMixin,
+    ExplanationMixin,
+    ModelFileMixin,
+    ExportMixin,
+    OutlierMixin,
+    BaseEstimator,
 ):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 

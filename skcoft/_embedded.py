@@ -21,6 +21,9 @@ WEIGHTS = Path(__file__).with_name("embedded.safetensors")
 SHA256 = "3a0319722bfd950d62361543fa8e09a15d7cf1793a693948e3b00b13e35744b8"
 
 
+average_cells = nn.AdaptiveAvgPool2d(GRID)  # maps (n, c, h, w) to (n, c, 4, 4)
+
+
 class Embedded(nn.Module):
     """Features of two depths on a coarse grid: (n, 3, H, W) to (n, 2176).
 
@@ -37,6 +40,7 @@ class Embedded(nn.Module):
 
         self.trunk = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
         self.pretrained_cfg = self.trunk.pretrained_cfg
+        self.average_cells = average_cells
         widths = [stage["num_chs"] for stage in self.trunk.feature_info]
         self.whiten = nn.ModuleList(nn.Conv2d(widths[d], WIDTH, 1) for d in DEPTHS)
         self.whiten_local = nn.ModuleDict(
@@ -51,7 +55,7 @@ class Embedded(nn.Module):
         maps = self.trunk.forward_intermediates(images, intermediates_only=True)
         groups = []
         for depth, whiten in zip(DEPTHS, self.whiten, strict=True):
-            cells = whiten(average_cells(maps[depth])).flatten(2)
+            cells = whiten(self.average_cells(maps[depth])).flatten(2)
             mean = cells.mean(dim=2, keepdim=True)
             groups.append(unit_length((cells - mean).flatten(1), cells))
             groups.append(MEAN_WEIGHT * F.normalize(mean[:, :, 0], dim=1))
@@ -71,8 +75,3 @@ def unit_length(deviations, cells):
     least = ROUNDING * cells.flatten(1).norm(dim=1, keepdim=True)
     length = torch.maximum(deviations.norm(dim=1, keepdim=True), least)
     return deviations / length.clamp_min(1e-12)
-
-
-def average_cells(maps):
-    """Average maps (n, c, h, w) over the cells of the grid: (n, c, 4, 4)."""
-    return F.adaptive_avg_pool2d(maps, GRID)

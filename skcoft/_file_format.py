@@ -43,6 +43,7 @@ CLASSES = {
         "buffers": {("mean", "std"): "f4 3 1 1", ("projection",): "f4 m l"},
         "depths": ([Integral], None),
         "no_maps": TEXT,
+        "pairs": {str: str},
         "width": Integral,
         "origin": TEXT,
     },

@@ -67,24 +67,24 @@ def _state_of(tensor):
 
 
 def find_pairs(body, images):
-    """Return the names of each convolution and of the batch normalisation of its output alone.
+    """Return the name of the batch normalisation of its output alone, by each convolution's.
 
     Found by running the body. What it makes of some images must be the same when they are folded,
     which tells where something else uses a convolution's output, too; else there are none.
     """
     names = {module: name for name, module in body.named_modules()}
-    pairs = [(names[conv], names[norm]) for conv, norm in _watch(body, images)]
+    pairs = {names[conv]: names[norm] for conv, norm in _watch(body, images)}
     before = body(images)
     fold(body, pairs)
     if torch.allclose(before, body(images), rtol=1e-3, atol=1e-4):
         return pairs
     unfold(body, pairs)
-    return []
+    return {}
 
 
 def fold(body, pairs):
     """Compute pairs of modules, by their names, as one each."""
-    for names in pairs:
+    for names in pairs.items():
         conv, norm = map(body.get_submodule, names)
         folded = Folded(conv, norm)
         conv.forward, norm.forward = folded.convolve, folded.activate
@@ -92,7 +92,7 @@ def fold(body, pairs):
 
 def unfold(body, pairs):
     """Undo :func:`fold`."""
-    for names in pairs:
+    for names in pairs.items():
         for module in map(body.get_submodule, names):
             del module.forward
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn import get_config
 
-from .density import LOG_2PI, scott_bandwidth
+from .density import log_constant, scott_bandwidth
 
 ROWS = 256  # at once: their exponents stay in a core's cache
 
@@ -33,7 +33,7 @@ class Kernels:
         self.scaled = scaled.astype(np.float32)
         self.exponents = (-0.5 * np.square(scaled).sum(axis=1)).astype(np.float32)
         n, d = points.shape
-        self.constant = float(np.log(n) + d * np.log(self.bandwidth) + 0.5 * d * LOG_2PI)
+        self.constant = float(log_constant(n, d, self.bandwidth))
 
     def log_maps(self, positions):
         """Log density in nats of a tensor (n, h, w, d), an array (n, h, w) of float64."""

@@ -139,13 +139,18 @@ def score_of(density, positions):
     return lowest(density.log_maps(torch.from_numpy(positions)[None]))[0]
 
 
+def count_lowest(positions):
+    """How many of so many positions an image is scored by."""
+    return max(1, round(TOP * min(positions, POSITIONS)))
+
+
 def lowest(maps):
     """Score of each image: the mean log density of its least likely hundredth of positions.
 
     Of a large image no more of them than of another: a defect is not larger there.
     """
     flat = maps.reshape(len(maps), -1)
-    count = max(1, round(TOP * min(flat.shape[1], POSITIONS)))
+    count = count_lowest(flat.shape[1])
     return np.partition(flat, count - 1, axis=1)[:, :count].mean(axis=1)
 
 

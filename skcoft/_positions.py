@@ -21,21 +21,26 @@ def choose_depths(sizes):
     return sorted(deepest[size] for size in sorted(deepest)[1:3])
 
 
-def local_embeddings(maps, projection=None, pixels=0):
+def resize_maps(maps, grid):
+    """Resize maps (n, c, H, W) to a grid (h, w)."""
+    return F.interpolate(maps, grid, mode="bilinear", antialias=True)
+
+
+def local_embeddings(maps, projection=None, pixels=0, resize=resize_maps):
     """Embeddings of positions, (n, h, w, d), from maps (n, c, H, W) of one or more depths.
 
-    ``pixels`` is how many the images have.
+    ``pixels`` is how many the images have. ``resize`` may do the same by other means.
 
     Maps are averaged over 3 x 3 neighbours, brought to the finest map's grid and to unit length
     at every position, so that each depth weighs the same.
     """
     sides = zip(*(features.shape[-2:] for features in maps), strict=True)
-    grid = limited([max(side) for side in sides], max(POSITIONS, pixels // AREA))
+    grid = limited([int(max(side)) for side in sides], max(POSITIONS, pixels // AREA))
     depths = []
     for features in maps:
         features = average_neighbours(features.float())
         if tuple(features.shape[-2:]) != grid:
-            features = F.interpolate(features, grid, mode="bilinear", antialias=True)
+            features = resize(features, grid)
         depths.append(F.normalize(features, dim=1))
     positions = torch.cat(depths, dim=1).permute(0, 2, 3, 1) / len(depths) ** 0.5
     return positions if projection is None else positions @ projection

@@ -176,7 +176,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self, "bandwidth_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         n, d = len(self._kernels), X.shape[1]
-        constant = np.log(n) + d * np.log(self.bandwidth_) + 0.5 * d * LOG_2PI
+        constant = log_constant(n, d, self.bandwidth_)
         if self._shape is not None:
             constant += 0.5 * self._shape.log_determinant_
         return in_chunks(self._log_kernel_sum, X, n) - constant
@@ -404,6 +404,11 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             Sum of the log densities.
         """
         return float(np.sum(self.score_samples(X)))
+
+
+def log_constant(n, d, bandwidth):
+    """Logarithm of what a sum of n Gaussian kernels in d dimensions is divided by."""
+    return np.log(n) + d * np.log(bandwidth) + 0.5 * d * LOG_2PI
 
 
 def oas_shrinkage(variances, n, d):

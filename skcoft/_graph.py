@@ -1,0 +1,255 @@
+"""What a fitted detector computes, from inputs to a decision, as one module of torch."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ._images import TOLERANCE
+from ._join import location_of, scale_of
+from ._local import count_lowest
+from ._modules import copy_of
+from ._positions import local_embeddings, resize_maps
+from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant
+
+
+class Scorer(nn.Module):
+    """Scores, decisions and labels of inputs, and maps of images.
+
+    Inputs that no detector takes, such as images of values that are not in 0..1, get a score of
+    NaN and the label -1: a graph cannot raise.
+
+    Parameters
+    ----------
+    joint : JointScore
+        Of the detector.
+    offset : float
+        Its threshold.
+    shape : (H, W) or None
+        Of the images, before they are resized; None for rows.
+    """
+
+    def __init__(self, joint, offset, shape):
+        super().__init__()
+        self.shape = shape and tuple(shape)
+        copies = {id(b.encoder): copy_for_export(b.encoder.network) for b in joint.branches}
+        self.networks = nn.ModuleList(copies.values())  # that of two scales once
+        self.which = [list(copies).index(id(branch.encoder)) for branch in joint.branches]
+        self.branches = nn.ModuleList(BranchGraph(branch, shape) for branch in joint.branches)
+        self.weights = doubles([joint.weights[key] for key in joint.parts])
+        self.locations = doubles([joint.locations[key] for key in joint.parts])
+        self.offset = doubles(offset)
+        drawing = joint.drawing()
+        self.draws = len(drawing) > 0
+        self.levels = doubles([(location_of(part), scale_of(part)) for part in drawing.values()])
+        areas = [joint.branches[i].area for i, _ in drawing]
+        self.shares = [area / sum(areas) for area in areas]
+        self.enlarge = Resizing(enlarge_maps)
+        self.eval()
+        if shape is not None:
+            with torch.no_grad():
+                self(torch.zeros(1, 3, *shape))  # finds the weights of every resizing
+
+    @property
+    def output_names(self):
+        """Names of what it computes, in order."""
+        return ["score", "decision", "label"] + ["anomaly_map"] * self.draws
+
+    def forward(self, inputs):
+        scores, maps = [], []
+        for which, branch in zip(self.which, self.branches, strict=True):
+            found, log_map = branch(self.networks[which], inputs)
+            scores += found
+            maps += [] if log_map is None else [log_map]
+        joint = ((torch.stack(scores, 1) - self.locations) * self.weights).sum(1)
+        score = torch.where(self.are_valid(inputs), joint, float("nan"))
+        decision = score - self.offset
+        label = torch.where(decision >= 0, 1, -1)
+        return (score, decision, label) + ((self.draw(maps),) if self.draws else ())
+
+    def are_valid(self, inputs):
+        """Whether each input holds what a detector takes; NaN is never within limits."""
+        low, high = (-TOLERANCE, 1 + TOLERANCE) if self.shape else (-np.inf, np.inf)
+        return ((inputs > low) & (inputs < high)).flatten(1).all(1)
+
+    def draw(self, log_maps):
+        """As ``JointScore.maps``, then at the size of the images."""
+        scaled = [
+            ((at - seen) / scale).float()[:, None]
+            for (at, scale), seen in zip(self.levels, log_maps, strict=True)
+        ]
+        finest = max((tuple(map(int, drawn.shape[-2:])) for drawn in scaled), key=np.prod)
+        mean = sum(
+            share * self.enlarge(drawn, finest)
+            for share, drawn in zip(self.shares, scaled, strict=True)
+        )
+        return self.enlarge(mean, self.shape)[:, 0]
+
+
+class BranchGraph(nn.Module):
+    """Scores of a branch's parts, in their order, and its map of log densities or None."""
+
+    def __init__(self, branch, shape):
+        super().__init__()
+        encoder = branch.encoder.at(branch.scale)
+        self.shape = shape and tuple(shape)
+        self.size = shape and tuple(map(int, encoder.sizing.of(shape)))
+        self.resize = Resizing(resize_maps)
+        unknown = set(branch.parts) - {"whole", "local"}
+        if unknown:
+            raise ValueError(f"to_onnx does not know the parts {sorted(unknown)} of the score.")
+        self.whole = graph_of_density(branch.parts["whole"].fitted)
+        local = branch.parts.get("local")
+        self.local = None if local is None else LocalGraph(local.density)
+
+    def forward(self, network, inputs):
+        if self.size != self.shape:
+            inputs = self.resize(inputs, self.size).clamp(0, 1)
+        if self.local is None:
+            return [self.whole(unit_rows(network(inputs)))], None
+        features, maps = network.features_and_maps(inputs, network.depths)
+        pixels = self.size[0] * self.size[1]
+        positions = local_embeddings(maps, network.projection, pixels, resize=self.resize)
+        log_map = self.local(positions)
+        flat = log_map.flatten(1)
+        least = flat.topk(count_lowest(int(flat.shape[1])), dim=1, largest=False)[0]
+        return [self.whole(unit_rows(features)), least.mean(1)], log_map
+
+
+class Resizing(nn.Module):
+    """Resize maps (n, c, h, w) by two matrix products, with the weights by which torch does it.
+
+    Runtimes differ in how they interpolate, but not in matrix products. A first run finds the
+    matrices of the sizes that it meets; they are constants of an export.
+
+    Parameters
+    ----------
+    function : callable
+        How torch does it, from maps and a size to maps; linear along each axis.
+    size : (h, w), optional
+        Where it is always the same.
+    """
+
+    def __init__(self, function, size=None):
+        super().__init__()
+        self.function, self.size = function, size
+
+    def forward(self, maps, size=None):
+        height, width = map(int, maps.shape[-2:])
+        h, w = size or self.size
+        maps = maps if width == w else maps @ self.matrix(width, w).T
+        return maps if height == h else self.matrix(height, h) @ maps
+
+    def matrix(self, before, after):
+        """Weights (after, before): what becomes of the columns of an identity matrix."""
+        name = f"weights_{before}_{after}"
+        if not hasattr(self, name):
+            unit = torch.eye(before)[None, None]
+            self.register_buffer(name, self.function(unit, (after, before))[0, 0])
+        return getattr(self, name)
+
+
+def enlarge_maps(maps, size):
+    """As ``_join.enlarge``."""
+    return F.interpolate(maps, size, mode="bilinear")
+
+
+def copy_for_export(network):
+    """Copy a network to the CPU; pooling to a grid, which exporters know in part, by matrices."""
+    network = copy_of(network).cpu().requires_grad_(False)
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.AdaptiveAvgPool2d and child.output_size not in (1, (1, 1)):
+                size = child.output_size
+                size = (size, size) if isinstance(size, int) else size
+                setattr(parent, name, Resizing(F.adaptive_avg_pool2d, size))
+    return network
+
+
+class LocalGraph(nn.Module):
+    """Log density (n, h, w) of positions (n, h, w, d), as ``Kernels.log_maps``."""
+
+    def __init__(self, kernels):
+        super().__init__()
+        for name in ("center", "scaled", "exponents"):
+            self.register_buffer(name, torch.from_numpy(getattr(kernels, name)))
+        self.bandwidth, self.constant = kernels.bandwidth, doubles(kernels.constant)
+
+    def forward(self, positions):
+        rows = (positions - self.center) / self.bandwidth
+        found = torch.logsumexp(rows @ self.scaled.T + self.exponents, -1).double()
+        return found - 0.5 * rows.square().sum(-1).double() - self.constant
+
+
+class KernelGraph(nn.Module):
+    """Log density of embeddings, as :class:`skcoft.density.KernelDensity`, in double precision."""
+
+    def __init__(self, density):
+        super().__init__()
+        state, d = vars(density), density.n_features_in_
+        kernels, shape = state["_kernels"], state["_shape"]
+        self.whiten = nn.Identity() if shape is None else WhiteningGraph(shape)
+        constant = log_constant(len(kernels), d, density.bandwidth_)
+        constant += 0.0 if shape is None else 0.5 * shape.log_determinant_
+        self.bandwidth, self.constant = doubles(density.bandwidth_), doubles(constant)
+        self.center = doubles(state["_center"])
+        self.points = doubles(kernels[:, :-1].T)
+        self.exponents = doubles(kernels[:, -1])
+
+    def forward(self, rows):
+        z = (self.whiten(rows) - self.center) / self.bandwidth
+        found = torch.logsumexp(z @ self.points + self.exponents, 1)
+        return found - 0.5 * z.square().sum(1) - self.constant
+
+
+class WhiteningGraph(nn.Module):
+    """Rows in units of a covariance, as ``GaussianDensity.whiten``."""
+
+    def __init__(self, density):
+        super().__init__()
+        state = vars(density)
+        self.ridge = doubles(state["_ridge"])
+        self.location = doubles(density.location_)
+        self.directions = doubles(state["_directions"])
+        self.deviations = doubles(np.sqrt(state["_spanned"]))
+
+    def forward(self, rows):
+        centered = rows - self.location
+        along = centered @ self.directions
+        outside = centered.square().sum(1, keepdim=True) - along.square().sum(1, keepdim=True)
+        return torch.cat([along / self.deviations, (outside.clamp(min=0) / self.ridge).sqrt()], 1)
+
+
+class GaussianGraph(nn.Module):
+    """Log density of embeddings, as :class:`skcoft.density.GaussianDensity`."""
+
+    def __init__(self, density):
+        super().__init__()
+        self.whiten = WhiteningGraph(density)
+        self.constant = doubles(density.log_determinant_ + density.n_features_in_ * LOG_2PI)
+
+    def forward(self, rows):
+        return -0.5 * (self.whiten(rows).square().sum(1) + self.constant)
+
+
+GRAPHS = {KernelDensity: KernelGraph, GaussianDensity: GaussianGraph}
+
+
+def graph_of_density(density):
+    """Return the module of a fitted density; ValueError for one of the user's."""
+    if type(density) not in GRAPHS:
+        raise ValueError(
+            "to_onnx needs a density whose computation it knows: 'kde', 'gaussian' or one of "
+            f"skcoft.density; got density={density!r}."
+        )
+    return GRAPHS[type(density)](density)
+
+
+def doubles(numbers):
+    """Constants in double precision; numbers of Python's some exporters round to single."""
+    return nn.Parameter(torch.tensor(np.asarray(numbers, dtype=np.float64)), False)
+
+
+def unit_rows(features):
+    """L2-normalised embeddings, in double precision."""
+    return F.normalize(features.float(), dim=1).double()
