@@ -52,12 +52,12 @@ nitpick_ignore = [  # labels in scikit-learn's own docstring of set_output
 def _public_names():
     """Yield the public classes, functions and methods, less scikit-learn's metadata plumbing."""
     modules = skcoft.augmentation, skcoft.density, skcoft.losses, skcoft.model_selection
-    for module in (skcoft, *modules):
+    for module in (skcoft, *modules, skcoft.plotting):
         for name, value in [(n, getattr(module, n)) for n in module.__all__]:
             if inspect.isclass(value) or inspect.isfunction(value):
                 yield f"{module.__name__}.{name}"
             if inspect.isclass(value):
-                for method, _ in inspect.getmembers(value, inspect.isfunction):
+                for method, _ in inspect.getmembers(value, inspect.isroutine):
                     if method == "__call__" or not method.startswith("_"):
                         if method != "get_metadata_routing" and not method.endswith("_request"):
                             yield f"{module.__name__}.{name}.{method}"
