@@ -133,7 +133,7 @@ def test_images_side_by_side_then_below_as_many_in_each_band():
     assert [p.rowspan.start for p in below] == [1] * 4 + [3] * 3
     assert len(display.figure_.axes) == 14 + 1  # nothing empty, and the scale
     labels = [[axes.get_ylabel() for axes in pair] for pair in display.axes_]
-    assert [i for i, texts in enumerate(labels) if texts == ["image", "anomaly map"]] == [0, 4]
+    assert [i for i, texts in enumerate(labels) if texts == ["image", "map"]] == [0, 4]
     assert [i for i, texts in enumerate(labels) if texts == ["", ""]] == [1, 2, 3, 5, 6]
     assert (
         AnomalyMapDisplay(images=display.images, maps=display.maps)
@@ -281,7 +281,7 @@ def test_shots_are_drawn_below_the_images_that_they_are_nearest_to(detector, ima
             assert int(number) == index and float(shown) == pytest.approx(distance, rel=5e-3)
     assert [above.get_title() for above in display.axes_[:, 0]] == ["a", "b", "c"]
     rows = [axes.get_ylabel() for axes in display.axes_[0]]
-    assert rows == ["image", "nearest shot", "next", "next"]
+    assert rows == ["image", "nearest\nshot", "next", "next"]
     assert display.figure_.get_suptitle() == "near"
 
 
@@ -369,7 +369,7 @@ def test_they_draw_in_the_place_of_given_axes(detector, images, labels):
         for ax in drawn:
             left, top = figure.transFigure.inverted().transform(ax.bbox.get_points().mean(axis=0))
             assert (top < 0.5, left > 0.5) == divmod(i, 2)
-        assert display.figure_.get_figure(root=True) is figure
+        assert display.figure_.figure is figure
     assert displays[2].ax_ is axes[1, 0] and not axes[0, 0].axison
 
 

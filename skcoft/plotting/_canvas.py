@@ -23,7 +23,7 @@ def import_pyplot(display):
     return plt
 
 
-def open_canvas(display, size, ax, figure, layout="compressed"):
+def open_canvas(display, size, ax, figure, layout="constrained"):
     """Return the (sub)figure to draw a grid in: a new one, the given one, or one in place of ax.
 
     Axes have one pair of coordinates; what is drawn in their place is a subfigure.
@@ -67,11 +67,16 @@ def make_grid(figure, n_images, n_rows, bands, columns):
     return by_image[:n_images]
 
 
+def layout_for(images):
+    """Return the layout that suits a grid: images of one shape can stand close together."""
+    return "compressed" if len({image.shape for image in images}) == 1 else "constrained"
+
+
 def label_rows(axes, labels, columns):
     """Write what each row shows, at the left of every band."""
     for first in axes[::columns]:
         for place, label in zip(first, labels, strict=True):
-            place.set_ylabel(label, fontsize="small")
+            place.set_ylabel(label, fontsize="small", rotation=0, ha="right", va="center")
 
 
 def write_captions(axes, captions):

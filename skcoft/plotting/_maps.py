@@ -9,6 +9,7 @@ from ._canvas import (
     grid_size,
     import_pyplot,
     label_rows,
+    layout_for,
     make_grid,
     open_canvas,
     write_captions,
@@ -190,7 +191,8 @@ class AnomalyMapDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Axes of ``plt.subplots`` whose place the pictures take. None means a new figure.
+            Axes whose place the pictures take, of ``plt.subplots(..., layout="constrained")``.
+            None means a new figure.
         figure : Figure or SubFigure, default=None
             What to draw in instead.
         threshold : float, default=None
@@ -225,14 +227,15 @@ class AnomalyMapDisplay:
         if not (threshold is None or isinstance(threshold, Real)):
             raise ValueError(f"threshold must be a number or None; got {threshold!r}.")
         bands, columns, size = grid_size(self.images, 2, n_cols)
-        self.figure_ = open_canvas(type(self), size, ax, figure)
+        layout = layout_for(self.images)
+        self.figure_ = open_canvas(type(self), size, ax, figure, layout)
         self.axes_ = make_grid(self.figure_, len(maps), 2, bands, columns)
         self.map_images_, self.contours_ = [], []
         for (above, below), image, drawn in zip(self.axes_, self.images, maps, strict=True):
             above.imshow(image)
             self.map_images_.append(below.imshow(drawn, cmap="inferno", vmin=vmin, vmax=vmax))
             self.contours_.append(_contours(above, below, drawn, threshold))
-        label_rows(self.axes_, ["image", "anomaly map"], columns)
+        label_rows(self.axes_, ["image", "map"], columns)
         write_captions(self.axes_, self.captions)
         self.colorbar_ = self._colorbar(maps, threshold, vmin, vmax)
         if self.name is not None:

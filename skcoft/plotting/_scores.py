@@ -291,14 +291,15 @@ def _draw_points(ax, scores, place, look):
     """Draw scores about a height, each a golden section of the row from the one before."""
     scores = np.sort(scores)
     spread = (np.arange(len(scores)) * GOLDEN + 0.5) % 1 - 0.5
+    few = len(scores) <= 200
     (points,) = ax.plot(
         scores,
         place + 0.6 * spread,
         linestyle="",
-        markersize=6.5 if len(scores) <= 200 else 4,
+        markersize=6.5 if few else 4,
         markeredgecolor="white",
-        markeredgewidth=0.5,
-        alpha=0.85,
+        markeredgewidth=0.5 if few else 0,
+        alpha=0.85 if few else 0.6,
         **look,
     )
     return points

@@ -8,6 +8,7 @@ from ._canvas import (
     grid_size,
     import_pyplot,
     label_rows,
+    layout_for,
     make_grid,
     open_canvas,
     write_captions,
@@ -198,7 +199,8 @@ class NearestShotsDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Axes of ``plt.subplots`` whose place the pictures take. None means a new figure.
+            Axes whose place the pictures take, of ``plt.subplots(..., layout="constrained")``.
+            None means a new figure.
         figure : Figure or SubFigure, default=None
             What to draw in instead.
         n_cols : int, default=6
@@ -220,7 +222,8 @@ class NearestShotsDisplay:
         check_captions(self.captions, len(self.images))
         n_rows = 1 + self.indices.shape[1]
         bands, columns, size = grid_size(self.images, n_rows, n_cols)
-        self.figure_ = open_canvas(type(self), size, ax, figure)
+        layout = layout_for([*self.images, *self.shots])
+        self.figure_ = open_canvas(type(self), size, ax, figure, layout)
         self.axes_ = make_grid(self.figure_, len(self.images), n_rows, bands, columns)
         drawn = zip(self.axes_, self.images, self.distances, self.indices, strict=True)
         for (above, *below), image, distances, indices in drawn:
@@ -228,7 +231,7 @@ class NearestShotsDisplay:
             for axes, distance, index in zip(below, distances, indices, strict=True):
                 axes.imshow(self.shots[index])
                 axes.set_title(f"shot {index}: {distance:#.3g}", fontsize="small", pad=3)
-        label_rows(self.axes_, ["image", "nearest shot", *["next"] * (n_rows - 2)], columns)
+        label_rows(self.axes_, ["image", "nearest\nshot", *["next"] * (n_rows - 2)], columns)
         write_captions(self.axes_, self.captions)
         if self.name is not None:
             self.figure_.suptitle(self.name)

@@ -116,7 +116,8 @@ class TrainingDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Axes of ``plt.subplots`` whose place the panels take. None means a new figure.
+            Axes whose place the panels take, of ``plt.subplots(..., layout="constrained")``.
+            None means a new figure.
         figure : Figure or SubFigure, default=None
             What to draw in instead.
 
@@ -140,7 +141,7 @@ class TrainingDisplay:
                 f"{self.labels!r}."
             )
         size = 2.5 * len(terms) + (1.5 if self.labels else 0), 2.7
-        self.figure_ = open_canvas(type(self), size, ax, figure, "constrained")
+        self.figure_ = open_canvas(type(self), size, ax, figure)
         self.axes_ = self.figure_.subplots(1, len(terms), squeeze=False)[0]
         self.lines_ = np.empty((len(terms), len(labels)), dtype=object)
         for panel, lines, term in zip(self.axes_, self.lines_, terms, strict=True):
