@@ -57,7 +57,7 @@ def _public_names():
             if inspect.isclass(value) or inspect.isfunction(value):
                 yield f"{module.__name__}.{name}"
             if inspect.isclass(value):
-                for method, _ in inspect.getmembers(value, inspect.isfunction):
+                for method, _ in inspect.getmembers(value, inspect.isroutine):
                     if method == "__call__" or not method.startswith("_"):
                         if method != "get_metadata_routing" and not method.endswith("_request"):
                             yield f"{module.__name__}.{name}.{method}"

@@ -23,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skcoft import COFTDetector
 from skcoft.density import KernelDensity
+from skcoft.plotting import ScoreDisplay
 
 X, target = load_digits(return_X_y=True)
 y = np.where(target == 0, 1, -1)
@@ -72,15 +73,10 @@ print(f"AUROC on unseen images: {best.score(X[test], y[test]):.3f}")
 print(f"zeros flagged: {np.mean(decision[y[test] == 1] < 0):.0%}")
 print(f"other digits flagged: {np.mean(decision[y[test] == -1] < 0):.0%}")
 
-figure = plt.figure(figsize=(9, 5), layout="constrained")
-top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
-bins = np.linspace(*np.percentile(decision, [1, 100]), 40)
-axes = top.subplots()
-axes.hist(decision[y[test] == 1], bins, alpha=0.8, label="zeros", color="#0b7a75")
-axes.hist(decision[y[test] == -1], bins, alpha=0.7, label="other digits", color="#d1495b")
-axes.axvline(0, color="black", linestyle="--", label="threshold")
-axes.set(xlabel="decision function (log density above the threshold)", ylabel="images")
-axes.legend()
+figure = plt.figure(figsize=(9, 6), layout="constrained")
+top, bottom = figure.subfigures(2, 1, height_ratios=[1.3, 1])
+display = ScoreDisplay.from_estimator(best, X[test], y[test], ax=top.subplots())
+display.ax_.set_xlim(left=np.percentile(display.scores, 1))
 
 order = test[np.argsort(decision)]
 rows = {

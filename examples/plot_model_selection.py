@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from skcoft import COFTDetector
 from skcoft.density import GaussianDensity, KernelDensity
 from skcoft.model_selection import OneClassShuffleSplit
+from skcoft.plotting import ScoreDisplay
 
 digits = load_digits()
 order = np.random.default_rng(0).permutation(len(digits.images))  # they come sorted by writer
@@ -70,45 +71,34 @@ detector.set_threshold(calibration, max_fpr=0.05)
 print(
     classification_report(y_test, detector.predict(X_test), target_names=["anomalous", "normal"])
 )
-scores, pvalues = detector.score_samples(X_test), detector.predict_pvalue(X_test)
 
 # %%
-# The search, the curve, the scores with both thresholds, the p-values.
+# The search, the curve, the scores with both thresholds, and the p-value of every score.
 
-normal, anomalous, pale = "#0b7a75", "#d1495b", "#8d99a6"
-figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
-search_axes, curve_axes, score_axes, pvalue_axes = axes.ravel()
+figure, panels = plt.subplot_mosaic(
+    [["search", "curve"], ["scores", "scores"]], figsize=(10, 7), layout="constrained"
+)
 means, spreads = (
     search.cv_results_[f"{name}_test_score"].reshape(2, 2) for name in ("mean", "std")
 )
 rows = np.arange(2)
-for column, label, color, shift in ((0, "frozen", pale, -0.1), (1, "fine-tuned", normal, 0.1)):
-    search_axes.errorbar(
-        means[:, column], rows + shift, xerr=spreads[:, column], fmt="o", color=color,
-        capsize=3, label=label,
-    )  # fmt: skip
-search_axes.set_yticks(rows, densities)
-search_axes.set(
+for column, label, marker, shift in ((0, "frozen", "s", -0.1), (1, "fine-tuned", "o", 0.1)):
+    panels["search"].errorbar(
+        means[:, column], rows + shift, xerr=spreads[:, column], fmt=marker, capsize=3, label=label
+    )
+panels["search"].set_yticks(rows, densities)
+panels["search"].set(
     xlabel="AUROC, mean and spread of splits", ylim=(-0.5, 2.2), title="Search, 8 shots"
 )
-search_axes.legend(loc="upper left")
-curve_axes.errorbar(shots, np.mean(curve, axis=1), np.std(curve, axis=1), color=normal, capsize=3)
-curve_axes.set_xscale("log", base=2)
-curve_axes.set_xticks(shots, shots)
-curve_axes.set(xlabel="shots", ylabel="AUROC, mean and spread", title="Few-shot curve of the best")
-bins = np.linspace(np.quantile(scores, 0.02), scores.max(), 40)
-for label, value, color in (("threes", 1, normal), ("other digits", -1, anomalous)):
-    chosen = y_test == value
-    share = np.full(chosen.sum(), 100 / chosen.sum())
-    look = {"weights": share, "label": label, "color": color, "alpha": 0.7}
-    score_axes.hist(scores[chosen], bins, **look)
-    pvalue_axes.hist(pvalues[chosen], np.linspace(0, 1, 21), **look)
-score_axes.axvline(automatic, color="black", linestyle=":", label="automatic threshold")
-score_axes.axvline(detector.offset_, color="black", linestyle="--", label="5 % of threes")
-score_axes.set(xlabel="log density", ylabel="% of test images", title="Thresholds")
-score_axes.locator_params(axis="x", nbins=5)
-score_axes.legend()
-pvalue_axes.axvline(0.05, color="black", linestyle="--", label="5 % of threes")
-pvalue_axes.set(xlabel="p-value", ylabel="% of test images", title="Conformal p-values")
-pvalue_axes.legend()
+panels["search"].legend(loc="upper left")
+panels["curve"].errorbar(shots, np.mean(curve, axis=1), np.std(curve, axis=1), capsize=3)
+panels["curve"].set_xscale("log", base=2)
+panels["curve"].set_xticks(shots, shots)
+panels["curve"].set(
+    xlabel="shots", ylabel="AUROC, mean and spread", title="Few-shot curve of the best"
+)
+display = ScoreDisplay.from_estimator(detector, X_test, y_test, ax=panels["scores"])
+display.ax_.axvline(automatic, color="black", linestyle=":", label="automatic threshold")
+display.ax_.legend(loc="center left")
+display.ax_.set_xlim(left=np.quantile(display.scores, 0.02))
 plt.show()

@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0.dev0"
 
-from . import augmentation, datasets, density, losses, model_selection, report
+from . import augmentation, datasets, density, losses, model_selection, plotting, report
 from ._detector import COFTDetector
 from ._embedder import COFTEmbedder
 
@@ -14,5 +14,6 @@ __all__ = [
     "density",
     "losses",
     "model_selection",
+    "plotting",
     "report",
 ]

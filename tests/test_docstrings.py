@@ -9,14 +9,14 @@ import skcoft
 
 PUBLIC = ["COFTDetector", "COFTEmbedder"] + [
     f"{module}.{name}"
-    for module in ("augmentation", "datasets", "density", "losses", "model_selection", "report")
+    for module in [name for name in skcoft.__all__ if name.islower()]
     for name in getattr(skcoft, module).__all__
 ]
 METHODS = [
     f"{name}.{method}"
     for name in PUBLIC
-    for method, function in inspect.getmembers(attrgetter(name)(skcoft), inspect.isfunction)
-    if function.__module__.startswith("skcoft") and not method.startswith("_")
+    for method, function in inspect.getmembers(attrgetter(name)(skcoft), inspect.isroutine)
+    if not method.startswith("_") and function.__module__.startswith("skcoft")
 ]
 # no extended summary (ES01), example (EX01) or see also (SA01) asked of every function
 IGNORED = {"ES01", "EX01", "SA01", "GL08", "YD01"}

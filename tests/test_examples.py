@@ -40,6 +40,12 @@ def test_materials(run):
     printed = run("plot_materials.py")
     figures = re.findall(r"AUROC of the (?:detector|pipeline): ([\d.]+)", printed)
     assert len(figures) == 2 and all(float(value) > 0.95 for value in figures)
+    assert float(re.search(r"wall flagged: (\d+)%", printed).group(1)) <= 15  # 5 % on average
+
+
+@pytest.mark.slow
+def test_displays(run):
+    run("plot_displays.py")
 
 
 @pytest.mark.slow

@@ -1,0 +1,71 @@
+"""What the displays share in reading: of any X the images to draw, of a pipeline its detector."""
+
+from collections.abc import Iterator
+
+import torch
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .._detector import COFTDetector
+from .._embedder import COFTEmbedder
+from .._input import read_input
+
+
+def as_collection(X):
+    """Return X, which will be read more than once: of an iterator, a list."""
+    return list(X) if isinstance(X, Iterator) else X
+
+
+def split_pipeline(estimator, kinds=(COFTDetector,)):
+    """Return the fitted detector and, of a pipeline, the function that X goes through before."""
+    before = as_collection
+    if isinstance(estimator, Pipeline):
+        steps, estimator = estimator[:-1], estimator[-1]
+        if len(steps):
+            before = lambda X: steps.transform(as_collection(X))  # noqa: E731
+    if not isinstance(estimator, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(
+            f"The estimator must be a {names}, or a pipeline that ends in one; got "
+            f"{type(estimator).__name__}."
+        )
+    check_is_fitted(estimator)
+    return estimator, before
+
+
+def pictures_for(detector, X, name="X"):
+    """Return the images of X, as arrays (H, W, 3) of uint8, as a fitted detector reads them."""
+    return _pictures(detector, X, name, detector.embedder_.encoders_[0].depth)
+
+
+def pictures_of(X, name, bit_depth=None):
+    """Return the images of X, as arrays (H, W, 3) of uint8, read without a detector."""
+    return _pictures(COFTEmbedder(bit_depth=bit_depth), as_collection(X), name)
+
+
+def _pictures(estimator, X, name, depth=None):
+    """Read the images by an estimator's parameters; None: find the bits of whole numbers."""
+    try:
+        inputs = read_input(estimator, X, reset=False)
+        if inputs.kind != "images":
+            raise ValueError(
+                f"images are needed to draw, X has {len(inputs)} rows of features. Of flattened "
+                "images, pass X.reshape(-1, H, W), or fit with image_shape=(H, W)."
+            )
+        depth = inputs.depth if depth is None else depth
+        images = [
+            inputs.load(torch.tensor([i]), size, depth)[0] for i, size in enumerate(inputs.sizes)
+        ]
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ValueError(f"Cannot read {name} as X: {error}") from error
+    return [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
+
+
+def check_captions(captions, n_images):
+    """Raise ValueError unless there is a caption for each image, or none."""
+    if captions is not None and (isinstance(captions, str) or len(captions) != n_images):
+        raise ValueError(
+            f"captions must hold one text for each of the {n_images} images; got {captions!r}."
+        )
