@@ -240,10 +240,10 @@ def test_scores_alone():
     assert display.offset_line_ is display.pvalue_line_ is None and not display.ax_.texts
     (label,) = display.ax_.get_yticklabels()
     assert label.get_text() == "images\n4 in all\n2 not finite"
-    display = ScoreDisplay.from_predictions([3, np.nan, 1.0], [1, 1, 1], offset=1)
+    display = ScoreDisplay.from_predictions([3, np.nan, 1.0, 1.0], [1] * 4, offset=1)
     assert list(display.points_) == ["normal"]
     (label,) = display.ax_.get_yticklabels()  # a score that is NaN is not normal, as of predict
-    assert label.get_text() == "normal\n1 of 3 flagged\n1 not finite"
+    assert label.get_text() == "normal\n1 of 4 flagged\n1 not finite"
 
 
 def twice(X):
