@@ -8,6 +8,7 @@ from torch import nn
 from ._images import TOLERANCE
 from ._join import location_of, scale_of
 from ._local import count_lowest
+from ._folding import unfold
 from ._modules import copy_of
 from ._positions import local_embeddings, resize_maps
 from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant
@@ -157,6 +158,8 @@ def enlarge_maps(maps, size):
 def copy_for_export(network):
     """Copy a network to the CPU; pooling to a grid, which exporters know in part, by matrices."""
     network = copy_of(network).cpu().requires_grad_(False)
+    if getattr(network, "pairs", None):
+        unfold(network.body, network.pairs)  # runtimes fold by themselves
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.AdaptiveAvgPool2d and child.output_size not in (1, (1, 1)):
