@@ -1,8 +1,13 @@
 """What a function or class computes by: its code, and that of the user's helpers that it names."""
 
+import inspect
 import sys
 import sysconfig
-from types import CodeType, FunctionType
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import numpy as np
+import torch
 
 INSTALLED = tuple(
     sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -18,10 +23,16 @@ def is_users(obj):
     module = sys.modules.get(getattr(obj, "__module__", None) or "")
     if module is None or module.__name__.partition(".")[0] == __package__:
         return False
-    file = getattr(module, "__file__", None)
-    if file is None:  # built in, or typed at a prompt
+    if getattr(module, "__file__", None) is None:  # built in, or typed at a prompt
         return module.__name__ == "__main__"
-    return not file.startswith(INSTALLED)
+    return _is_file_of_users(module)
+
+
+def _is_file_of_users(module):
+    """Whether a module is a source file of the user's own."""
+    file = getattr(module, "__file__", None) or ""
+    ours = module.__name__.partition(".")[0] == __package__
+    return file.endswith(".py") and not ours and not file.startswith(INSTALLED)
 
 
 def function_parts(function):
@@ -31,7 +42,7 @@ def function_parts(function):
         function.__defaults__,
         function.__kwdefaults__,
         [_content(cell) for cell in function.__closure__ or ()],
-        [function.__globals__[name] for name in _named(function)],
+        [_as_content(function.__globals__[name]) for name in _named(function)],
     )
 
 
@@ -40,7 +51,9 @@ def class_parts(cls):
     parts = [base for base in cls.__mro__[1:] if is_users(base)]
     for name, member in sorted(vars(cls).items()):
         member = getattr(member, "__func__", getattr(member, "fget", member))
-        if isinstance(member, (FunctionType, *PLAIN)) and name != "__module__":
+        if name not in ("__module__", "__doc__") and (
+            isinstance(member, FunctionType) or _is_plain(member)
+        ):
             parts += [name, member]
     return parts
 
@@ -62,7 +75,7 @@ def _content(cell):
 
 
 def _named(function):
-    """Return the names of the user's helpers and plain values in a function's module."""
+    """Return the names of the user's helpers, modules and plain values in a function's module."""
     return [
         name
         for name in sorted(_all_names(function.__code__))
@@ -79,6 +92,26 @@ def _all_names(code):
 
 
 def _counts(value):
+    value = inspect.unwrap(value) if callable(value) else value  # of functools.cache and its like
     if isinstance(value, (FunctionType, type)):
         return is_users(value)
-    return isinstance(value, PLAIN) and value is not None
+    if isinstance(value, ModuleType):
+        return _is_file_of_users(value)
+    return _is_plain(value) and value is not None
+
+
+def _is_plain(value):
+    """Whether a value counts by its content: numbers, text, arrays, and collections of these."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    array = isinstance(value, np.ndarray) and not value.dtype.hasobject
+    return array or isinstance(value, (torch.Tensor, np.generic, *PLAIN))
+
+
+def _as_content(value):
+    """Return what a named value counts by: a module by the text of its file, others as they are."""
+    if isinstance(value, ModuleType):
+        return value.__name__, Path(value.__file__).read_text(encoding="utf-8")
+    return inspect.unwrap(value) if callable(value) else value

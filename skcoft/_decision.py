@@ -46,14 +46,15 @@ class DecisionMixin:
         Returns
         -------
         ndarray of shape (n_samples,)
-            +1 for normal, -1 for anomalous; a score that is NaN is not normal.
+            +1 for normal, -1 for anomalous; a score that is not finite is not normal.
 
         Raises
         ------
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        distance = self.decision_function(X)
+        return np.where(np.isfinite(distance) & (distance >= 0), 1, -1)
 
     def fit_predict(self, X, y=None):
         """Fit, then decide for each image of X.

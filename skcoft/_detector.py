@@ -32,6 +32,7 @@ from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, u
 from ._support import SHOT, VIEW
 from ._threshold import automatic_offset, check_finite_scores
 from ._validation import any_of, boolean, check_parameters, having, number, one_of
+from ._views import are_mirrored
 from ._whole import DENSITIES
 
 
@@ -341,7 +342,9 @@ class COFTDetector(
             if self.memory is not None:
                 check_storable(embedder)
             vars(embedder).update(columns_of(self))
-            seen = Shots.of(shots, groups_of_shots(inputs, y, groups))
+            seen = Shots.of(
+                shots, groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
+            )
             fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
             grow = partial(Branch.grow, self, shots=shots, ids=seen.ids, memory=self.memory)
             branches = [
@@ -382,7 +385,8 @@ class COFTDetector(
         shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
         with ONE_AT_A_TIME, usual_torch():
             promise, known = self._promise, groups_of_shots(inputs, y, groups)
-            seen = self._seen.extend(shots, known, self.embedder_.encoders_[0].depth)
+            encoder = self.embedder_.encoders_[0]
+            seen = self._seen.extend(shots, known, encoder.depth, encoder.mirrors)
             ids = seen.ids[-len(shots) :]
             branches = [branch.extend(self, shots, ids) for branch in self._joint.branches]
             self._set_fit(self.embedder_, branches, seen)

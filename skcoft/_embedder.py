@@ -21,7 +21,7 @@ from ._pieces import in_pieces
 from ._random import draw_seed
 from ._state import all_or_nothing, forget_columns, usual_torch
 from ._validation import any_of, check_parameters, key_of, list_of, number, one_of
-from ._views import VIEW_OPTIONS
+from ._views import VIEW_OPTIONS, are_mirrored
 from .augmentation import SYNTHESIZERS
 
 _path = (lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path")
@@ -290,7 +290,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             forget_columns(self)
             inputs = read_input(self, X, reset=True)
             shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys=True)
-            ids = Shots.of(shots, groups_of_shots(inputs, y, groups)).ids
+            known, mirrored = groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
+            ids = Shots.of(shots, known, mirrored).ids
             return fit_embedder(self, shots, ids, anomalies)
 
     def transform(self, X):

@@ -12,7 +12,7 @@ from ._device import is_available, is_out_of_memory
 from ._modules import copy_of
 from ._rows import RowsNetwork, Unseen
 from ._support import Support
-from ._views import make_views
+from ._views import are_mirrored, make_views
 
 # On a CPU small batches are as fast as large ones, and one fixed size makes every embedding
 # independent, to the last bit, of what else is in its batch.
@@ -89,9 +89,7 @@ class Encoder:
     @property
     def mirrors(self):
         """Whether views are mirrored, so that a mirror image is as normal as an image."""
-        if callable(self.augmentation):
-            return False
-        return {**self.network.view_options, **(self.augmentation or {})}.get("flip", 0) > 0
+        return are_mirrored(self.augmentation, self.network.view_options)
 
     def at_once(self, pixels=1):
         """How many inputs the network sees at once, of so many pixels."""

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._folding import unfold
 from ._images import TOLERANCE
 from ._join import location_of, scale_of
 from ._local import count_lowest
-from ._folding import unfold
 from ._modules import copy_of
 from ._positions import local_embeddings, resize_maps
 from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant

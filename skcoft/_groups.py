@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 SIDE = 64  # of the pictures that are compared
 ALIKE = 0.05  # greatest root mean square difference of copies, of pictures of deviation 1
 LIGHT = 4 / 255  # difference of brightness that counts as much
-ROUNDING = 1e-6  # relative, of equal rows
+ROUNDING = 1e-6  # of equal rows, of what a column varies by
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,48 @@ class Shots:
     ids: np.ndarray
 
     @classmethod
-    def of(cls, inputs, known=None):
+    def of(cls, inputs, known=None, mirrored=False):
         """Group inputs; ``known`` are the user's groups of them, or None."""
-        return cls(None, [], np.empty(0, dtype=int)).extend(inputs, known, inputs.depth)
+        return cls(None, [], np.empty(0, dtype=int)).extend(inputs, known, inputs.depth, mirrored)
 
-    def extend(self, inputs, known, depth):
+    def extend(self, inputs, known, depth, mirrored=False):
         """Return these with more images; warn of copies that no group of the user's explains.
 
-        ``depth`` are the bits of whole numbers, those of the fit.
+        ``depth`` are the bits of whole numbers, those of the fit. With ``mirrored``, an image and
+        its mirror image are copies: of densities that know mirror images, each would know the
+        other.
         """
         added, start = inputs.pictures(SIDE, depth), len(self.ids)
         pictures = added if self.pictures is None else np.concatenate([self.pictures, added])
         names = [*self.known, *([None] * len(inputs) if known is None else known)]
         ids, copies = list(self.ids), []
+        spread = pictures.std(axis=0) if inputs.kind == "rows" else None
         for i in range(start, len(names)):
             same = [j for j in range(i) if names[i] is not None and names[j] == names[i]]
             if not same:
-                same = np.flatnonzero(_alike(pictures[:i], pictures[i], inputs.kind)).tolist()
+                alike = _alike(pictures[:i], pictures[i], inputs.kind, spread)
+                if mirrored and inputs.kind == "images":
+                    alike |= _alike(pictures[:i], _mirrored(pictures[i]), inputs.kind, spread)
+                same = np.flatnonzero(alike).tolist()
                 copies += [(i, j) for j in same[:1]]
             ids.append(ids[same[0]] if same else i)
         _warn_of_copies(copies, start)
         return Shots(pictures, names, np.array(ids))
 
 
-def _alike(pictures, picture, kind):
-    """Whether each of some pictures is a copy of one."""
+def _alike(pictures, picture, kind, spread):
+    """Whether each of some pictures is a copy of one; ``spread`` is how much all of them vary."""
     if kind == "rows":
-        largest = np.maximum(np.abs(pictures), np.abs(picture))
-        return (np.abs(pictures - picture) <= ROUNDING * largest).all(axis=1)
+        # beside the spread: a time stamp or a voltage may lie far from zero and vary little
+        exact = 4 * np.finfo(np.float64).eps * np.abs(picture)
+        return (np.abs(pictures - picture) <= ROUNDING * spread + exact).all(axis=1)
     return np.linalg.norm(pictures - picture, axis=1) <= ALIKE
+
+
+def _mirrored(picture):
+    """Return the picture of the mirror image."""
+    image, light = picture[:-1].reshape(-1, SIDE, SIDE), picture[-1:]
+    return np.concatenate([image[..., ::-1].ravel(), light])
 
 
 def _warn_of_copies(copies, start):

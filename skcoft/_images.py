@@ -150,7 +150,7 @@ def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=
     if len(shape) not in ((4,) if channels_first else (3, 4)):
         layout = f"({n}C, H, W)" if channels_first else f"({n}H, W) or ({n}H, W, C)"
         raise ValueError(f"{name} must have shape {layout}; got {seen}.")
-    if not (channels_first or stated) and len(shape) == 3 and shape[2] in (3, 4):
+    if not (channels_first or stated) and len(shape) == 3 and shape[2] in (1, 2, 3, 4):
         raise ValueError(_one_image(name, seen, alone))
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if channels not in (1, 3, 4):
@@ -172,7 +172,7 @@ def _one_image(name, shape, alone):
             f"image that is {shape[-1]} pixels wide may be passed as (H, W, 1)."
         )
     return (
-        f"{name} has shape {shape}, which is one colour image; pass {name}[None]. Where they are "
+        f"{name} has shape {shape}, which is one image; pass {name}[None]. Where they are "
         f"gray images that are {shape[-1]} pixels wide, pass {name}[..., None]."
     )
 

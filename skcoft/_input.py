@@ -66,7 +66,7 @@ def as_items(X):
     _refuse_single(X)
     if isinstance(X, np.ndarray):
         return _items_of_array(X)
-    if hasattr(X, "columns"):
+    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
         return _column_of_frame(X)
     if hasattr(X, "compute") and getattr(X, "ndim", 1) == 1:
         X = X.compute()  # a lazy column of Dask's

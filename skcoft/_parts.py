@@ -57,13 +57,18 @@ class Branch:
 
     def extend(self, settings, shots, ids):
         """Return the branch with more shots; this one stays as it is."""
+        parts = build_parts(settings, self.encoder)
+        if set(parts) != set(self.parts):
+            raise ValueError(
+                f"local={settings.local!r} is not what the detector was fitted with, whose score "
+                f"joins {' and '.join(self.parts)}: call fit."
+            )
         options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images
         scaled = self.encoder.at(self.scale)
         added, learned = embed_and_learn(scaled, shots, ids, *options, first=first)
-        parts = build_parts(settings, self.encoder) | learned
         support = self.support.extend(added)
-        return self.fit(self.encoder, self.scale, support, parts, self.views)
+        return self.fit(self.encoder, self.scale, support, parts | learned, self.views)
 
     @classmethod
     def fit(cls, encoder, scale, support, parts, views):

@@ -9,6 +9,7 @@ from torch import nn
 
 from ._modules import arrays_of, tensors_of
 from ._random import seeded
+from ._state import usual_torch
 
 HIDDEN = 64
 NOISE = 0.1
@@ -47,7 +48,7 @@ class Rows:
 
     def loader(self, sizing, device, *, depth=None, cache=False):
         """Return a function from indices to a batch on the device."""
-        rows = torch.tensor(self.values, device=device)
+        rows = torch.from_numpy(self.values.copy()).to(device)
         return lambda index: rows[index]
 
 
@@ -125,8 +126,9 @@ class RowsNetwork(nn.Module):
         return arrays_of(self)
 
     def __setstate__(self, state):
-        self.__init__(np.zeros((1, len(state["mean"]))), 0)
-        self.load_state_dict(tensors_of(state))
+        with usual_torch():
+            self.__init__(np.zeros((1, len(state["mean"]))), 0)
+            self.load_state_dict(tensors_of(state))
         self.eval()
 
     def forward(self, rows, mean=None, scale=None):

@@ -57,8 +57,11 @@ def conformal_offset(scores, max_fpr):
 
 
 def conformal_pvalues(calibration, scores):
-    """Share, of n calibration scores and the score itself, that is not above it; of NaN, none."""
-    scores = np.where(np.isnan(scores), -np.inf, scores)
+    """Share, of n calibration scores and the score itself, that is not above it.
+
+    A score that is not finite is below all others.
+    """
+    scores = np.where(np.isfinite(scores), scores, -np.inf)
     below = np.searchsorted(np.sort(calibration), scores, side="right")
     return (1 + below) / (len(calibration) + 1)
 

@@ -8,6 +8,13 @@ from .augmentation import SYNTHESIZERS, random_views
 VIEW_OPTIONS = {k: v for k, v in random_views.__kwdefaults__.items() if k != "generator"}
 
 
+def are_mirrored(augmentation, options=VIEW_OPTIONS):
+    """Whether views are mirrored, so that a mirror image is as normal as an image."""
+    if callable(augmentation):
+        return False
+    return {**options, **(augmentation or {})}.get("flip", 0) > 0
+
+
 def make_views(augmentation, network):
     """Return a function (batch, generator) -> one view of each item."""
     if callable(augmentation):

@@ -38,6 +38,40 @@ def test_numbers():
     assert (SIDE, ALIKE, LIGHT, ROUNDING) == (64, 0.05, 4 / 255, 1e-6)
 
 
+def test_rows_far_from_zero_are_told_by_what_they_vary_by():
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    for moved in (rows + 1e7, rows * 1e-5 + 50, rows + 1.7e9 * np.array([1, 0, 0])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(np.unique(Shots.of(Rows(moved)).ids)) == 8
+        with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[2\]"):
+            assert Shots.of(Rows(np.r_[moved, moved[2:3]])).ids[8] == 2
+    with pytest.warns(UserWarning, match="copies"):  # rounding, where the values are about zero
+        assert len(np.unique(Shots.of(Rows(np.r_[rows, rows + 5e-7])).ids)) == 8
+    far = rows + 2e-6 * rows.std(axis=0)
+    assert len(np.unique(Shots.of(Rows(np.r_[rows, far])).ids)) == 16
+
+
+def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
+    images = np.concatenate([SHOTS[:4], SHOTS[:4, :, ::-1]])
+    with pytest.warns(UserWarning, match=r"X\[4\] is one of X\[0\] and 3 more"):
+        fitted = COFTDetector(**FAST).fit(images)
+    assert len(fitted.calibration_scores_) == 4
+    assert (fitted.predict(UNSEEN) == -1).mean() < 0.2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart = COFTDetector(**FAST, augmentation={"flip": 0}).fit(images)
+        grown = COFTDetector(**FAST, augmentation={"flip": 0}).fit(images[:4])
+        grown.partial_fit(images[4:])
+    assert len(apart.calibration_scores_) == len(grown.calibration_scores_) == 8
+    later = COFTDetector(**FAST).fit(images[:4])
+    with pytest.warns(UserWarning, match=r"X\[0\] is one of shot 0 of an earlier call"):
+        later.partial_fit(images[4:])
+    assert len(later.calibration_scores_) == 4
+    with pytest.warns(UserWarning, match="copies"):
+        COFTEmbedder(**FAST).fit(images)
+
+
 def noisy(images, amount):
     noise = np.random.default_rng(5).integers(-amount, amount + 1, images.shape)
     return (images.astype(int) + noise).clip(0, 255).astype(np.uint8)

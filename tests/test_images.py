@@ -261,7 +261,7 @@ def test_one_image_in_place_of_many_is_refused(photos):
     """By every method, whatever the colour."""
     fitted = COFTDetector(TinyNet(), max_iter=0).fit(photos)
     for method in ("predict", "score_samples", "anomaly_map", "embed", "set_threshold"):
-        with pytest.raises(ValueError, match=r"one colour image; pass X\[None\]"):
+        with pytest.raises(ValueError, match=r"one image; pass X\[None\]"):
             getattr(fitted, method)(photos[0])
         with pytest.raises(ValueError, match=r"Of one image pass X\[None\]"):
             getattr(fitted, method)(photos[0, ..., 0])
@@ -282,7 +282,7 @@ def test_memory_layout_is_always_the_same(photos):
 
 
 def test_enlarging_is_bilinear():
-    images = np.array([[0.0, 1.0]]).repeat(2, axis=0)[None]
+    images = np.array([[0.0, 1.0]]).repeat(2, axis=0)[None, ..., None]
     expected = [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]  # nothing beyond, corners not aligned
     assert_allclose(load(images, (2, 8))[0, 0], [expected] * 2, atol=1e-6)
 
@@ -413,7 +413,7 @@ BAD = {
     "negative": (U8.astype(int) - 1, r"whole numbers from -1 to -1; in images they lie in"),
     "17 bits": (U8.astype(int) + 2**16, r"whole numbers from 65536 to 65536"),
     "normalised": (np.eye(8)[None] * 4.2 - 2.1, r"Leave out .* such as torchvision's Normalize"),
-    "one colour image": (np.zeros((8, 9, 3), np.uint8), r"one colour image; pass X\[None\]"),
+    "one colour image": (np.zeros((8, 9, 3), np.uint8), r"one image; pass X\[None\]"),
     "rows of one": ([*np.zeros((8, 9, 3), np.uint8)], r"X\[0\] has shape \(9, 3\), a row"),
     "set": ({"a.png"}, r"images in an order; got a set"),
     "records": ([{"image": U8[0], "label": 1}], r"keys \['image', 'label'\]; .* X\['image'\]"),

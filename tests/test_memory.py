@@ -209,14 +209,24 @@ import torch
 from sklearn.base import BaseEstimator
 
 STRENGTH = 0.1
+OPTIONS = {"darker": [0.1, (0.2, 0.3)]}
+
+import functools
+import users_helpers
 
 def helper(image):
     return image * (1 - STRENGTH)
 
+@functools.cache
+def factor():
+    return 0.5
+
 def views(image):
-    return helper(image)
+    return users_helpers.blurred(helper(image)) * factor() - OPTIONS["darker"][0]
 
 class Darker:
+    levels = [0.1, 0.2]
+
     def __call__(self, image):
         return self.change(image)
 
@@ -234,6 +244,9 @@ class Net(torch.nn.Module):
 
 EDITS = {
     "views": ("STRENGTH = 0.1", "STRENGTH = 0.2"),
+    "views, a collection": ("(0.2, 0.3)", "(0.2, 0.4)"),
+    "views, a cached helper": ("return 0.5", "return 0.6"),
+    "Darker, a list": ("levels = [0.1", "levels = [0.3"),
     "helper": ("return image * (1 - STRENGTH)", "return image * (1 - STRENGTH) ** 2"),
     "Darker": ("image * 0.9", "image * 0.8"),
     "Net": ("* 1.0", "* 2.0"),
@@ -249,7 +262,9 @@ def test_an_edit_of_the_users_code_is_seen(edited, tmp_path, monkeypatch):
 
     def fingerprints(text):
         (tmp_path / "users_code.py").write_text(text)
-        sys.modules.pop("users_code", None)
+        (tmp_path / "users_helpers.py").write_text("def blurred(image):\n    return image")
+        for name in ("users_helpers", "users_code"):
+            sys.modules.pop(name, None)
         importlib.invalidate_caches()
         module = importlib.import_module("users_code")
         torch.manual_seed(0)
@@ -263,7 +278,22 @@ def test_an_edit_of_the_users_code_is_seen(edited, tmp_path, monkeypatch):
     assert fingerprints(MODULE) == before
     after = fingerprints(MODULE.replace(*EDITS[edited]))
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"helper": {"views"}, "untouched": set()}.get(edited, {edited})
+    named = edited.partition(",")[0]
+    assert changed == {"helper": {"views"}, "untouched": set()}.get(named, {named})
+
+
+def test_an_edit_of_a_module_that_the_users_code_names_is_seen(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    found = []
+    for value in ("image", "0 * image"):
+        (tmp_path / "users_helpers.py").write_text(f"def blurred(image):\n    return {value}")
+        (tmp_path / "users_code.py").write_text(MODULE)
+        for name in ("users_helpers", "users_code"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        found.append(fingerprint(importlib.import_module("users_code").views))
+    assert found[0] != found[1]
 
 
 def test_the_packages_own_code_counts(monkeypatch):

@@ -1,5 +1,6 @@
 """Fits are whole or not there, and depend on nothing that the caller has set."""
 
+import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -216,3 +217,42 @@ class Folds(OneClassKFold):
         for part in (0, 1):
             test = np.arange(len(X)) % 2 == part
             yield np.flatnonzero(~test & (np.asarray(y) == 1)), np.flatnonzero(test)
+
+
+@pytest.mark.parametrize("kind", ["images", "rows"])
+def test_detectors_load_under_any_setting_of_torch(kind):
+    X = np.random.default_rng(0).random((6, 16, 16) if kind == "images" else (6, 4))
+    fitted = COFTDetector("embedded", max_iter=0, random_state=0).fit(X)
+    stored, expected = pickle.dumps(fitted), fitted.score_samples(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_array_equal(pickle.loads(stored).score_samples(X), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert_array_equal(pickle.loads(stored).score_samples(X), expected)
+    with torch.inference_mode():
+        assert_array_equal(pickle.loads(stored).score_samples(X), expected)
+
+
+def test_an_infinite_score_is_not_normal(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    fitted = COFTDetector(max_iter=0, random_state=0).fit(rows)
+    monkeypatch.setattr(COFTDetector, "score_samples", lambda self, X: np.full(len(X), np.inf))
+    assert_array_equal(fitted.predict(rows), -1)
+    assert_array_equal(fitted.predict_pvalue(rows), 1 / 21)
+
+
+def test_rows_in_any_memory_layout():
+    rows = np.random.default_rng(0).normal(size=(20, 4))
+    fitted = COFTDetector(max_iter=0, random_state=0).fit(rows)
+    expected = fitted.score_samples(rows)
+    assert_array_equal(fitted.score_samples(rows[::-1])[::-1], expected)
+    COFTDetector(max_iter=1, random_state=0).fit(rows[::-1, ::-1])
+
+
+def test_what_the_score_joins_is_settled_by_fit():
+    X = np.random.default_rng(0).random((6, 16, 16))
+    fitted = COFTDetector("embedded", max_iter=0, local=False, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="local=True is not what .* joins whole: call fit"):
+        fitted.set_params(local=True).partial_fit(X[:1] / 2)
