@@ -111,7 +111,7 @@ def _is_plain(value):
 
 
 def _as_content(value):
-    """Return what a named value counts by: a module by the text of its file, others as they are."""
+    """Return what a named value counts by: of a module the text of its file."""
     if isinstance(value, ModuleType):
         return value.__name__, Path(value.__file__).read_text(encoding="utf-8")
     return inspect.unwrap(value) if callable(value) else value
