@@ -29,6 +29,7 @@ import skcoft
 from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
 from skcoft._encoder import SCALES
+from skcoft._folding import unfold
 from skcoft._parts import PROBES
 
 BATCH = 8  # images that the bare loops pass through the network at once
@@ -169,7 +170,11 @@ def main(argv=None):
         )
 
     def build():
-        return build_backbone(args.backbone, None, (args.size, args.size), None, None, 0)[0]
+        """Build the network as timm has it, batch normalisation on its own."""
+        size = (args.size, args.size)
+        network = build_backbone(args.backbone, None, size, None, None, 0)[0]
+        unfold(network.body, network.pairs)
+        return network
 
     compare_networks(detector, build, args, shots, queries)
     compare_searches(detector, args, shots, queries)

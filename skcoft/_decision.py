@@ -9,7 +9,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from ._labels import are_classes, check_labels
-from ._threshold import best_offset, check_finite_scores, conformal_offset, conformal_pvalues
+from ._threshold import (
+    best_offset,
+    check_finite_scores,
+    conformal_offset,
+    conformal_pvalues,
+    labels_of,
+)
 
 
 class DecisionMixin:
@@ -53,8 +59,7 @@ class DecisionMixin:
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        distance = self.decision_function(X)
-        return np.where(np.isfinite(distance) & (distance >= 0), 1, -1)
+        return labels_of(self.decision_function(X))
 
     def fit_predict(self, X, y=None):
         """Fit, then decide for each image of X.

@@ -65,7 +65,7 @@ class Scorer(nn.Module):
         joint = ((torch.stack(scores, 1) - self.locations) * self.weights).sum(1)
         score = torch.where(self.are_valid(inputs), joint, float("nan"))
         decision = score - self.offset
-        label = torch.where(decision >= 0, 1, -1)
+        label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
         return (score, decision, label) + ((self.draw(maps),) if self.draws else ())
 
     def are_valid(self, inputs):

@@ -16,6 +16,7 @@ from ._graph import Scorer
 from ._join import JointScore, enlarge
 from ._modules import copy_of
 from ._state import usual_torch
+from ._threshold import labels_of
 
 NEEDED = "onnx", "onnxruntime", "onnxscript"
 OPSET = 18  # of 2022, which every runtime of today knows
@@ -229,7 +230,7 @@ def compare(found, expected, offset, unit):
                 f"{differences[name]:.3g}; no file is written."
             )
     sure = np.abs(decision) > limits["score"]
-    wrong = sure & (found["label"] != np.where(decision >= 0, 1, -1))
+    wrong = sure & (found["label"] != labels_of(decision))
     if wrong.any():
         raise RuntimeError("The ONNX file's labels differ from predict; no file is written.")
     return differences

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ._input import as_items
 from ._model_file import write_whole
-from ._threshold import conformal_pvalues
+from ._threshold import conformal_pvalues, labels_of
 
 AT_ONCE, MAPS_AT_ONCE = 64, 8  # images; maps are as large as the images
 BRIGHTEST = 6.0  # of maps: their scale is 0, black, to this, white or the brightest colour
@@ -74,7 +74,7 @@ def score_images(detector, X, *, verbose=0):
         scores=scores,
         decisions=decisions,
         pvalues=np.where(failed, np.nan, pvalues),
-        labels=np.where(decisions >= 0, 1, -1),
+        labels=labels_of(decisions),
         errors=errors,
     )
 

@@ -56,6 +56,11 @@ def conformal_offset(scores, max_fpr):
     return float(np.sort(scores)[k - 1])
 
 
+def labels_of(distances):
+    """Return +1 for normal and -1 for anomalous, as what is not finite is."""
+    return np.where(np.isfinite(distances) & (distances >= 0), 1, -1)
+
+
 def conformal_pvalues(calibration, scores):
     """Share, of n calibration scores and the score itself, that is not above it.
 

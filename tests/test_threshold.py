@@ -9,6 +9,7 @@ from skcoft._threshold import (
     best_offset,
     conformal_offset,
     conformal_pvalues,
+    labels_of,
 )
 from skcoft._whole import held_out_scores
 from skcoft.density import KernelDensity
@@ -83,3 +84,8 @@ def test_best_offset_maximises_the_metric_over_all_cuts():
         assert metric(y, np.where(scores < found, -1, 1)) == max(values)
     with pytest.raises(ValueError, match="scoring"):
         best_offset(scores, y, "no_such_metric")
+
+
+def test_labels_of_distances():
+    distances = np.array([-1, 0, 2, np.nan, np.inf, -np.inf])
+    assert labels_of(distances).tolist() == [-1, 1, 1, -1, -1, -1]
