@@ -142,9 +142,9 @@ def test_images_are_scored_at_half_their_size_too(bars):
     assert [branch.scale for branch in fitted._joint.branches] == [1, 1 / 2]
     single = COFTDetector(**FAST, max_pixels=128 * 96, multiscale=False).fit(bars[:6])
     half = COFTDetector(**FAST, max_pixels=64 * 48, multiscale=False).fit(bars[:6])
-    kept = fitted._measure(bars)
+    kept = fitted._measure(fitted._read(bars))
     for i, other in enumerate((single, half)):
-        found = other._measure(bars)
+        found = other._measure(other._read(bars))
         for name in ("whole", "local"):
             assert_array_equal(kept[i, name], found[0, name])
             assert_array_equal(
