@@ -55,8 +55,8 @@ def score_images(detector, X, *, verbose=0):
     >>> plates = make_plates(5, 1, size=32, random_state=0)
     >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:4])
     >>> found = score_images(detector, [*plates.images[4:], "missing.png"])
-    >>> found.labels[2], found.errors[2]
-    (np.int64(-1), "Image file 'missing.png' does not exist.")
+    >>> int(found.labels[2]), found.errors[2]
+    (-1, "Image file 'missing.png' does not exist.")
     """
     check_is_fitted(detector, "embedder_")
     items = as_items(X)

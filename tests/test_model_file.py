@@ -429,11 +429,15 @@ def test_the_files_are_there():
 
 @pytest.mark.parametrize("name", sorted(file.name for file in DATA.glob("*.gz")))
 def test_files_of_earlier_versions_load_and_score_as_then(name, path):
-    """As far as float32 holds scores on another processor; p-values are exact."""
+    """As far as float32 holds scores on another processor.
+
+    There a score may pass the calibration score that it equals here: a step of the p-value.
+    """
     case, release = name.removesuffix(".skcoft.gz").split("-")
     path.write_bytes(gzip.decompress((DATA / name).read_bytes()))
     found = measure(case, COFTDetector.load(path))
     expected = json.loads((DATA / f"{release}.json").read_text())[case]
     assert set(found) == set(expected)
     for key, values in expected.items():
-        np.testing.assert_allclose(found[key], values, rtol=2e-4, atol=2e-3, err_msg=key)
+        atol = np.diff(np.unique(values)).min() if key == "p-values" else 2e-3
+        np.testing.assert_allclose(found[key], values, rtol=2e-4, atol=atol, err_msg=key)
