@@ -73,8 +73,8 @@ def find_pairs(body, images):
     which tells where something else uses a convolution's output, too; else there are none.
     """
     names = {module: name for name, module in body.named_modules()}
-    pairs = {names[conv]: names[norm] for conv, norm in _watch(body, images)}
-    before = body(images)
+    found, before = _watch(body, images)
+    pairs = {names[conv]: names[norm] for conv, norm in found}
     fold(body, pairs)
     if torch.allclose(before, body(images), rtol=1e-3, atol=1e-4):
         return pairs
@@ -98,7 +98,7 @@ def unfold(body, pairs):
 
 
 def _watch(body, images):
-    """Run the body; return the pairs in which a normalisation takes what a convolution gives."""
+    """Run it; return the pairs in which a norm takes what a convolution gives, and the output."""
     calls, made, pairs = [], {}, []
 
     def note_output(module, _, output):
@@ -119,11 +119,11 @@ def _watch(body, images):
         if _is_convolution(module) or _is_norm(module)
     ]
     try:
-        body(images)
+        output = body(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return [pair for pair in pairs if all(calls.count(module) == 1 for module in pair)]
+    return [pair for pair in pairs if all(calls.count(module) == 1 for module in pair)], output
 
 
 def _is_convolution(module):

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
 from ._groups import pictures_of
-from ._pieces import MOST
+from ._pieces import MOST, is_one_image
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
@@ -38,10 +38,9 @@ class Images:
     def __len__(self):
         return len(self.items)
 
-    @property
-    def names(self):
-        """What messages call the images."""
-        return [f"X[{self.first + i}]" for i in range(len(self))]
+    def name_of(self, i):
+        """Return what messages call an image."""
+        return f"X[{self.first + i}]"
 
     @property
     def common_size(self):
@@ -86,7 +85,8 @@ class Images:
         """
         if self.bit_depth is not None:
             return self.bit_depth
-        peaks = [peak for peak in map(_peak, self.names, self) if peak is not None]
+        found = [_peak(self.name_of(i), item) for i, item in enumerate(self)]
+        peaks = [peak for peak in found if peak is not None]
         if not peaks:
             return None
         depth = next((bits for bits in BIT_DEPTHS if max(peaks) < 2**bits), None)
@@ -133,7 +133,7 @@ class Images:
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
         if isinstance(self.items, torch.Tensor):
             return _resize(_to_rgb(self.items[indices], depth), size)
-        jobs = (delayed(_decode)(self.items[i], self.names[i], size, depth) for i in indices)
+        jobs = (delayed(_decode)(self.items[i], self.name_of(i), size, depth) for i in indices)
         return torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
 
 
@@ -150,7 +150,7 @@ def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=
     if len(shape) not in ((4,) if channels_first else (3, 4)):
         layout = f"({n}C, H, W)" if channels_first else f"({n}H, W) or ({n}H, W, C)"
         raise ValueError(f"{name} must have shape {layout}; got {seen}.")
-    if not (channels_first or stated) and len(shape) == 3 and shape[2] in (1, 2, 3, 4):
+    if not (channels_first or stated) and is_one_image(shape):
         raise ValueError(_one_image(name, seen, alone))
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if channels not in (1, 3, 4):

@@ -80,7 +80,7 @@ class MeasuringMixin:
         return np.concatenate([self._joint.score(self._measure(i)) for i in self._pieces(X)])
 
     def _pieces(self, X):
-        """Yield validated inputs of the kind that the fitted detector takes."""
+        """Yield X as validated inputs, piece by piece."""
         for first, piece in in_pieces(X):
             yield from self._read(piece, first).pieces()
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._encoder import Encoder
 from ._graph import Scorer
 from ._join import JointScore, enlarge
+from ._model_file import write_whole
 from ._modules import copy_of
 from ._state import usual_torch
 from ._threshold import labels_of
@@ -86,7 +87,7 @@ class ExportMixin:
         inputs = self._read(X)
         with usual_torch():
             model, differences = checked_model(self, on_cpu(self._joint), inputs)
-        write(path, model.SerializeToString())
+        write_whole(path, model.SerializeToString())
         if self.verbose:
             print(f"{path} differs from the detector by {differences} at most.")
         return differences
@@ -242,13 +243,3 @@ def properties(differences):
 
     found = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
     return {"skcoft": __version__, "torch": torch.__version__, **found}
-
-
-def write(path, content):
-    """Write a file at once: it is there as a whole or as it was."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Large collections in pieces: what is read as it is needed is never whole in memory."""
 
 from collections.abc import Iterator, Mapping, Set
-from itertools import count
 
 import numpy as np
 from PIL import Image
@@ -21,7 +20,7 @@ def in_pieces(X):
         yield from _lists(X)
     elif _is_lazy(X):
         yield from _lists(X[i] for i in range(len(X)))
-    elif getattr(X, "ndim", 0) >= 3 and hasattr(X, "__getitem__") and not _is_one_image(X):
+    elif getattr(X, "ndim", 0) >= 3 and hasattr(X, "__getitem__") and not is_one_image(X.shape):
         yield from _slices(X)
     else:
         yield 0, X
@@ -35,8 +34,9 @@ def _is_lazy(X):
     return sequence and not known and not any(hasattr(X, name) for name in converts)
 
 
-def _is_one_image(X):
-    return X.ndim == 3 and X.shape[2] in (3, 4)
+def is_one_image(shape):
+    """Whether an array has the shape of one image (H, W, C) instead of many (n, H, W)."""
+    return len(shape) == 3 and shape[2] in (1, 2, 3, 4)
 
 
 def _lists(items):
@@ -76,7 +76,7 @@ def _bytes_of(item):
 def readable(items, read):
     """Return the indices of items that ``read`` can read, and what is wrong with the others."""
     fine, faults = [], {}
-    for i, item in zip(count(), items):
+    for i, item in enumerate(items):
         try:
             read(item)
         except (ValueError, OSError) as error:

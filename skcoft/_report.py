@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from . import _page
-from ._input import as_items, read_input
+from ._input import read_input
 from ._labels import check_labels
 from ._model_file import VERSIONS, write_whole
 from ._pictures import ANOMALOUS, NORMAL, data_uri, histogram, number, overlay, photograph
-from ._scoring import BRIGHTEST, names_of, score_images
+from ._scoring import BRIGHTEST, collection_of, names_of, score_images
 
 FAR = 0.05  # between embeddings of one image, on whatever devices
 
@@ -84,8 +84,7 @@ def _report(detector, X, y, names, shots, title, worst, verbose):
     """Return what was found, and the page that says so."""
     if isinstance(worst, bool) or not isinstance(worst, Integral) or worst < 0:
         raise ValueError(f"worst must be an integer >= 0; got {worst!r}.")
-    items = as_items(X)
-    items = X if items is None else items
+    items = collection_of(X)
     names = names_of(items, names)
     y = None if y is None else check_labels(items, y)
     shots = None if shots is None else _checked_shots(detector, shots)
@@ -105,8 +104,7 @@ def _report(detector, X, y, names, shots, title, worst, verbose):
 
 def _checked_shots(detector, shots):
     """Return the items of the shots; ValueError where they are not those of fit."""
-    items = as_items(shots)
-    items = shots if items is None else items
+    items = collection_of(shots)
     known, given = detector.embeddings_, detector.embed(items)
     if given.shape != known.shape:
         raise ValueError(f"shots must be the {len(known)} images of fit; got {len(given)} images.")

@@ -97,6 +97,12 @@ def _scores_and_errors(detector, items, verbose):
     return scores, errors
 
 
+def collection_of(X):
+    """Return the items of a collection, which can be read more than once; an array as it is."""
+    items = as_items(X)
+    return X if items is None else items
+
+
 def names_of(X, names=None):
     """Names of images, as text: those given, else paths, else numbers from 0."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
@@ -198,8 +204,7 @@ def write_maps(detector, X, folder, names, *, verbose=0):
     ...     print(sorted(os.listdir(os.path.join(folder, "new"))))
     ['a.jpg.png', 'b.png']
     """
-    items = as_items(X)
-    items = X if items is None else items
+    items = collection_of(X)
     files = [_map_file(folder, name) for name in names_of(items, names)]
     for start in tqdm(range(0, len(files), MAPS_AT_ONCE), unit="batch", disable=not verbose):
         stop = start + MAPS_AT_ONCE

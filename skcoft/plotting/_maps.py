@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 
+from .._scoring import BRIGHTEST  # noise of normal images alone is not to fill the scale
 from ._canvas import (
     grid_size,
     import_pyplot,
@@ -15,8 +16,6 @@ from ._canvas import (
     write_captions,
 )
 from ._pictures import check_captions, pictures_for, pictures_of, split_pipeline
-
-BRIGHTEST = 6  # standard deviations; noise of normal images alone is not to fill the scale
 
 
 class AnomalyMapDisplay:
