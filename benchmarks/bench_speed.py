@@ -1,4 +1,4 @@
-"""Speed as ratios, each measured in one run on this machine.
+"""Speed as ratios, each measured in one run on this machine and printed beside its goal.
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
 2. ``score_samples`` against the bare forward passes of images at both their sizes, with and
@@ -7,16 +7,23 @@
    and against a search over one density.
 4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
    512 dimensions.
+5. ``from skcoft import COFTDetector`` against importing torch and scikit-learn, in new processes.
 
-Both sides of a pair run in turn, several times; the median of the ratios is printed.
+Both sides of a pair run in turn, several times; the median of the ratios is printed. What a change
+does, a second run shows beside the first one:
 
-    python benchmarks/bench_speed.py --backbone mobilenetv2_100
+    python benchmarks/bench_speed.py --json before.json
+    python benchmarks/bench_speed.py --against before.json
 """
 
 import argparse
+import json
 import platform
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import sklearn.neighbors
@@ -36,22 +43,50 @@ BATCH = 8  # images that the bare loops pass through the network at once
 BANDWIDTHS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
 
 
+# What we aim at: ratios of at most so much, but for the last, which is at least so much.
+GOALS = {
+    "fit / bare loop": 1.15,
+    "64 scored / forward": 1.3,
+    "64 scored / forward, local": 1.3,
+    "1 scored / forward": 1.5,
+    "1 scored / forward, local": 1.5,
+    "search of 10 / one fit": 2,
+    "import / torch and scikit-learn": 1.1,
+    "scikit-learn / our KernelDensity": 1,
+}
+
+
 def seconds(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def compare(name, ours, theirs, repeats, inverse=False):
-    ours(), theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
-    ratios = [b / a if inverse else a / b for a, b in pairs]
-    a, b = np.median(pairs, axis=0)
-    print(
-        f"{name:32s} ratio {np.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
-        f"ours {a:.3f} s, other {b:.3f} s",
-        flush=True,
-    )
+class Table:
+    """Ratios, printed as they come: beside the goal and what an earlier run found."""
+
+    def __init__(self, repeats, earlier=None):
+        self.repeats, self.earlier, self.found = repeats, earlier or {}, {}
+        heads = f"{'ratio':>6s} {'range':>14s} {'goal':>6s} {'before':>6s}"
+        print(f"{'':32s} {heads} {'ours, s':>8s} other, s")
+
+    def compare(self, name, ours, theirs, inverse=False):
+        """Run both in turn and print a line."""
+        ours(), theirs()
+        pairs = [(seconds(ours), seconds(theirs)) for _ in range(self.repeats)]
+        ratios = [b / a if inverse else a / b for a, b in pairs]
+        a, b = np.median(pairs, axis=0)
+        self.found[name] = float(np.median(ratios))
+        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"{name:32s} {self.found[name]:6.2f} {span:>14s} {GOALS.get(name, ''):>6} "
+            f"{_cell(self.earlier.get(name)):>6s} {a:8.3f} {b:8.3f}",
+            flush=True,
+        )
+
+
+def _cell(value):
+    return "" if value is None else f"{value:.2f}"
 
 
 def bare_fit(network, shape, n_iter, parts):
@@ -72,7 +107,7 @@ def bare_forward(network, batches):
             network(part)
 
 
-def compare_networks(detector, build, args, shots, queries):
+def compare_networks(table, detector, build, args, shots, queries):
     """Fine-tuning and scoring against the bare passes of the same network."""
     shapes = [(int(args.size * scale),) * 2 for scale in SCALES]
 
@@ -85,21 +120,20 @@ def compare_networks(detector, build, args, shots, queries):
         bare_forward(network, [torch.rand(len(shots), 3, *shapes[-1])])  # center
         bare_forward(network, at_all_sizes((2 + PROBES) * len(shots)))  # shots, mirror images
 
-    compare("fit / bare loop", lambda: detector().fit(shots), bare, args.repeats)
+    table.compare("fit / bare loop", lambda: detector().fit(shots), bare)
     network = build()
     for local in (False, True):
         fitted = detector().set_params(max_iter=0, local=local).fit(shots)
         for count in (len(queries), 1):
             images, asked = at_all_sizes(count), queries[:count]
-            compare(
+            table.compare(
                 f"{count} scored / forward{', local' * local}",
                 lambda fitted=fitted, asked=asked: fitted.score_samples(asked),
                 lambda images=images: bare_forward(network, images),
-                args.repeats,
             )
 
 
-def compare_searches(detector, args, shots, queries):
+def compare_searches(table, detector, shots, queries):
     """A search over densities on one split against a single fit and a single density."""
     half = len(queries) // 2
     both, labels = np.concatenate([shots, queries]), np.repeat([1, -1], [len(shots) + half, half])
@@ -116,19 +150,18 @@ def compare_searches(detector, args, shots, queries):
         ("one fit", lambda: detector().fit(shots)),
         ("one density", lambda: search(["kde"])),
     ):
-        compare(f"search of 10 / {name}", lambda: search(densities), once, args.repeats)
+        table.compare(f"search of 10 / {name}", lambda: search(densities), once)
 
 
-def compare_densities(repeats, rng):
+def compare_densities(table, rng):
     """Our kernel density against scikit-learn's: time, and distance from the equation."""
     support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
     mine = skcoft.density.KernelDensity(5.0).fit(support)
     peer = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
-    compare(
+    table.compare(
         "scikit-learn / our KernelDensity",
         lambda: mine.score_samples(points),
         lambda: peer.score_samples(points),
-        repeats,
         inverse=True,
     )
     ours, theirs = mine.score_samples(points), peer.score_samples(points)
@@ -141,14 +174,27 @@ def compare_densities(repeats, rng):
     )
 
 
+def compare_imports(table):
+    """A new process that imports the detector against one that imports what it stands on."""
+
+    def process(code):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    ours = process("from skcoft import COFTDetector")
+    theirs = process("import sklearn.ensemble, torch")
+    table.compare("import / torch and scikit-learn", ours, theirs)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbone", default="mobilenetv2_100")
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--backbone", default="tf_efficientnet_lite2")
+    parser.add_argument("--size", type=int, default=352)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="file to write the ratios to")
+    parser.add_argument("--against", type=Path, help="file of an earlier run")
     args = parser.parse_args(argv)
     print(
         f"skcoft {skcoft.__version__}, torch {torch.__version__}, {torch.get_num_threads()} "
@@ -176,9 +222,13 @@ def main(argv=None):
         unfold(network.body, network.pairs)
         return network
 
-    compare_networks(detector, build, args, shots, queries)
-    compare_searches(detector, args, shots, queries)
-    compare_densities(args.repeats, rng)
+    table = Table(args.repeats, args.against and json.loads(args.against.read_text()))
+    compare_networks(table, detector, build, args, shots, queries)
+    compare_searches(table, detector, shots, queries)
+    compare_densities(table, rng)
+    compare_imports(table)
+    if args.json:
+        args.json.write_text(json.dumps(table.found, indent=1))
 
 
 if __name__ == "__main__":

@@ -252,3 +252,56 @@ def test_large_photographs(tmp_path, capsys):
     run("large", tmp_path, "--shots", "4", "--photographs", "2", "--max-pixels", "100000")
     (line,) = capsys.readouterr().out.splitlines()
     assert re.match(r"parts, spot .* fit [\d.]+ s, score [\d.]+ s, peak [\d.]+ GiB$", line)
+
+
+def test_ratios_beside_goals_and_an_earlier_run(capsys, monkeypatch):
+    import bench_speed
+
+    monkeypatch.setattr(bench_speed, "seconds", lambda function: function())
+    table = bench_speed.Table(3, {"fit / bare loop": 1.75})
+    table.compare("fit / bare loop", lambda: 3.0, lambda: 2.0)
+    table.compare("scikit-learn / our KernelDensity", lambda: 1.0, lambda: 4.0, inverse=True)
+    table.compare("another", lambda: 1.0, lambda: 1.0)
+    _, *lines = capsys.readouterr().out.splitlines()
+    goal = bench_speed.GOALS["fit / bare loop"]
+    range_ = ["1.50", "to", "1.50"]
+    assert lines[0].split()[4:] == ["1.50", *range_, f"{goal}", "1.75", "3.000", "2.000"]
+    assert lines[1].split()[4:] == ["4.00", "4.00", "to", "4.00", "1", "1.000", "4.000"]
+    assert lines[2].split() == ["another", "1.00", "1.00", "to", "1.00", "1.000", "1.000"]
+    assert table.found["fit / bare loop"] == 1.5
+
+
+def test_memory_of_collections(tmp_path, monkeypatch):
+    import bench_memory
+
+    lazy = bench_memory.Lazy(3)
+    assert len(list(lazy)) == 3 and (lazy[1] != lazy[2]).any() and (lazy[1] == lazy[1]).all()
+    assert 0 < bench_memory.peak() < 2**20
+    scored = []
+    monkeypatch.setattr(bench_memory.COFTDetector, "score_samples", lambda _, X: scored.append(X))
+    monkeypatch.setattr(bench_memory, "peak", iter([100, 130, 130, 131]).__next__)
+    np.memmap(tmp_path / "images", mode="w+", shape=(9, 32, 32, 3), dtype=np.uint8).flush()
+    assert bench_memory.score_lazily(10) == 30
+    assert bench_memory.score_memory_map(tmp_path / "images", 9) == 1
+    assert [len(images) for images in scored] == [10, 9]
+    assert isinstance(scored[1], np.memmap)
+
+
+def test_neighbours(data, weights):
+    from fewshot import load_tasks
+    from neighbours import describe, resized, run
+
+    (parts,) = load_tasks(data / "parts.npz", 2)
+    small = resized(parts, 8)
+    assert small.pool.shape == (10, 8, 8, 1) and small.kinds["dent"].shape == (2, 8, 8, 1)
+    assert (small.masks["spot"] == (parts.masks["spot"] > 0)[:, ::2, ::2]).all()
+    assert (small.kinds["spot"][..., 0][small.masks["spot"]] > 200).mean() > 0.5
+    file = weights / "resnet10t.safetensors"
+    network = {"backbone": "resnet10t", "weights": file, "image_size": 32}
+    threads = torch.get_num_threads()
+    rows = [
+        run(name, network, parts, 4, 0, 1) for name in ("LocalOutlierFactor", "skcoft, frozen")
+    ]
+    torch.set_num_threads(threads)
+    assert ["pixel_auroc" in row for row in rows] == [False, True]
+    assert re.fullmatch(r"pixel [\d.]+, fit [\d.]+ s, \d+ ms, \d+ MiB", describe(rows))
