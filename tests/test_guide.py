@@ -84,8 +84,8 @@ def setting():
         "shots": images[:8],
         "normal": images[8:38],
         "more_normal_images": np.tile(images[8:41], (3, 1, 1, 1)),  # 99, as 1 % needs
-        "X": images[38:],
-        "y": labels[38:],
+        "X": images[46:],
+        "y": labels[46:],
     }
 
 
