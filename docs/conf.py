@@ -19,16 +19,23 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "inventories"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skcoft {version}"
-html_theme_options = {"header_links_before_dropdown": 6, "show_toc_level": 2}
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "user_guide": []},
+}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["skcoft.css"]
 html_math_renderer = "mathml"
-_childless = ["index", "user_guide", "embedded_backbone", "accuracy", "many_machines"]
+_childless = ["index", "faq", "embedded_backbone", "accuracy"]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
 toc_object_entries_show_parents = "hide"
 autosummary_generate = True
@@ -77,7 +84,7 @@ def _mathml(display):
         if "\\" in converted:
             logging.getLogger(__name__).warning("unknown LaTeX", location=node)
         if display == "block":
-            converted = f'<div style="margin: 1rem 0">{converted}</div>'
+            converted = f'<div class="formula">{converted}</div>'
         self.body.append(converted)
         raise SkipNode
 

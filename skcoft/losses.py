@@ -1,6 +1,9 @@
 r"""The terms of COFT-AD's objective, as pure functions on embeddings.
 
-.. math:: L = w\,L_{Con} + \lambda_{PP}\,L_{PP} + \lambda_{NP}\,L_{NP}
+.. math::
+
+    L = L_{\mathrm{Con}} + \lambda_{\mathrm{PP}}\,L_{\mathrm{PP}}
+    + \lambda_{\mathrm{NP}}\,L_{\mathrm{NP}}
 
 The objective is that of Liao et al. (IEEE TIP 2024, arXiv 2402.18998). The exact form of each
 term is this package's reading of it and is stated in the function that computes it. Rows are
