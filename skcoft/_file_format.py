@@ -130,7 +130,7 @@ CLASSES = {
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"branches": [Branch]},
-    Shots: {"pictures": "f N _", "known": list, "ids": "i N"},
+    Shots: {"pictures": "f N _", "limits": "f8 N", "known": list, "ids": "i N"},
 }
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 

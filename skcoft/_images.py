@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
-from ._groups import pictures_of
 from ._pieces import MOST, is_one_image
 
 CACHE_BYTES = 2**30
@@ -101,9 +100,17 @@ class Images:
             )
         return depth
 
-    def pictures(self, side, depth):
-        """Return rows by which copies are told, of the images at ``side`` x ``side`` pixels."""
-        return pictures_of(self.load(torch.arange(len(self)), (side, side), depth))
+    def blocks(self, most, count, depth):
+        """Yield (indices, images (n, 3, h, w)), at most ``count``, of ``most`` pixels a side.
+
+        Those of one size come together.
+        """
+        rows = {}
+        for i, (height, width) in enumerate(self.sizes):
+            rows.setdefault((min(height, most), min(width, most)), []).append(i)
+        for size, alike in rows.items():
+            for indices in torch.tensor(alike).split(count):
+                yield indices.numpy(), self.load(indices, size, depth)
 
     def __iter__(self):
         return iter(self.items)
