@@ -56,8 +56,9 @@ def picture(images):
 
 def mirrored(pictures):
     """Return the pictures (..., d) of mirror images."""
-    shape = pictures[..., :-1].reshape(*pictures.shape[:-1], 3, SIDE, SIDE)
-    return np.concatenate([shape[..., ::-1].reshape(pictures[..., :-1].shape), pictures[..., -1:]], -1)
+    shape, light = pictures[..., :-1], pictures[..., -1:]
+    turned = shape.reshape(*shape.shape[:-1], 3, SIDE, SIDE)[..., ::-1]
+    return np.concatenate([turned.reshape(shape.shape), light], axis=-1)
 
 
 def compare_images(inputs, depth, known, limits, mirror):
