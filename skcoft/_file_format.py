@@ -141,6 +141,7 @@ FITTED = {  # of the detector itself, beside its parameters
     "embeddings_": "f8 N _",
     "classes_": "i 2",
     "offset_": Real,
+    "_set_offset": Real,
     "calibration_scores_": "f8 c",
     "_promise": TEXT,
     "_seen": Shots,

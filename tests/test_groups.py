@@ -271,6 +271,12 @@ def test_one_group_is_one_shot():
     assert detector.kneighbors(SHOTS[6:7], return_distance=False) == [[6]]
 
 
+def test_groups_in_fit_predict():
+    detector = COFTDetector(**FAST)
+    found = detector.fit_predict(iter(SHOTS), groups=[0, 0, 1, 1, 2, 2, 3, 3])
+    assert len(found) == 8 and len(detector.calibration_scores_) == 4
+
+
 def test_groups_go_with_what_y_leaves_in():
     y, groups = [1, -1, 1, 1, -1, 1], ["a", "a", "a", "b", "b", "c"]
     detector = COFTDetector(**FAST).fit(SHOTS[:6], y, groups=groups)
