@@ -54,6 +54,12 @@ def picture(images):
     return np.c_[shape / flat.shape[1] ** 0.5, mean * ALIKE / LIGHT].astype(np.float32)
 
 
+def are_plain(pictures):
+    """Whether all pictures are of one colour all over."""
+    shape = pictures[:, :-1].reshape(len(pictures), 3, -1)
+    return bool(np.ptp(shape, axis=2).max() < 1e-6)
+
+
 def mirrored(pictures):
     """Return the pictures (..., d) of mirror images."""
     shape, light = pictures[..., :-1], pictures[..., -1:]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ._copies import WIDTH, compare_images, compare_rows
+from ._copies import WIDTH, are_plain, compare_images, compare_rows
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,14 @@ class Shots:
         width = inputs.values.shape[1] if inputs.kind == "rows" else WIDTH
         dtype = np.float64 if inputs.kind == "rows" else np.float32
         none = cls(np.empty((0, width), dtype), np.empty(0), [], np.empty(0, dtype=int))
-        return none.extend(inputs, known, inputs.depth, mirrored)
+        found = none.extend(inputs, known, inputs.depth, mirrored)
+        if inputs.kind == "images" and are_plain(found.pictures):
+            warnings.warn(
+                f"Every one of the {len(inputs)} images of X is of one colour all over, so there "
+                "is nothing to learn of them.",
+                stacklevel=4,
+            )
+        return found
 
     def extend(self, inputs, known, depth, mirrored=False):
         """Return these with more images; warn of copies that no group of the user's explains.
