@@ -47,7 +47,7 @@ def fit_and_score(backbone, shots, size, iterations):
     """Fit many large shots and score them."""
     images = np.random.default_rng(0).integers(0, 256, (shots, size, size, 3), dtype=np.uint8)
     detector = COFTDetector(
-        backbone, None, image_size=size, max_iter=iterations, device="cpu", random_state=0
+        backbone, weights=None, image_size=size, max_iter=iterations, device="cpu", random_state=0
     )
     before = peak()
     detector.fit(images).score_samples(images)

@@ -6,6 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from . import _embedded
@@ -21,6 +22,7 @@ from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read
 MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2's 518, get
 FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
 
+SAME = 1e-6  # greatest difference of features of a network that tells nothing apart
 VERSION = 1  # of a pickled backbone's state
 # attributes that the state holds as they are
 PLAIN = "depths", "no_maps", "width", "origin", "pairs"
@@ -338,6 +340,18 @@ def _width(network, size):
         got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features)
         raise ValueError(
             f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
+        )
+    others = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
+    if not (torch.isfinite(features).all() and torch.isfinite(others).all()):
+        raise ValueError(
+            "The backbone gives NaN or infinite features, of a black image and of noise: look at "
+            "its weights."
+        )
+    seen = F.normalize(torch.cat([features, others]).float(), dim=1)
+    if torch.allclose(seen[0], seen[1], rtol=0, atol=SAME):
+        raise ValueError(
+            "The backbone gives a black image and noise the same features, so it can tell none "
+            "from another: look at its weights."
         )
     return features.shape[1]
 

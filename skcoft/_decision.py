@@ -1,14 +1,14 @@
 """From scores to decisions: the threshold, p-values and the ROC of a fitted detector."""
 
 import warnings
-from collections.abc import Iterator
 from numbers import Real
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._labels import are_classes, check_labels
+from ._pieces import read_once
 from ._threshold import (
     best_offset,
     check_finite_scores,
@@ -61,7 +61,7 @@ class DecisionMixin:
         """
         return labels_of(self.decision_function(X))
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X, y=None, groups=None):
         """Fit, then decide for each image of X.
 
         Parameters
@@ -70,6 +70,8 @@ class DecisionMixin:
             The shots, as in fit.
         y : array-like of shape (n_samples,), default=None
             As in fit: what it calls anomalous is left out of the fit, not of the decisions.
+        groups : array-like of shape (n_samples,), default=None
+            As in fit.
 
         Returns
         -------
@@ -81,8 +83,8 @@ class DecisionMixin:
         ValueError
             As in fit.
         """
-        X = list(X) if isinstance(X, Iterator) else X
-        return self.fit(X, y).predict(X)
+        X = read_once(X)
+        return self.fit(X, y, groups).predict(X)
 
     def predict_pvalue(self, X):
         """Conformal p-value of each image: how rare such a score is among normal images.
@@ -178,10 +180,23 @@ class DecisionMixin:
                 "normal than unseen images do, of which more will be flagged than max_fpr says.",
                 stacklevel=2,
             )
-        self.offset_ = conformal_offset(scores, max_fpr)
+        alike = len(scores) - len(np.unique(scores))
+        if alike and self.embedder_.encoders_[0].network.kind == "images":
+            warnings.warn(
+                f"{alike} of the {len(scores)} images of X score exactly as others do, as copies "
+                "would. Copies tell no more than one image does: of unseen images more may be "
+                "flagged than max_fpr says.",
+                stacklevel=2,
+            )
         self.calibration_scores_ = scores
-        self._promise = f"set_threshold(max_fpr={max_fpr})"
+        self._move_threshold(
+            conformal_offset(scores, max_fpr), f"set_threshold(max_fpr={max_fpr})"
+        )
         return self
+
+    def _move_threshold(self, offset, promise):
+        """Set the threshold, and note by what, so that it is not lost without a word."""
+        vars(self).update(offset_=offset, _set_offset=offset, _promise=promise)
 
     def _score_and_count(self, inputs):
         """Scores of inputs, and how many of them are shots."""
@@ -200,7 +215,8 @@ class DecisionMixin:
         y : array-like of shape (n_samples,)
             +1 for normal, -1 for anomalous.
         scoring : str or callable, default="balanced_accuracy"
-            Name of a metric of labels, or a scorer, as elsewhere in scikit-learn, to maximise.
+            Name of a metric of labels, or a scorer, as elsewhere in scikit-learn, to maximise. A
+            scorer is called for every image, a named metric where neighbours in score differ.
             Those of one class (``"f1"``, ``"precision"``, ``"recall"``) count the normal images;
             ``make_scorer(f1_score, pos_label=-1)`` counts the anomalies.
 
@@ -229,9 +245,9 @@ class DecisionMixin:
         if len(np.unique(y)) < 2:
             raise ValueError(f"y must hold both +1 and -1; got {y[0]} only.")
         scores = self.score_samples(X)
+        check_consistent_length(scores, y)
         check_finite_scores(scores, "X")
-        self.offset_ = best_offset(scores, y, scoring)
-        self._promise = "tune_threshold"
+        self._move_threshold(best_offset(scores, y, scoring), "tune_threshold")
         return self
 
     def score(self, X, y=None):
@@ -266,5 +282,6 @@ class DecisionMixin:
             warnings.warn("y holds class labels, by which nothing can be scored.", stacklevel=2)
             self._read(X)
             return float("nan")
-        y = check_labels(X, y)
-        return float(roc_auc_score(y, self.score_samples(X)))
+        y, scores = check_labels(X, y), self.score_samples(X)
+        check_consistent_length(scores, y)
+        return float(roc_auc_score(y, scores))

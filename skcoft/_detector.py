@@ -385,6 +385,8 @@ class COFTDetector(
         shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
         with ONE_AT_A_TIME, usual_torch():
             promise, known = self._promise, groups_of_shots(inputs, y, groups)
+            if self.offset_ != self._set_offset:
+                promise = f"offset_={self.offset_:.6g}"
             encoder = self.embedder_.encoders_[0]
             seen = self._seen.extend(shots, known, encoder.depth, encoder.mirrors)
             ids = seen.ids[-len(shots) :]
@@ -393,7 +395,7 @@ class COFTDetector(
         if promise is not None:
             warnings.warn(
                 f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
-                f"one of {promise} was set for the density of before. Call it again.",
+                f"one of {promise} was set for the density of before. Set it again.",
                 stacklevel=2,
             )
         return self
@@ -419,6 +421,7 @@ class COFTDetector(
             classes_=np.array([-1, 1]),
             offset_=offset,
             calibration_scores_=calibration,
+            _set_offset=offset,
             _promise=None,
             _seen=seen,
         )

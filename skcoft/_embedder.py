@@ -17,7 +17,7 @@ from ._groups import Shots, groups_of_shots
 from ._input import read_input
 from ._labels import split_for_training
 from ._memory import cached
-from ._pieces import in_pieces
+from ._pieces import in_pieces, read_once
 from ._random import draw_seed
 from ._state import all_or_nothing, forget_columns, usual_torch
 from ._validation import any_of, check_parameters, key_of, list_of, number, one_of
@@ -293,6 +293,31 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             known, mirrored = groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
             ids = Shots.of(shots, known, mirrored).ids
             return fit_embedder(self, shots, ids, anomalies)
+
+    def fit_transform(self, X, y=None, groups=None):
+        """Fit, then embed all images of X.
+
+        Parameters
+        ----------
+        X : images or rows, see the user guide
+            The shots, as in fit.
+        y : array-like of shape (n_samples,), default=None
+            As in fit: what it calls anomalous is left out of the fit, not of the embeddings.
+        groups : array-like of shape (n_samples,), default=None
+            As in fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, d)
+            L2-normalised embeddings, float64.
+
+        Raises
+        ------
+        ValueError
+            As in fit.
+        """
+        X = read_once(X)
+        return self.fit(X, y, groups).transform(X)
 
     def transform(self, X):
         """Embed images.

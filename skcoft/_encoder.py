@@ -227,6 +227,11 @@ class Encoder:
         if with_positions:
             positions = positions[:count]
         embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
+        if not np.isfinite(embeddings).all():
+            raise ValueError(
+                "The network gives NaN or infinite features of some images of X, though their "
+                "values are finite: look at its weights."
+            )
         return Features(embeddings, positions)
 
     def _run(self, batch, with_positions):

@@ -130,7 +130,7 @@ CLASSES = {
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"branches": [Branch]},
-    Shots: {"pictures": "f N _", "known": list, "ids": "i N"},
+    Shots: {"pictures": "f N _", "limits": "f8 N", "known": list, "ids": "i N"},
 }
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 
@@ -141,6 +141,7 @@ FITTED = {  # of the detector itself, beside its parameters
     "embeddings_": "f8 N _",
     "classes_": "i 2",
     "offset_": Real,
+    "_set_offset": Real,
     "calibration_scores_": "f8 c",
     "_promise": TEXT,
     "_seen": Shots,

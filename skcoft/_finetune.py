@@ -221,10 +221,10 @@ def check_finite(loss, step, settings, optimizer):
     if math.isfinite(loss):
         return
     where = f"The loss became {loss} at iteration {step + 1} of {settings.max_iter}."
-    if step == 0:  # nothing has been learned yet
+    if step == 0:  # nothing has been learned yet, and embeddings of the shots are finite
         raise FloatingPointError(
-            f"{where} That is before the first step: the backbone gives values that are not "
-            "finite, so look at its weights and at the images."
+            f"{where} That is before the first step: raise temperature (now "
+            f"{settings.temperature:g}), or look at what augmentation and negatives return."
         )
     raise FloatingPointError(f"{where} {_slower(settings, optimizer)}")
 

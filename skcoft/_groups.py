@@ -7,10 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-SIDE = 64  # of the pictures that are compared
-ALIKE = 0.05  # greatest root mean square difference of copies, of pictures of deviation 1
-LIGHT = 4 / 255  # difference of brightness that counts as much
-ROUNDING = 1e-6  # of equal rows, of what a column varies by
+from ._copies import WIDTH, are_plain, compare_images, compare_rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,8 @@ class Shots:
     ----------
     pictures : ndarray of shape (n_images, ...)
         By what copies are told.
+    limits : ndarray of shape (n_images,)
+        How far a JPEG file of each image lies from it, by which copies are told as well.
     known : list
         The user's group of each image; None where there is none.
     ids : ndarray of shape (n_images,)
@@ -29,13 +28,24 @@ class Shots:
     """
 
     pictures: np.ndarray
+    limits: np.ndarray
     known: list
     ids: np.ndarray
 
     @classmethod
     def of(cls, inputs, known=None, mirrored=False):
         """Group inputs; ``known`` are the user's groups of them, or None."""
-        return cls(None, [], np.empty(0, dtype=int)).extend(inputs, known, inputs.depth, mirrored)
+        width = inputs.values.shape[1] if inputs.kind == "rows" else WIDTH
+        dtype = np.float64 if inputs.kind == "rows" else np.float32
+        none = cls(np.empty((0, width), dtype), np.empty(0), [], np.empty(0, dtype=int))
+        found = none.extend(inputs, known, inputs.depth, mirrored)
+        if inputs.kind == "images" and are_plain(found.pictures):
+            warnings.warn(
+                f"Every one of the {len(inputs)} images of X is of one colour all over, so there "
+                "is nothing to learn of them.",
+                stacklevel=4,
+            )
+        return found
 
     def extend(self, inputs, known, depth, mirrored=False):
         """Return these with more images; warn of copies that no group of the user's explains.
@@ -44,37 +54,28 @@ class Shots:
         its mirror image are copies: of densities that know mirror images, each would know the
         other.
         """
-        added, start = inputs.pictures(SIDE, depth), len(self.ids)
-        pictures = added if self.pictures is None else np.concatenate([self.pictures, added])
+        start, limits = len(self.ids), self.limits
+        if inputs.kind == "rows":
+            pictures = np.concatenate([self.pictures, inputs.values])
+            limits = np.concatenate([limits, np.zeros(len(inputs))])
+            alike = compare_rows(pictures, start)
+        else:
+            pictures, limits, alike = compare_images(
+                inputs, depth, self.pictures, limits, mirrored
+            )
         names = [*self.known, *([None] * len(inputs) if known is None else known)]
         ids, copies = list(self.ids), []
-        spread = pictures.std(axis=0) if inputs.kind == "rows" else None
-        for i in range(start, len(names)):
-            same = [j for j in range(i) if names[i] is not None and names[j] == names[i]]
-            if not same:
-                alike = _alike(pictures[:i], pictures[i], inputs.kind, spread)
-                if mirrored and inputs.kind == "images":
-                    alike |= _alike(pictures[:i], _mirrored(pictures[i]), inputs.kind, spread)
-                same = np.flatnonzero(alike).tolist()
-                copies += [(i, j) for j in same[:1]]
-            ids.append(ids[same[0]] if same else i)
+        firsts = {name: ids[i] for i, name in reversed([*enumerate(self.known)])}
+        for i, name in enumerate(names[start:], start):
+            if name is not None and name in firsts:
+                ids.append(firsts[name])
+                continue
+            same = np.flatnonzero(alike[i - start, :i])[:1]
+            copies += [(i, int(j)) for j in same]
+            ids.append(ids[same[0]] if len(same) else i)
+            firsts[name] = ids[i]
         _warn_of_copies(copies, start)
-        return Shots(pictures, names, np.array(ids))
-
-
-def _alike(pictures, picture, kind, spread):
-    """Whether each of some pictures is a copy of one; ``spread`` is how much all of them vary."""
-    if kind == "rows":
-        # beside the spread: a time stamp or a voltage may lie far from zero and vary little
-        exact = 4 * np.finfo(np.float64).eps * np.abs(picture)
-        return (np.abs(pictures - picture) <= ROUNDING * spread + exact).all(axis=1)
-    return np.linalg.norm(pictures - picture, axis=1) <= ALIKE
-
-
-def _mirrored(picture):
-    """Return the picture of the mirror image."""
-    image, light = picture[:-1].reshape(-1, SIDE, SIDE), picture[-1:]
-    return np.concatenate([image[..., ::-1].ravel(), light])
+        return Shots(pictures, limits, names, np.array(ids))
 
 
 def _warn_of_copies(copies, start):
@@ -91,18 +92,6 @@ def _warn_of_copies(copies, start):
     )
 
 
-def pictures_of(images):
-    """Flatten images (n, 3, H, W) to rows by which copies are told, whatever their light.
-
-    Each at mean 0 and deviation 1, so that the distance of two rows is their root mean square
-    difference; at last how bright it was.
-    """
-    flat = images.flatten(1).double().numpy()
-    mean, deviation = flat.mean(axis=1, keepdims=True), flat.std(axis=1, keepdims=True)
-    shape = (flat - mean) / np.where(deviation > 1 / 255, deviation, 1)
-    return np.c_[shape / flat.shape[1] ** 0.5, mean * ALIKE / LIGHT].astype(np.float32)
-
-
 def groups_of_shots(inputs, y, groups):
     """Return the user's groups of what y calls normal, or None; ValueError for another length."""
     if groups is None:
@@ -111,7 +100,7 @@ def groups_of_shots(inputs, y, groups):
     groups = np.asarray(column_or_1d(groups))
     if y is not None and -1 in np.asarray(y):
         groups = groups[np.asarray(y) == 1]
-    return groups.tolist()
+    return [None if group != group else group for group in groups.tolist()]  # NaN: none known
 
 
 def draw_shots(ids, batch_size, generator):

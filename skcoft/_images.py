@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
-from ._groups import pictures_of
 from ._pieces import MOST, is_one_image
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 TOLERANCE = 1e-6  # beyond 0..1, of floats that were scaled
+BLACK = 1 / 255  # of white: what is no brighter is black
 
 
 class Images:
@@ -101,9 +101,17 @@ class Images:
             )
         return depth
 
-    def pictures(self, side, depth):
-        """Return rows by which copies are told, of the images at ``side`` x ``side`` pixels."""
-        return pictures_of(self.load(torch.arange(len(self)), (side, side), depth))
+    def blocks(self, most, count, depth):
+        """Yield (indices, images (n, 3, h, w)), at most ``count``, of ``most`` pixels a side.
+
+        Those of one size come together.
+        """
+        rows = {}
+        for i, (height, width) in enumerate(self.sizes):
+            rows.setdefault((min(height, most), min(width, most)), []).append(i)
+        for size, alike in rows.items():
+            for indices in torch.tensor(alike).split(count):
+                yield indices.numpy(), self.load(indices, size, depth)
 
     def __iter__(self):
         return iter(self.items)
@@ -132,9 +140,17 @@ class Images:
     def load(self, indices, size, depth=None):
         """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
         if isinstance(self.items, torch.Tensor):
-            return _resize(_to_rgb(self.items[indices], depth), size)
-        jobs = (delayed(_decode)(self.items[i], self.name_of(i), size, depth) for i in indices)
-        return torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
+            images = _resize(_to_rgb(self.items[indices], depth), size)
+        else:
+            jobs = (delayed(_decode)(self.items[i], self.name_of(i), size, depth) for i in indices)
+            images = torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
+        if 0 < images.max() <= BLACK + TOLERANCE:
+            warnings.warn(
+                "Images in X hold no value above 1 of 255, which is black. Of masks of 0 and 1 "
+                "pass X.astype(bool); of whole numbers of another range, X / the greatest value.",
+                stacklevel=2,
+            )
+        return images
 
 
 def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=False):

@@ -10,6 +10,11 @@ MOST = 1024  # images at once: so many embeddings are kept
 SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
 
 
+def read_once(X):
+    """Return X, which will be read more than once: of an iterator, a list."""
+    return list(X) if isinstance(X, Iterator) else X
+
+
 def in_pieces(X):
     """Yield (how many came before, piece) of a collection.
 

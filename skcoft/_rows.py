@@ -38,10 +38,6 @@ class Rows:
         """Yield these: their embeddings are small."""
         yield self
 
-    def pictures(self, side, depth):
-        """Return rows by which copies are told: these."""
-        return self.values
-
     def groups(self, sizing):
         """Return the indices of rows that may share a batch: all of them."""
         return [np.arange(len(self))]

@@ -1,6 +1,7 @@
 """Where normal ends: a threshold on scores from a handful of normal shots."""
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from scipy import stats
@@ -74,19 +75,55 @@ def conformal_pvalues(calibration, scores):
 def best_offset(scores, y, scoring):
     """Threshold on ``scores`` at which predicted labels do best by a scorer or its name.
 
-    Of all cuts between neighbouring scores; where some tie, the one in their middle.
+    Of all cuts between neighbouring scores, below and above all; where some tie, the one in their
+    middle. A cut at which a metric is NaN, such as a share of nothing, is not the best.
     """
     values = np.unique(scores)
-    cuts = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2])
+    cuts = np.r_[values[0], (values[1:] + values[:-1]) / 2, np.nextafter(values[-1], np.inf)]
     scorer = check_scoring(_Cut(0.0), scoring)
+    # a named metric gains nothing by a mistake more: between two cuts at which the labels of the
+    # neighbours change, it is no better than at these
+    tried = (
+        _where_labels_change(values, scores, y) if isinstance(scoring, str) else range(len(cuts))
+    )
+    found = np.full(len(cuts), np.nan)
+    for i in tried:
+        found[i] = _value(scorer, scoring, cuts[i], scores, y)
+    known = found[tried]
+    if np.isnan(known).all():
+        raise ValueError(f"scoring={scoring!r} is NaN for every threshold on X and y.")
+    best = known == np.nanmax(known)
+    for i, first in enumerate(tried[:-1]):  # what lies between two that tie ties with them
+        if best[i] and best[i + 1]:
+            found[first : tried[i + 1]] = known[i]
+    best = np.flatnonzero(found == np.nanmax(known))
+    return float(cuts[best[len(best) // 2]])
+
+
+def _where_labels_change(values, scores, y):
+    """Return the first cut, the last, and those between scores that are not of one label alone."""
+    at = np.searchsorted(values, scores)
+    normal = np.bincount(at, y == 1, len(values)) > 0
+    anomalous = np.bincount(at, y == -1, len(values)) > 0
+    same = (
+        (normal[1:] != anomalous[1:])
+        & (normal[1:] == normal[:-1])
+        & (anomalous[1:] == anomalous[:-1])
+    )
+    return np.r_[0, 1 + np.flatnonzero(~same), len(values)]
+
+
+def _value(scorer, scoring, cut, scores, y):
+    """Value of a scorer at a cut."""
     try:
-        found = np.array([scorer(_Cut(cut), scores[:, None], y) for cut in cuts])
+        value = scorer(_Cut(cut), scores[:, None], y)
     except AttributeError as error:  # it asks for more than labels
         raise ValueError(
             f"scoring={scoring!r} is no metric of labels, which a threshold could change: {error}"
         ) from error
-    best = np.flatnonzero(found == found.max())
-    return float(cuts[best[len(best) // 2]])
+    if not isinstance(value, Real):
+        raise ValueError(f"scoring={scoring!r} must give a number; got {value!r}.")
+    return value
 
 
 class _Cut(ClassifierMixin, BaseEstimator):

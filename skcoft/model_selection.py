@@ -369,8 +369,8 @@ class LabelFreeScorer(BaseEstimator):
         score = getattr(estimator, "score_samples", None) or estimator.decision_function
         generator = torch.Generator().manual_seed(self.random_state)
         synthesizers = [make_synthesizer(kind, image_synthesizer) for kind in self.kinds]
-        normal, anomalous = [], [[] for _ in synthesizers]
-        for images in _batches(inputs):
+        normal, anomalous, depth = [], [[] for _ in synthesizers], _depth_of(estimator, inputs)
+        for images in _batches(inputs, depth):
             repeated = images.repeat_interleave(self.n_draws, dim=0)
             normal.append(score(self._as_given(images, inputs)))
             for synthesize, scores in zip(synthesizers, anomalous, strict=True):
@@ -408,11 +408,22 @@ class LabelFreeScorer(BaseEstimator):
         return (rows * 255).round().astype(np.uint8) if inputs.items.dtype == torch.uint8 else rows
 
 
-def _batches(inputs):
+def _depth_of(estimator, inputs):
+    """Bits of whole numbers in X: those of the fit, or where nobody knows them, as X has them."""
+    steps = [step for _, step in getattr(estimator, "steps", [])] or [estimator]
+    for step in steps:
+        encoders = getattr(getattr(step, "embedder_", step), "encoders_", None)
+        # what a step before it makes of X need not be whole numbers
+        if encoders and (encoders[0].depth is not None or step is steps[0]):
+            return encoders[0].depth
+    return inputs.depth
+
+
+def _batches(inputs, depth):
     """Yield float images (n, 3, H, W) of inputs, each at its own size."""
     if inputs.common_size is None:
         for i, size in enumerate(inputs.sizes):
-            yield inputs.load(torch.tensor([i]), size, inputs.depth)
+            yield inputs.load(torch.tensor([i]), size, depth)
     else:
         for indices in torch.arange(len(inputs)).split(BATCH):
-            yield inputs.load(indices, inputs.common_size, inputs.depth)
+            yield inputs.load(indices, inputs.common_size, depth)

@@ -223,6 +223,9 @@ def test_tune_threshold(task):
     assert balanced_accuracy_score(y, fitted.predict(X)) == best
     with pytest.raises(ValueError, match="scoring"):
         fitted.tune_threshold(X, y, scoring="best")
+    for method in (fitted.tune_threshold, fitted.score):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples: .64, 63."):
+            method(iter(X), y[:-1])
     with pytest.raises(ValueError, match="scoring='roc_auc' is no metric of labels"):
         fitted.tune_threshold(X, y, scoring="roc_auc")
 

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import sklearn
 import torch
 from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skcoft import COFTDetector, COFTEmbedder
-from skcoft._groups import ALIKE, LIGHT, ROUNDING, SIDE, Shots, draw_shots, mean_of_shots
+from skcoft import COFTDetector, COFTEmbedder, _copies
+from skcoft._groups import Shots, draw_shots, mean_of_shots
 from skcoft._images import Images
 from skcoft._rows import Rows
 from skcoft.density import KernelDensity
@@ -32,10 +34,6 @@ def as_images(array):
 
 SHOTS, UNSEEN = textures(8, 0), textures(60, 11)
 FAST = dict(backbone="embedded", image_size=64, max_iter=0, random_state=0)
-
-
-def test_numbers():
-    assert (SIDE, ALIKE, LIGHT, ROUNDING) == (64, 0.05, 4 / 255, 1e-6)
 
 
 def test_rows_far_from_zero_are_told_by_what_they_vary_by():
@@ -77,16 +75,31 @@ def noisy(images, amount):
     return (images.astype(int) + noise).clip(0, 255).astype(np.uint8)
 
 
+def as_jpeg(image, quality):
+    content = BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=quality)
+    return np.array(Image.open(content))
+
+
+def resized(image, side):
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+
+
 CHANGES = {
     "equal": lambda x: x,
     "noise of one level": lambda x: noisy(x, 1),
     "another light": lambda x: (x * 0.97 + 2).astype(np.uint8),
+    "JPEG of quality 95": lambda x: as_jpeg(x, 95),
+    "JPEG of quality 50": lambda x: as_jpeg(x, 50),
+    "JPEG of a smaller image": lambda x: as_jpeg(resized(x, 58), 80),
+    "larger": lambda x: resized(x, 70),
+    "moved by a pixel": lambda x: np.pad(x, ((0, 1), (0, 1)), mode="reflect")[1:, 1:],
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_copies_are_found(change):
-    images = [*SHOTS[:4], *CHANGES[change](SHOTS[1:3])]
+    images = [*SHOTS[:4], *map(CHANGES[change], SHOTS[1:3])]
     images = Images([torch.from_numpy(image)[None] for image in images])
     with pytest.warns(
         UserWarning, match=r"X\[4\] is one of X\[1\] and 1 more. Copies count as one"
@@ -95,10 +108,61 @@ def test_copies_are_found(change):
     assert_array_equal(found.ids, [0, 1, 2, 3, 1, 2])
 
 
+def test_numbers_of_copies():
+    assert (_copies.SIDE, _copies.MOST, _copies.ALIKE, _copies.LIGHT) == (64, 256, 0.04, 4 / 255)
+    assert (_copies.QUALITY, _copies.NEAR, _copies.APART, _copies.ROUNDING) == (50, 1.2, 0.5, 1e-6)
+
+
+def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
+    """Whichever of the two came first: the limits of both count."""
+    saved = np.stack([as_jpeg(image, 50) for image in SHOTS])
+    for first, later in ((SHOTS, saved), (saved, SHOTS)):
+        found = Shots.of(as_images(first[:4]))
+        assert found.limits.shape == (4,)
+        with pytest.warns(UserWarning, match="X.1. is one of shot 3 of an earlier call"):
+            found = found.extend(as_images(later[[4, 3]]), None, None)
+        assert_array_equal(found.ids, [0, 1, 2, 3, 4, 3])
+    detector = COFTDetector(**FAST).fit(SHOTS)
+    with pytest.warns(UserWarning, match="is one of shot 0 of an earlier call and 7 more"):
+        detector.partial_fit(saved)
+    assert len(detector.calibration_scores_) == 8
+
+
+def test_plain_surfaces_are_no_copies():
+    """They hardly differ, and files of them would lie farther from them than others do."""
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    noise = np.random.default_rng(0).normal(size=(8, 128, 128))
+    plain = (128 - 5 * (x**2 + y**2) + noise).round().astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Shots.of(as_images(plain))
+    apart = np.linalg.norm(found.pictures[:, None] - found.pictures, axis=2)[np.triu_indices(8, 1)]
+    assert apart.max() < found.limits.min()
+    with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[0\]\. "):
+        Shots.of(as_images(np.concatenate([plain, plain[:1]])))
+
+
+def test_copies_in_many_blocks():
+    """Each is compared with those before it, in its own block and in others."""
+    many = textures(40, 3, 16)
+    order = np.r_[0:40, 39, 0, 20]
+    with pytest.warns(UserWarning, match=r"X\[40\] is one of X\[39\] and 2 more"):
+        found = Shots.of(as_images(many[order]))
+    assert_array_equal(found.ids, order)
+    mixed = [torch.from_numpy(resized(many[i], 16 + i % 2))[None] for i in order]
+    with pytest.warns(UserWarning, match="and 2 more"):
+        assert_array_equal(Shots.of(Images(mixed)).ids, order)
+
+
+def test_a_missing_group_is_none():
+    detector = COFTDetector(**FAST).fit(SHOTS[:4], groups=[1.0, np.nan, np.nan, 1.0])
+    assert len(detector.calibration_scores_) == 3
+
+
 def test_what_is_no_copy():
     """Others of a kind, a shifted one, another flat one, mirror images."""
     flat = np.stack([np.full((64, 64), value, np.uint8) for value in (0, 10, 200)])
-    others = [SHOTS, np.roll(SHOTS[:1], 2, axis=2), SHOTS[:1, :, ::-1], flat, noisy(SHOTS[:1], 12)]
+    others = [SHOTS, np.roll(SHOTS[:1], 2, axis=2), SHOTS[:1, :, ::-1], flat, noisy(SHOTS[:1], 40)]
     images = np.concatenate(others)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -205,6 +269,12 @@ def test_one_group_is_one_shot():
     detector.partial_fit(SHOTS[3:7], groups=["part", "b", "c", "d"])
     assert len(detector.calibration_scores_) == 4 and len(detector.embeddings_) == 7
     assert detector.kneighbors(SHOTS[6:7], return_distance=False) == [[6]]
+
+
+def test_groups_in_fit_predict():
+    detector = COFTDetector(**FAST)
+    found = detector.fit_predict(iter(SHOTS), groups=[0, 0, 1, 1, 2, 2, 3, 3])
+    assert len(found) == 8 and len(detector.calibration_scores_) == 4
 
 
 def test_groups_go_with_what_y_leaves_in():

@@ -221,7 +221,7 @@ def camera(n, seed, peak=4000):
     """Images of a 12-bit camera: bright discs on dark ground, uint16."""
     rng = np.random.default_rng(seed)
     x = np.linspace(-1, 1, 32)
-    disc = np.hypot(x, x[:, None]) < rng.uniform(0.5, 0.6, (n, 1, 1))
+    disc = np.hypot(x, x[:, None]) < rng.uniform(0.4, 0.7, (n, 1, 1))
     return (peak * (0.1 + 0.8 * disc + rng.uniform(0, 0.1, (n, 32, 32)))).astype(np.uint16)
 
 

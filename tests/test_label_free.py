@@ -1,10 +1,16 @@
 """What LabelFreeScorer makes of images; how it is used is in test_model_selection.py."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from conftest import TinyNet
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from skcoft import COFTDetector
 from skcoft.augmentation import crack, patch_shuffle, smudge, warp
 from skcoft.model_selection import LabelFreeScorer
 
@@ -99,3 +105,29 @@ def test_rows_are_given_as_rows(dtype):
     expected = photos - 0.6 / 255 * (photos > 0.5)
     expected = (expected * 255).round() if dtype == np.uint8 else expected
     np.testing.assert_allclose(seen[1], expected.reshape(3, -1), atol=1e-6)
+
+
+def test_whole_numbers_are_read_by_the_bits_of_the_fit():
+    """As the detector itself reads them, whatever the greatest value in X; also in a pipeline."""
+    X = np.random.default_rng(0).integers(0, 1000, (6, 12, 12)).astype(np.uint16)
+    seen = []
+
+    class Spy(COFTDetector):
+        def score_samples(self, X):
+            seen.append(float(X.max()))
+            return super().score_samples(X)
+
+    detector = Spy(TinyNet(), max_iter=0, bit_depth=12, random_state=0).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for estimator in (detector, make_pipeline(detector)):
+            seen.clear()
+            LabelFreeScorer(["warp"], n_draws=1)(estimator, X)
+            assert seen[0] == pytest.approx(X.max() / 4095)
+    fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit((X / 4).astype(np.uint8))
+    with pytest.raises(ValueError, match="the estimator was fitted on images of 8 bits"):
+        LabelFreeScorer(["warp"])(fitted, X)
+    seen.clear()
+    scaled = make_pipeline(FunctionTransformer(lambda X: torch.as_tensor(X) / 2), fitted)
+    with pytest.warns(UserWarning, match="are taken for 10 bits"):
+        assert 0 <= LabelFreeScorer(["warp"], n_draws=1)(scaled, X) <= 1

@@ -113,6 +113,28 @@ def test_a_threshold_that_was_set_is_not_replaced_without_a_word(photos):
         fitted.partial_fit(photos[5:6])
 
 
+def test_a_threshold_set_by_hand_is_not_replaced_without_a_word(photos, tmp_path):
+    fitted = detector().fit(photos[:4])
+    fitted.offset_ = 5.0
+    with pytest.warns(UserWarning, match="'auto': the one of offset_=5 was set for the density"):
+        fitted.partial_fit(photos[4:5])
+    assert fitted.offset_ != 5
+    fitted.set_threshold(photos[6:], max_fpr=0.25)
+    fitted.offset_ -= 1
+    with pytest.warns(UserWarning, match="the one of offset_="):
+        fitted.partial_fit(photos[5:6])
+
+
+def test_copies_among_those_that_set_a_threshold_are_noticed(photos):
+    fitted = detector().fit(photos[:4])
+    copies = np.concatenate([photos[4:], photos[4:6]])
+    with pytest.warns(UserWarning, match="2 of the 10 images of X score exactly as others do"):
+        fitted.set_threshold(copies, max_fpr=0.25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.set_threshold(photos[4:], max_fpr=0.25)
+
+
 def test_shots_among_those_that_set_a_threshold_are_noticed(photos):
     fitted = detector().fit(photos[:4])
     with pytest.warns(UserWarning, match="2 of the 10 images of X are among the shots"):

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
-from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    get_scorer,
+    make_scorer,
+    recall_score,
+)
 
 from skcoft._threshold import (
     automatic_offset,
@@ -84,6 +90,46 @@ def test_best_offset_maximises_the_metric_over_all_cuts():
         assert metric(y, np.where(scores < found, -1, 1)) == max(values)
     with pytest.raises(ValueError, match="scoring"):
         best_offset(scores, y, "no_such_metric")
+
+
+@pytest.mark.parametrize("scoring", ["balanced_accuracy", "recall", "f1", "matthews_corrcoef"])
+def test_named_metrics_are_taken_where_labels_change_and_all_cuts_count(scoring):
+    """A scorer, which is asked at every cut, finds the same threshold as its name."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        y = rng.choice([-1, 1], 60)
+        scores = (rng.normal(size=60) + y).round(1)  # of which some are equal
+        everywhere = get_scorer(scoring)
+        calls = []
+
+        def counted(*args, everywhere=everywhere, calls=calls):
+            calls.append(1)
+            return everywhere(*args)
+
+        assert best_offset(scores, y, scoring) == best_offset(scores, y, counted)
+        assert len(calls) == len(np.unique(scores)) + 1
+
+
+def test_a_cut_above_all_scores_counts():
+    recall = make_scorer(recall_score, pos_label=-1)
+    scores, y = np.array([1.0, 2, 3]), np.array([-1, 1, -1])
+    assert best_offset(scores, y, recall) > 3
+
+
+def test_scorers_that_give_no_number():
+    scores, y = np.array([1.0, 2, 3, 4]), np.array([-1, -1, 1, 1])
+
+    def sometimes(estimator, X, y):
+        found = (estimator.predict(X) == y).mean()
+        return found if found < 1 else np.nan
+
+    assert best_offset(scores, y, sometimes) in (1.5, 3.5)
+    for value, message in (
+        (np.nan, "is NaN for every threshold"),
+        ("high", "must give a number; got 'high'"),
+    ):
+        with pytest.raises(ValueError, match=f"scoring=.* {message}"):
+            best_offset(scores, y, lambda estimator, X, y, value=value: value)
 
 
 def test_labels_of_distances():

@@ -1,7 +1,5 @@
 """What the displays share in reading: of any X the images to draw, of a pipeline its detector."""
 
-from collections.abc import Iterator
-
 import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -9,20 +7,16 @@ from sklearn.utils.validation import check_is_fitted
 from .._detector import COFTDetector
 from .._embedder import COFTEmbedder
 from .._input import read_input
-
-
-def as_collection(X):
-    """Return X, which will be read more than once: of an iterator, a list."""
-    return list(X) if isinstance(X, Iterator) else X
+from .._pieces import read_once
 
 
 def split_pipeline(estimator, kinds=(COFTDetector,)):
     """Return the fitted detector and, of a pipeline, the function that X goes through before."""
-    before = as_collection
+    before = read_once
     if isinstance(estimator, Pipeline):
         steps, estimator = estimator[:-1], estimator[-1]
         if len(steps):
-            before = lambda X: steps.transform(as_collection(X))  # noqa: E731
+            before = lambda X: steps.transform(read_once(X))  # noqa: E731
     if not isinstance(estimator, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
@@ -40,7 +34,7 @@ def pictures_for(detector, X, name="X"):
 
 def pictures_of(X, name, bit_depth=None):
     """Return the images of X, as arrays (H, W, 3) of uint8, read without a detector."""
-    return _pictures(COFTEmbedder(bit_depth=bit_depth), as_collection(X), name)
+    return _pictures(COFTEmbedder(bit_depth=bit_depth), read_once(X), name)
 
 
 def _pictures(estimator, X, name, depth=None):

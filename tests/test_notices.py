@@ -1,0 +1,113 @@
+"""What would go wrong without a word: black masks, plain images, networks that tell nothing."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyNet
+from PIL import Image
+from torch import nn
+
+from skcoft import COFTDetector, COFTEmbedder, _backbone, _images
+
+BLACK = "hold no value above 1 of 255, which is black. Of masks of 0 and 1 pass X.astype"
+MASKS = np.random.default_rng(0).integers(0, 2, (6, 16, 16), dtype=np.uint8)
+
+
+def detector(**params):
+    return COFTDetector(**{"backbone": TinyNet(), "max_iter": 0, "random_state": 0, **params})
+
+
+def test_numbers():
+    assert _images.BLACK == 1 / 255 and _backbone.SAME == 1e-6
+
+
+KINDS = {
+    "array": lambda masks: masks,
+    "list": list,
+    "PIL": lambda masks: [Image.fromarray(mask) for mask in masks],
+    "int64": lambda masks: masks.astype(np.int64),
+    "tensor": lambda masks: torch.from_numpy(masks)[:, None],
+    "float": lambda masks: masks / 255,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:X holds copies", "ignore:contam", "ignore:The images hold")
+def test_masks_of_whole_numbers_are_noticed(kind, photos):
+    X = KINDS[kind](MASKS)
+    with pytest.warns(UserWarning, match=BLACK):
+        detector().fit(X)
+    if kind != "int64":  # an error of its own
+        fitted = detector().fit(photos[..., 0][:4])
+        with pytest.warns(UserWarning, match=BLACK):
+            fitted.score_samples(X)
+
+
+@pytest.mark.parametrize("X", [MASKS.astype(bool), MASKS * 255, MASKS.astype(float)], ids=str)
+def test_masks_that_are_black_and_white_are_images(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = detector().fit(X)
+        fitted.predict(X)
+        fitted.predict(np.zeros((1, 16, 16)))  # one that is wholly black
+
+
+@pytest.mark.parametrize("color", [0, 128, (200, 30, 90)])
+@pytest.mark.filterwarnings("ignore:X holds copies", "ignore:contam")
+def test_shots_of_one_colour_are_noticed(color):
+    X = np.full((4, 16, 16, 3), color, np.uint8)
+    for estimator in (detector(), COFTEmbedder(TinyNet(), max_iter=0)):
+        with pytest.warns(UserWarning, match="Every one of the 4 images of X is of one colour"):
+            estimator.fit(X)
+    X[2, 0, 0] += 1
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        detector().fit(X)
+    assert not any("of one colour" in str(warning.message) for warning in found)
+
+
+class Mean(nn.Module):
+    """The mean colour, times and plus something."""
+
+    def __init__(self, times=1.0, plus=0.0):
+        super().__init__()
+        self.times = nn.Parameter(torch.tensor(times))
+        self.plus = plus
+
+    def forward(self, images):
+        return images.mean(dim=(2, 3)) * self.times + self.plus
+
+
+@pytest.mark.parametrize("estimator", [COFTDetector, COFTEmbedder])
+@pytest.mark.parametrize("max_iter", [0, 2])
+@pytest.mark.parametrize(
+    "module, message",
+    [
+        (Mean(0.0), "a black image and noise the same features"),
+        (Mean(0.0, 1.0), "a black image and noise the same features"),
+        (Mean(torch.nan), "NaN or infinite features, of a black image and of noise"),
+        (Mean(torch.inf), "NaN or infinite features, of a black image and of noise"),
+    ],
+    ids=["zero", "constant", "NaN", "infinity"],
+)
+def test_networks_that_tell_nothing(module, message, max_iter, estimator, photos):
+    with pytest.raises(ValueError, match=f"The backbone gives {message}.*look at its weights"):
+        estimator(module, max_iter=max_iter).fit(photos[:4])
+
+
+def test_features_that_are_not_finite_of_some_images(photos):
+    """They are an error, not an embedding."""
+
+    class Ratio(nn.Module):
+        def forward(self, images):
+            mean = images.mean(dim=(2, 3))
+            return torch.cat([mean, 1 / (mean[:, :1] - 1)], dim=1)
+
+    fitted = COFTEmbedder(Ratio(), max_iter=0).fit(photos[:4])
+    white = np.full((1, 24, 20, 3), 255, np.uint8)
+    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+        fitted.transform(white)
+    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+        COFTDetector(Ratio(), max_iter=0).fit(photos[:4]).predict(white)
