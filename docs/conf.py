@@ -32,6 +32,7 @@ _childless = ["index", "user_guide", "embedded_backbone", "accuracy", "many_mach
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
 toc_object_entries_show_parents = "hide"
 autosummary_generate = True
+autodoc_mock_imports = ["pyod"]  # the base class of skcoft.pyod, which needs it
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

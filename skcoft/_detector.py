@@ -131,8 +131,8 @@ class COFTDetector(
         ``"kde"`` is :class:`skcoft.density.KernelDensity`, of images with kernels in the shape of
         their covariance (``covariance_type="full"``), ``"gaussian"`` the paper's Mahalanobis
         score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
-        and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
-        parameters as ``density__bandwidth``.
+        and ``score_samples`` (higher = more normal) may stand in, and any detector of PyOD's; a
+        grid search reaches its parameters as ``density__bandwidth``.
     local : bool, default=True
         Whether scores also count a kernel density of local embeddings, those at every position
         of two middle depths of the backbone, which sees small defects and draws
@@ -184,6 +184,9 @@ class COFTDetector(
         The fitted embedder.
     embeddings_ : ndarray of shape (n_shots, d)
         L2-normalised embeddings of the shots.
+    shot_ids_ : ndarray of shape (n_shots,)
+        The shot that each image of fit counts as, by the number of its first image: copies and
+        the images of a group are one, with one held-out score.
     history_ : dict of str to ndarray of shape (n_iterations,)
         ``"loss"`` and its terms ``"contrastive"``, ``"positive"``, ``"negative"`` (unweighted).
     n_iter_ : int
@@ -289,7 +292,9 @@ class COFTDetector(
     _constraints = {
         **EMBEDDER_CONSTRAINTS,
         "n_views": any_of(number(Integral, 0), one_of("auto")),
-        "density": any_of(one_of(*DENSITIES["images"]), having("score_samples")),
+        "density": any_of(
+            one_of(*DENSITIES["images"]), having("score_samples"), having("decision_function")
+        ),
         "local": boolean(),
         "multiscale": boolean(),
         "memory": any_of(
@@ -442,6 +447,11 @@ class COFTDetector(
     def weights_(self):
         """Where the weights came from; None for random ones and for a module's own."""
         return self.embedder_.weights_
+
+    @property
+    def shot_ids_(self):
+        """The shot that each image of fit counts as."""
+        return self._seen.ids
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
