@@ -29,9 +29,13 @@ class WholeImage:
     @classmethod
     def build(cls, settings, encoder):
         """Build the part that ``density`` asks for."""
-        density = settings.density
-        named = DENSITIES[encoder.network.kind]
-        return cls(named[density]() if isinstance(density, str) else density)
+        density, named = settings.density, DENSITIES[encoder.network.kind]
+        several = isinstance(density, (list, tuple))
+        members = [
+            cls(named[one]() if isinstance(one, str) else one)
+            for one in (density if several else [density])
+        ]
+        return SeveralDensities(members) if several else members[0]
 
     def fit(self, support):
         """Fit the density, and others that have not seen one shot, or a tenth of them."""
@@ -58,6 +62,55 @@ class WholeImage:
     def in_sample(self, support):
         """Log density of the shots, kernels on themselves included."""
         return self.score(support.embeddings[support.own])
+
+
+class SeveralDensities:
+    """A part: the mean of several densities, each brought to one scale by held-out shots.
+
+    The scale is the first one's, so that a list of one density is that density.
+    """
+
+    needs_positions = False
+    weight = 1.0
+    keep = staticmethod(WholeImage.keep)
+
+    def __init__(self, members):
+        self.members = members
+
+    def fit(self, support):
+        """Fit every density, and those that have not seen one shot."""
+        for member in self.members:
+            member.fit(support)
+        self.held_out = self._mean([member.held_out for member in self.members])
+        return self
+
+    @property
+    def fitted(self):
+        """The fitted densities."""
+        return [member.fitted for member in self.members]
+
+    @property
+    def levels(self):
+        """Mean and standard deviation, 1 where it is 0, of each density's held-out scores."""
+        found = [(member.held_out.mean(), member.held_out.std()) for member in self.members]
+        return [(mean, deviation or 1.0) for mean, deviation in found]
+
+    def score(self, embeddings):
+        """Mean score of embeddings."""
+        return self._mean([member.score(embeddings) for member in self.members])
+
+    def in_sample(self, support):
+        """Mean score of the shots, kernels on themselves included."""
+        return self._mean([member.in_sample(support) for member in self.members])
+
+    def _mean(self, scores):
+        levels = self.levels
+        standard = [
+            (found - mean) / deviation
+            for found, (mean, deviation) in zip(scores, levels, strict=True)
+        ]
+        mean, deviation = levels[0]
+        return mean + deviation * np.mean(standard, axis=0)
 
 
 def fit_density(density, embeddings, shots):

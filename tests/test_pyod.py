@@ -69,6 +69,15 @@ def test_detectors_of_others_as_density(density):
     assert_array_equal(pickle.loads(pickle.dumps(detector)).predict(X), detector.predict(X))
 
 
+def test_beside_others():
+    """In a list, each on the scale of held-out shots."""
+    detector = frozen(density=["kde", KNN(n_neighbors=3), ECOD()]).fit(SHOTS)
+    assert detector.score(X, Y) > 0.95
+    assert [type(one).__name__ for one in detector.density_] == ["KernelDensity", "KNN", "ECOD"]
+    with pytest.raises(ValueError, match="one of skcoft.density; got density=KNN"):
+        detector.to_onnx("file.onnx", SHOTS)
+
+
 def test_scores_are_pyods_turned_round():
     detector = frozen(density=KNN(n_neighbors=3)).fit(SHOTS)
     theirs = detector.density_.decision_function(detector.embed(X))
