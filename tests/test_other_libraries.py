@@ -1,4 +1,4 @@
-"""Doors for guests: torch's loaders, columns of Hugging Face, MLflow."""
+"""Doors for guests: torch's loaders, columns of Hugging Face, MLflow, mixed tables."""
 
 from pathlib import Path
 
@@ -9,9 +9,13 @@ import torch
 from conftest import TinyNet
 from numpy.testing import assert_array_equal
 from PIL import Image
+from sklearn.compose import ColumnTransformer
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from skcoft import COFTDetector
+from skcoft import COFTDetector, COFTEmbedder
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,33 @@ def table(plates, plate_folder):
     return pd.DataFrame(
         {"path": [str(path) for path in paths], "weight": numbers[:, 0], "speed": numbers[:, 1]}
     )
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # of the factor's own
+@pytest.mark.parametrize("columns", ["path", ["path"]])
+def test_an_image_column_beside_numbers(columns, table, plates):
+    """Whether it is handed on as a column or as a frame of one."""
+    embedder = COFTEmbedder("embedded", max_iter=0, random_state=0)
+    both = ColumnTransformer(
+        [("image", embedder, columns), ("numbers", StandardScaler(), ["weight", "speed"])]
+    ).set_output(transform="pandas")
+    shots = table[:6]
+    found = both.fit(shots).transform(table)
+    names = both.get_feature_names_out()
+    d = found.shape[1] - 2
+    assert list(names) == list(found.columns) and len(set(names)) == d + 2
+    assert list(names[:2]) == ["image__coftembedder0", "image__coftembedder1"]
+    assert list(names[-2:]) == ["numbers__weight", "numbers__speed"]
+    assert_array_equal(found.index, table.index)
+    alone = COFTEmbedder("embedded", max_iter=0, random_state=0).fit(plates.images[:6])
+    assert_array_equal(found.to_numpy()[:, :d], alone.transform(plates.images))
+    assert_array_equal(found["numbers__speed"][:6].mean().round(12), 0)
+
+    pipeline = make_pipeline(both, LocalOutlierFactor(3, novelty=True)).fit(shots)
+    scores = pipeline.score_samples(table)
+    heavy = table.assign(weight=table["weight"] + 100)
+    assert scores.shape == (18,) and (pipeline.score_samples(heavy) < scores).all()
+    assert pipeline.predict(heavy).tolist() == [-1] * 18
 
 
 @pytest.mark.slow
