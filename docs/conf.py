@@ -28,7 +28,14 @@ html_title = f"skcoft {version}"
 html_theme_options = {"header_links_before_dropdown": 6, "show_toc_level": 2}
 html_show_sourcelink = False
 html_math_renderer = "mathml"
-_childless = ["index", "user_guide", "embedded_backbone", "accuracy", "many_machines"]
+_childless = [
+    "index",
+    "user_guide",
+    "embedded_backbone",
+    "accuracy",
+    "many_machines",
+    "other_libraries",
+]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
 toc_object_entries_show_parents = "hide"
 autosummary_generate = True
