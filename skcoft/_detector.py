@@ -31,9 +31,13 @@ from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
 from ._threshold import automatic_offset, check_finite_scores
-from ._validation import any_of, boolean, check_parameters, having, number, one_of
+from ._validation import any_of, boolean, check_parameters, having, list_of, number, one_of
 from ._views import are_mirrored
 from ._whole import DENSITIES
+
+_density = any_of(
+    one_of(*DENSITIES["images"]), having("score_samples"), having("decision_function")
+)
 
 
 class COFTDetector(
@@ -127,12 +131,13 @@ class COFTDetector(
         its mirror image. 0 means the shot alone. ``"auto"`` means none, but mirror images: in
         our measurements views cost accuracy, most of all at the resolution of photographs. With
         fewer than 4 shots, where ``augmentation`` says what a view is, and for rows it means 8.
-    density : {"kde", "gaussian"} or estimator, default="kde"
+    density : {"kde", "gaussian"}, estimator or list of these, default="kde"
         ``"kde"`` is :class:`skcoft.density.KernelDensity`, of images with kernels in the shape of
         their covariance (``covariance_type="full"``), ``"gaussian"`` the paper's Mahalanobis
         score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
-        and ``score_samples`` (higher = more normal) may stand in; a grid search reaches its
-        parameters as ``density__bandwidth``.
+        and ``score_samples`` (higher = more normal) may stand in, and any detector of PyOD's; a
+        grid search reaches its parameters as ``density__bandwidth``. Of a list, the mean counts:
+        each is brought to the first one's scale, on which the held-out shots vary alike.
     local : bool, default=True
         Whether scores also count a kernel density of local embeddings, those at every position
         of two middle depths of the backbone, which sees small defects and draws
@@ -175,8 +180,8 @@ class COFTDetector(
         -1, anomalous, and +1, normal: what ``predict`` gives and y may hold.
     offset_ : float
         Threshold: ``decision_function`` is ``score_samples`` minus it.
-    density_ : estimator
-        The fitted density.
+    density_ : estimator or list of these
+        The fitted density, or densities.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores that p-values are taken from: of the shots, each held out, or of the images of
         :meth:`set_threshold`.
@@ -184,6 +189,9 @@ class COFTDetector(
         The fitted embedder.
     embeddings_ : ndarray of shape (n_shots, d)
         L2-normalised embeddings of the shots.
+    shot_ids_ : ndarray of shape (n_shots,)
+        The shot that each image of fit counts as, by the number of its first image: copies and
+        the images of a group are one, with one held-out score.
     history_ : dict of str to ndarray of shape (n_iterations,)
         ``"loss"`` and its terms ``"contrastive"``, ``"positive"``, ``"negative"`` (unweighted).
     n_iter_ : int
@@ -289,7 +297,7 @@ class COFTDetector(
     _constraints = {
         **EMBEDDER_CONSTRAINTS,
         "n_views": any_of(number(Integral, 0), one_of("auto")),
-        "density": any_of(one_of(*DENSITIES["images"]), having("score_samples")),
+        "density": any_of(_density, list_of(_density)),
         "local": boolean(),
         "multiscale": boolean(),
         "memory": any_of(
@@ -445,6 +453,11 @@ class COFTDetector(
     def weights_(self):
         """Where the weights came from; None for random ones and for a module's own."""
         return self.embedder_.weights_
+
+    @property
+    def shot_ids_(self):
+        """The shot that each image of fit counts as."""
+        return self._seen.ids
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -25,7 +25,7 @@ from ._rows import RowsNetwork, Unseen
 from ._sizes import Sizing, is_size
 from ._state import COLUMNS
 from ._support import Support
-from ._whole import WholeImage
+from ._whole import SeveralDensities, WholeImage
 from .density import GaussianDensity, KernelDensity
 
 TEXT = (str, None)
@@ -105,6 +105,7 @@ CLASSES = {
         **KNOWN_COLUMNS,
     },
     WholeImage: {"density": DENSITY, "fitted": DENSITY, "held_out": "f8 K"},
+    SeveralDensities: {"members": [WholeImage], "held_out": "f8 K"},
     Kernels: {
         "bandwidth": Real,
         "center": "f4 e",
@@ -126,7 +127,7 @@ CLASSES = {
         "encoder": Encoder,
         "scale": Real,
         "support": Support,
-        "parts": {str: (WholeImage, LocalDensity)},
+        "parts": {str: (WholeImage, SeveralDensities, LocalDensity)},
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"branches": [Branch]},
@@ -137,7 +138,7 @@ BY_NAME = {cls.__name__: cls for cls in CLASSES}
 FITTED = {  # of the detector itself, beside its parameters
     "embedder_": COFTEmbedder,
     "_joint": JointScore,
-    "density_": (*DENSITY, [DENSITY]),
+    "density_": (*DENSITY, [(*DENSITY, [DENSITY])]),
     "embeddings_": "f8 N _",
     "classes_": "i 2",
     "offset_": Real,

@@ -11,6 +11,7 @@ from ._join import location_of, scale_of
 from ._local import count_lowest
 from ._modules import copy_of
 from ._positions import local_embeddings, resize_maps
+from ._whole import SeveralDensities
 from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant
 
 
@@ -99,7 +100,9 @@ class BranchGraph(nn.Module):
         unknown = set(branch.parts) - {"whole", "local"}
         if unknown:
             raise ValueError(f"to_onnx does not know the parts {sorted(unknown)} of the score.")
-        self.whole = graph_of_density(branch.parts["whole"].fitted)
+        whole = branch.parts["whole"]
+        several = isinstance(whole, SeveralDensities)
+        self.whole = MeanGraph(whole) if several else graph_of_density(whole.fitted)
         local = branch.parts.get("local")
         self.local = None if local is None else LocalGraph(local.density)
 
@@ -233,6 +236,20 @@ class GaussianGraph(nn.Module):
 
     def forward(self, rows):
         return -0.5 * (self.whiten(rows).square().sum(1) + self.constant)
+
+
+class MeanGraph(nn.Module):
+    """Mean of several densities, as ``SeveralDensities``."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.members = nn.ModuleList(graph_of_density(fitted) for fitted in part.fitted)
+        self.means, self.deviations = map(doubles, zip(*part.levels, strict=True))
+
+    def forward(self, rows):
+        scores = torch.stack([member(rows) for member in self.members], 1)
+        standard = (scores - self.means) / self.deviations
+        return self.means[0] + self.deviations[0] * standard.mean(1)
 
 
 GRAPHS = {KernelDensity: KernelGraph, GaussianDensity: GaussianGraph}

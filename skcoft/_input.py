@@ -1,6 +1,6 @@
 """What X may be: the one place that turns any collection into ``Images`` or ``Rows``."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
+from torch.utils.data import DataLoader
 
 from ._images import Images, check_file, checked_batch
+from ._pieces import is_stream
 from ._rows import Rows
 
 WANTED = (
@@ -73,7 +75,7 @@ def as_items(X):
     for method in ("to_list", "to_pylist"):  # a column of pandas or polars, of Arrow
         if hasattr(X, method) and getattr(X, "ndim", 1) == 1:
             return _judged(getattr(X, method)())
-    if isinstance(X, Iterator):
+    if is_stream(X):
         return _judged(list(X))
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "__array__"):
         return _judged(X)
@@ -90,6 +92,11 @@ def _refuse_single(X):
     if _is_path(X) or isinstance(X, Image.Image) or _is_bytes(X) or _is_file(X):
         raise ValueError(
             f"X must be a collection of images; got a single {type(X).__name__}. Pass [X]."
+        )
+    if isinstance(X, DataLoader):
+        raise ValueError(
+            "X is a DataLoader, which gives batches and may shuffle them: scores would be in no "
+            "known order. Pass its data set, X.dataset."
         )
     if isinstance(X, (Set, Mapping)):
         raise ValueError(
@@ -127,9 +134,10 @@ def _judged(X):
         return [] if isinstance(X, list) else None
     first = X[0]
     if isinstance(first, Mapping):
+        images = [name for name, value in first.items() if _is_image(value)]
         raise ValueError(
             f"X holds {type(first).__name__}s with the keys {list(first)}; pass the images alone, "
-            f"for example X[{next(iter(first), 'image')!r}]."
+            f"for example X[{[*images, *first, 'image'][0]!r}]."
         )
     if not _is_image(first) and not _is_pair(first):
         missing = first is None or isinstance(first, float)  # a gap in a column of paths

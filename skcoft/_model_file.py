@@ -162,13 +162,14 @@ def check_fitted(backbone, fitted):
     check_parameters(embedder, EMBEDDER_CONSTRAINTS)
     check_names(backbone)
     check_names(embedder.backbone)
-    widths = [branch.encoder.network.width for branch in branches]
-    found = [
-        [branch.support.embeddings.shape[1] for branch in branches],
-        [branch.parts["whole"].fitted.n_features_in_ for branch in branches],
-    ]
     total = sum(encoder.network.width for encoder in embedder.encoders_)
-    if found != [widths, widths] or fitted["embeddings_"].shape[1] != total:
+    widths = [{fitted["embeddings_"].shape[1], total}]
+    for branch in branches:
+        known = branch.parts["whole"].fitted
+        densities = known if isinstance(known, list) else [known]
+        found = branch.encoder.network.width, branch.support.embeddings.shape[1]
+        widths.append({*found, *(density.n_features_in_ for density in densities)})
+    if any(len(found) > 1 for found in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
 
 

@@ -1,6 +1,6 @@
 """Large collections in pieces: what is read as it is needed is never whole in memory."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ def in_pieces(X):
     Pieces of arrays are slices, those of iterators and of sequences that make their items are
     lists. A list is whole in memory already and is judged as a whole, as anything else is.
     """
-    if isinstance(X, Iterator):
+    if is_stream(X):
         yield from _lists(X)
     elif _is_lazy(X):
         yield from _lists(X[i] for i in range(len(X)))
@@ -29,6 +29,12 @@ def in_pieces(X):
         yield from _slices(X)
     else:
         yield 0, X
+
+
+def is_stream(X):
+    """Whether X can only be iterated over, as iterators and torch's IterableDataset can."""
+    known = "__len__", "__array__", "shape", "columns", "compute"
+    return isinstance(X, Iterable) and not any(hasattr(X, name) for name in known)
 
 
 def _is_lazy(X):

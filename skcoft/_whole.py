@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from .density import GaussianDensity, KernelDensity
@@ -28,9 +29,13 @@ class WholeImage:
     @classmethod
     def build(cls, settings, encoder):
         """Build the part that ``density`` asks for."""
-        density = settings.density
-        named = DENSITIES[encoder.network.kind]
-        return cls(named[density]() if isinstance(density, str) else density)
+        density, named = settings.density, DENSITIES[encoder.network.kind]
+        several = isinstance(density, (list, tuple))
+        members = [
+            cls(named[one]() if isinstance(one, str) else one)
+            for one in (density if several else [density])
+        ]
+        return SeveralDensities(members) if several else members[0]
 
     def fit(self, support):
         """Fit the density, and others that have not seen one shot, or a tenth of them."""
@@ -40,7 +45,7 @@ class WholeImage:
         # one shot's views are left out one by one, which moves the scale of most densities
         single = support.n_shots == 1 and not hasattr(self.fitted, "fit_at_scale_of")
         if len(groups) == 1 or single:
-            self.held_out = np.asarray(self.fitted.score_samples(support.embeddings[rows]))
+            self.held_out = self.score(support.embeddings[rows])
         else:
             self.held_out = held_out_scores(self.fitted, support.embeddings_unseen, groups, rows)
         return self
@@ -52,19 +57,112 @@ class WholeImage:
 
     def score(self, embeddings):
         """Log density of embeddings."""
-        return np.asarray(self.fitted.score_samples(embeddings), dtype=np.float64)
+        return scores_of(self.fitted, embeddings)
 
     def in_sample(self, support):
         """Log density of the shots, kernels on themselves included."""
         return self.score(support.embeddings[support.own])
 
 
+class SeveralDensities:
+    """A part: the mean of several densities, each brought to one scale by held-out shots.
+
+    The scale is the first one's, so that a list of one density is that density.
+    """
+
+    needs_positions = False
+    weight = 1.0
+    keep = staticmethod(WholeImage.keep)
+
+    def __init__(self, members):
+        self.members = members
+
+    def fit(self, support):
+        """Fit every density, and those that have not seen one shot."""
+        for member in self.members:
+            member.fit(support)
+        self.held_out = self._mean([member.held_out for member in self.members])
+        return self
+
+    @property
+    def fitted(self):
+        """The fitted densities."""
+        return [member.fitted for member in self.members]
+
+    @property
+    def levels(self):
+        """Mean and standard deviation, 1 where it is 0, of each density's held-out scores."""
+        found = [(member.held_out.mean(), member.held_out.std()) for member in self.members]
+        return [(mean, deviation or 1.0) for mean, deviation in found]
+
+    def score(self, embeddings):
+        """Mean score of embeddings."""
+        return self._mean([member.score(embeddings) for member in self.members])
+
+    def in_sample(self, support):
+        """Mean score of the shots, kernels on themselves included."""
+        return self._mean([member.in_sample(support) for member in self.members])
+
+    def _mean(self, scores):
+        levels = self.levels
+        standard = [
+            (found - mean) / deviation
+            for found, (mean, deviation) in zip(scores, levels, strict=True)
+        ]
+        mean, deviation = levels[0]
+        return mean + deviation * np.mean(standard, axis=0)
+
+
 def fit_density(density, embeddings, shots):
     """Fit a clone of ``density``; densities that know groups are told the shots."""
     density = clone(density)
-    if has_fit_parameter(density, "groups"):
-        return density.fit(embeddings, groups=shots)
-    return density.fit(embeddings)
+    known = {"groups": shots} if has_fit_parameter(density, "groups") else {}
+    try:
+        density.fit(embeddings, **known)
+    except ValueError as error:  # such as more neighbours than there are rows
+        raise ValueError(
+            f"density={density!r} cannot be fitted on {len(embeddings)} embeddings (of "
+            f"{len(np.unique(shots))} shots): {error}"
+        ) from error
+    if not (is_of_pyod(density) or hasattr(density, "score_samples")):
+        raise ValueError(
+            f"density={density!r} has decision_function alone, and not PyOD's decision_scores_: "
+            "nothing tells whether a higher value is more normal or more anomalous. Give it "
+            "score_samples, higher = more normal."
+        )
+    return density
+
+
+def is_of_pyod(fitted):
+    """Whether a fitted density, or a pipeline's last step, follows PyOD's contract."""
+    last = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+    return hasattr(last, "decision_scores_")
+
+
+def scores_of(fitted, embeddings):
+    """Score embeddings by a fitted density, higher = more normal."""
+    if is_of_pyod(fitted):
+        return scores_by_pyod(fitted, embeddings)
+    return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
+
+
+def scores_by_pyod(fitted, embeddings):
+    """Turn PyOD's scores round.
+
+    Some of its detectors, such as ECOD, count the rows of a call as data: each is then scored in
+    a call of its own, so that its score does not depend on the others.
+    """
+
+    def score(rows):
+        return -np.asarray(fitted.decision_function(rows), dtype=np.float64)
+
+    try:
+        scores, first = score(embeddings), score(embeddings[:1])
+        if not np.allclose(scores[:1], first, rtol=1e-4):
+            scores = np.concatenate([score(row[None]) for row in embeddings])
+    except Exception as error:  # whatever a detector says that compares the rows of a call
+        raise ValueError(f"density={fitted!r} cannot score an embedding alone: {error}") from error
+    return scores
 
 
 def held_out_scores(fitted, embed, groups, rows):
@@ -88,5 +186,5 @@ def held_out_scores(fitted, embed, groups, rows):
             fold = clone(fitted).fit_at_scale_of(fitted, embeddings[seen], **known)
         else:
             fold = fit_density(fitted, embeddings[seen], groups[seen])
-        scores[unseen] = fold.score_samples(embeddings[unseen])
+        scores[unseen] = scores_of(fold, embeddings[unseen])
     return scores[rows]

@@ -49,6 +49,18 @@ def test_displays(run):
 
 
 @pytest.mark.slow
+def test_densities(run):
+    printed = run("plot_densities.py")
+    pattern = r"^(.+): (\d+)% normal, with (\d+)% of unseen normal points$"
+    found = {
+        name: (int(area), int(share)) for name, area, share in re.findall(pattern, printed, re.M)
+    }
+    assert len(found) == 6 and all(share >= 90 for _, share in found.values())
+    assert found["isolation forest"][0] == 100  # the mean is as tight as its kernels, or nearly
+    assert found["kernels and forest"][0] < found["kernel density"][0] + 10 < 60
+
+
+@pytest.mark.slow
 def test_model_selection(run):
     printed = run("plot_model_selection.py")
     assert float(re.search(r"best: .* AUROC ([\d.]+)", printed).group(1)) > 0.9

@@ -40,6 +40,11 @@ CASES = {  # parameters, X; the first four are the shots
     "frame": ({"max_iter": 0, "contamination": 0.2}, FRAME),
     "rows, Gaussian": ({"max_iter": 0, "density": "gaussian"}, ROWS),
     "rows, likelihood bandwidth": ({"max_iter": 0, "density": KernelDensity("loo")}, ROWS),
+    "rows, densities": ({"max_iter": 0, "density": ["kde", GaussianDensity(0.5)]}, ROWS),
+    "two backbones, densities": (
+        {**SMALL, "backbone": ["test_vit", "test_efficientnet"], "density": ["gaussian", "kde"]},
+        IMAGES,
+    ),
     "images": (
         {**SMALL, "n_views": 1, "augmentation": {"degrees": 20}, "negatives": ["warp", "crack"]},
         IMAGES,
@@ -234,6 +239,7 @@ class OwnEstimator(BaseEstimator):
 
 REFUSED = [
     ({"density": GaussianMixture()}, "density is an object of sklearn.mixture.*GaussianMixture"),
+    ({"density": ["kde", OwnDensity()]}, "density.1 is an object of .*OwnDensity"),
     ({"density": OwnDensity()}, "density is an object of .*OwnDensity"),
     (
         {"density": OwnEstimator()},

@@ -136,7 +136,15 @@ def test_large_backbones(params, photos, queries, tmp_path):
     assert_same(run(tmp_path / "file.onnx", pixels(queries)), detector, queries, atol=1e-3)
 
 
-@pytest.mark.parametrize("density", ["kde", KernelDensity("loo", "full"), GaussianDensity(0.5)])
+@pytest.mark.parametrize(
+    "density",
+    [
+        "kde",
+        KernelDensity("loo", "full"),
+        GaussianDensity(0.5),
+        ["gaussian", KernelDensity(), "kde"],
+    ],
+)
 def test_rows(density, tmp_path, capfd):
     X = np.random.default_rng(0).normal(size=(14, 5)) * [1, 2, 3, 4, 5]
     X[12] += 40

@@ -2,16 +2,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
 
 from skcoft import COFTDetector
 from skcoft._support import SHOT, VIEW, Support
 from skcoft._threshold import automatic_offset
-from skcoft._whole import MOST_FOLDS, WholeImage, held_out_scores
+from skcoft._whole import MOST_FOLDS, SeveralDensities, WholeImage, held_out_scores
 from skcoft.density import GaussianDensity, KernelDensity
+from skcoft.model_selection import OneClassShuffleSplit
 
 
 def sample(k, n_views=8, d=64, seed=0):
@@ -167,3 +170,78 @@ def test_of_too_few_shots_every_view_is_held_out(n_shots):
     with pytest.warns(UserWarning, match=f"cannot calibrate a threshold on {n_shots} of the at"):
         offset = offset_of(part, support)
     assert offset == part.held_out.min() <= part.score(support.embeddings).min()
+
+
+def test_several_densities_are_the_mean_on_the_scale_of_held_out_shots():
+    support, unseen = sample(8)
+    densities = KernelDensity(), GaussianDensity(), IsolationForest(random_state=0)
+    alone = [WholeImage(density).fit(support) for density in densities]
+    part = SeveralDensities([WholeImage(density) for density in densities]).fit(support)
+    assert [type(one) for one in part.fitted] == [type(one) for one in densities]
+    mean, deviation = alone[0].held_out.mean(), alone[0].held_out.std()
+
+    def expected(scores):
+        standard = [
+            (found - one.held_out.mean()) / one.held_out.std()
+            for found, one in zip(scores, alone, strict=True)
+        ]
+        return mean + deviation * np.mean(standard, axis=0)
+
+    assert_allclose(part.score(unseen), expected([one.score(unseen) for one in alone]))
+    assert_allclose(part.held_out, expected([one.held_out for one in alone]))
+    assert_allclose(part.in_sample(support), expected([one.in_sample(support) for one in alone]))
+    assert part.held_out.mean() == pytest.approx(mean)
+    assert part.weight == 1 and not part.needs_positions
+    assert 0.005 < np.mean(part.score(unseen) < offset_of(part, support)) < 0.2
+
+
+def test_a_density_that_says_the_same_of_all_takes_no_part():
+    class Same(Spy):
+        def score_samples(self, X):
+            return np.zeros(len(X))
+
+    support, unseen = sample(6)
+    alone = WholeImage(KernelDensity()).fit(support)
+    part = SeveralDensities([WholeImage(KernelDensity()), WholeImage(Same())]).fit(support)
+    assert_allclose(np.ptp(part.score(unseen)) * 2, np.ptp(alone.score(unseen)))
+
+
+def test_lists_of_densities(photos):
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+    settings = dict(max_iter=0, random_state=0)
+    for X in (rows, photos):
+        backbone = {"backbone": TinyNet()} if X is photos else {}
+        one = COFTDetector(density="kde", **backbone, **settings).fit(X[:8])
+        listed = COFTDetector(density=("kde",), **backbone, **settings).fit(X[:8])
+        assert_allclose(listed.score_samples(X), one.score_samples(X), rtol=1e-9)
+        assert listed.offset_ == pytest.approx(one.offset_)
+        shape = one.density_.covariance_type
+        assert [one.covariance_type for one in listed.density_] == [shape]
+    own = GaussianDensity(0.5)
+    several = COFTDetector(density=["gaussian", own], **settings)
+    assert clone(several).density[1] is not own and clone(several).density[1].shrinkage == 0.5
+    several.fit(rows[:8]).partial_fit(rows[8:10])
+    assert several.density[1] is own and not hasattr(own, "location_")
+    assert [density.shrinkage for density in several.density_] == ["oas", 0.5]
+    two = COFTDetector([TinyNet(), TinyNet()], density=["kde", "gaussian"], max_iter=0)
+    found = two.fit(photos[:6]).density_
+    assert [[type(one) for one in of] for of in found] == [[KernelDensity, GaussianDensity]] * 2
+
+
+def test_a_search_over_lists_of_densities():
+    rows, y = np.random.default_rng(0).normal(size=(60, 4)), np.repeat([1, -1], [40, 20])
+    rows[40:] += 2
+    search = GridSearchCV(
+        COFTDetector(max_iter=0, random_state=0),
+        {"density": ["kde", ["kde", "gaussian"], [KernelDensity(2.0), "gaussian"]]},
+        cv=OneClassShuffleSplit(2, random_state=0),
+        error_score="raise",
+    ).fit(rows, y)
+    assert len(set(search.cv_results_["mean_test_score"])) == 3
+
+
+@pytest.mark.parametrize("density", [[], ["kde", "mixture"], [["kde"]], ["kde", KernelDensity]])
+def test_what_is_no_list_of_densities(density):
+    message = "'density' parameter .* 'kde' or 'gaussian' or an object with .* or a list of these"
+    with pytest.raises(ValueError, match=message):
+        COFTDetector(max_iter=0, density=density).fit(np.eye(8))
