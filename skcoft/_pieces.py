@@ -11,8 +11,8 @@ SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
 
 
 def read_once(X):
-    """Return X, which will be read more than once: of an iterator, a list."""
-    return list(X) if isinstance(X, Iterator) else X
+    """Return X, which will be read more than once: of a stream, a list."""
+    return list(X) if is_stream(X) else X
 
 
 def in_pieces(X):
