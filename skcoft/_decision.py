@@ -134,7 +134,8 @@ class DecisionMixin:
 
         An unseen normal image is called anomalous with a probability of ``max_fpr`` at most, where
         it is exchangeable with those of X (split conformal prediction). Then ``predict`` is -1
-        exactly where ``predict_pvalue`` is at most ``max_fpr``.
+        exactly where ``predict_pvalue`` is at most ``max_fpr``. The same holds of maps: an unseen
+        normal image has a region (:meth:`find_regions`) with that probability at most.
 
         Parameters
         ----------
@@ -146,7 +147,8 @@ class DecisionMixin:
         Returns
         -------
         self
-            The detector with other ``offset_`` and ``calibration_scores_``.
+            The detector with other ``offset_``, ``calibration_scores_`` and, where it draws maps,
+            ``map_threshold_``.
 
         Raises
         ------
@@ -166,8 +168,9 @@ class DecisionMixin:
         if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
             raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
         check_is_fitted(self, "embedder_")
-        found = [self._score_and_count(inputs) for inputs in self._pieces(X)]
-        scores, copies = np.concatenate([s for s, _ in found]), sum(n for _, n in found)
+        found = [self._calibrating(inputs) for inputs in self._pieces(X)]
+        scores, peaks, copies = zip(*found, strict=True)
+        scores, peaks, copies = np.concatenate(scores), np.concatenate(peaks), sum(copies)
         if not max_fpr * (len(scores) + 1) >= 1 - 1e-9:
             least = int(np.ceil(1 / max_fpr - 1e-9)) - 1
             raise ValueError(
@@ -189,6 +192,8 @@ class DecisionMixin:
                 stacklevel=2,
             )
         self.calibration_scores_ = scores
+        if len(peaks):
+            self.map_threshold_ = -conformal_offset(-peaks, max_fpr)
         self._move_threshold(
             conformal_offset(scores, max_fpr), f"set_threshold(max_fpr={max_fpr})"
         )
@@ -198,10 +203,11 @@ class DecisionMixin:
         """Set the threshold, and note by what, so that it is not lost without a word."""
         vars(self).update(offset_=offset, _set_offset=offset, _promise=promise)
 
-    def _score_and_count(self, inputs):
-        """Scores of inputs, and how many of them are shots."""
-        kept = self._measure(inputs)
-        return self._joint.score(kept), self._joint.count_shots(kept)
+    def _calibrating(self, inputs):
+        """Scores of inputs, peaks of their maps, and how many of them are shots."""
+        kept, joint = self._measure(inputs), self._joint
+        peaks = joint.peaks(kept) if joint.drawing() else []
+        return joint.score(kept), peaks, joint.count_shots(kept)
 
     def tune_threshold(self, X, y, *, scoring="balanced_accuracy"):
         """Set the threshold that does best on labelled images.

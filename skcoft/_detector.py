@@ -30,7 +30,7 @@ from ._onnx import ExportMixin
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
-from ._threshold import automatic_offset, check_finite_scores
+from ._threshold import automatic_offset, check_finite_scores, lower_limit
 from ._validation import any_of, boolean, check_parameters, having, list_of, number, one_of
 from ._views import are_mirrored
 from ._whole import DENSITIES
@@ -182,6 +182,10 @@ class COFTDetector(
         Threshold: ``decision_function`` is ``score_samples`` minus it.
     density_ : estimator or list of these
         The fitted density, or densities.
+    map_threshold_ : float or None
+        Value of :meth:`anomaly_map` that about 5 % of unseen normal images, at most, are above at
+        any spot, as held-out shots say, whatever ``contamination`` is: :meth:`find_regions` finds
+        what is above. None without maps, and in detectors of older model files.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores that p-values are taken from: of the shots, each held out, or of the images of
         :meth:`set_threshold`.
@@ -428,6 +432,7 @@ class COFTDetector(
             embeddings_=join_embeddings(shots),
             classes_=np.array([-1, 1]),
             offset_=offset,
+            map_threshold_=map_threshold(joint, roles, seen.ids),
             calibration_scores_=calibration,
             _set_offset=offset,
             _promise=None,
@@ -463,3 +468,15 @@ class COFTDetector(
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags
+
+
+def map_threshold(joint, roles, ids):
+    """Value of maps that about 5 % of unseen normal images pass; None where that is not known.
+
+    ``roles`` are those of the calibrating rows, ``ids`` say which shot each image belongs to.
+    """
+    if not joint.drawing():
+        return None
+    lows = -joint.held_out_peaks()
+    threshold = -lower_limit(mean_of_shots(lows[roles == SHOT], ids), lows[roles == VIEW])
+    return threshold if np.isfinite(threshold) else None

@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from ._join import enlarge
+from ._regions import regions_of
 from ._state import usual_torch
 from ._validation import number
 
@@ -35,20 +36,84 @@ class ExplanationMixin:
         ValueError
             If X is invalid or of another kind than in fit, or the detector has no local density.
         """
+        drawing = self._drawing("anomaly_map")
+        inputs = self._read(X)
+        enlarged = list(self._draw(inputs, drawing))
+        return np.stack(enlarged) if inputs.common_size else enlarged
+
+    def _drawing(self, name):
+        """Return the parts that draw maps; ValueError, which names a method, without any."""
         check_is_fitted(self, "embedder_")
         drawing = self._joint.drawing()
         if not drawing:
             raise ValueError(
-                "anomaly_map needs images, local other than False and a backbone with feature "
+                f"{name} needs images, local other than False and a backbone with feature "
                 f"maps (timm, or a module that returns them); got local={self.local!r}, "
                 f"backbone={self.backbone!r}."
             )
-        inputs = self._read(X)
+        return drawing
+
+    def _draw(self, inputs, drawing):
+        """Yield the map of each input, at its own size."""
         methods = {key: part.log_maps for key, part in drawing.items()}
         with usual_torch():
             maps = self._joint.maps(self._joint.measure(inputs, methods))
-        enlarged = [enlarge(drawn, size) for drawn, size in zip(maps, inputs.sizes, strict=True)]
-        return np.stack(enlarged) if inputs.common_size else enlarged
+        for drawn, size in zip(maps, inputs.sizes, strict=True):
+            yield enlarge(drawn, size)
+
+    def find_regions(self, X, *, threshold=None):
+        """Find the regions of each image where its anomaly map is above a threshold.
+
+        Parameters
+        ----------
+        X : images, see the user guide
+            Where to look; of the kind seen in fit. Read in pieces, as by :meth:`score_samples`.
+        threshold : float, default=None
+            Value of :meth:`anomaly_map` that a region is above. None means ``map_threshold_``,
+            which about 5 % of unseen normal images reach anywhere. A lower one finds more, in
+            normal images too.
+
+        Returns
+        -------
+        list of n_samples lists of :class:`~sklearn.utils.Bunch`
+            Of each image its connected regions (also over corners), that of the highest peak
+            first; an empty list where there is none. Of each region:
+
+            - ``box``: (top, left, bottom, right) in pixels of the image, ``image[top:bottom,
+              left:right]``;
+            - ``area``: its number of pixels;
+            - ``peak`` and ``mean``: of the map inside it;
+            - ``mask``: boolean array of the box's size, True in the region.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or of another kind than in fit, the detector has no local density,
+            ``threshold`` is no number, or is None and ``map_threshold_`` is as well.
+
+        Examples
+        --------
+        >>> from skcoft import COFTDetector
+        >>> from skcoft.datasets import make_plates
+        >>> plates = make_plates(8, 4, size=128, random_state=0)
+        >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:8])
+        >>> dent = detector.find_regions(plates.images[8:])[3][0]
+        >>> top, left, bottom, right = dent.box
+        >>> bool(plates.masks[11][top:bottom, left:right][dent.mask].any())
+        True
+        """
+        drawing = self._drawing("find_regions")
+        threshold = self.map_threshold_ if threshold is None else threshold
+        if not number()[0](threshold):
+            raise ValueError(
+                f"threshold must be a finite number, or None where map_threshold_ is one; got "
+                f"{threshold!r}."
+            )
+        return [
+            regions_of(drawn, threshold)
+            for inputs in self._pieces(X)
+            for drawn in self._draw(inputs, drawing)
+        ]
 
     def kneighbors(self, X, n_neighbors=1, *, return_distance=True):
         """Find the shots that a decision leans on.

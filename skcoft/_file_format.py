@@ -119,6 +119,7 @@ CLASSES = {
         "bandwidth": Real,
         "density": Kernels,
         "held_out": "f8 K",
+        "lows": "f8 K",
         "in_sample_scores": "f8 N",
         "means": "f8 R e",
         "weight": Real,
@@ -143,10 +144,15 @@ FITTED = {  # of the detector itself, beside its parameters
     "classes_": "i 2",
     "offset_": Real,
     "_set_offset": Real,
+    "map_threshold_": (Real, None),
     "calibration_scores_": "f8 c",
     "_promise": TEXT,
     "_seen": Shots,
     **KNOWN_COLUMNS,
+}
+
+ADDED = {  # fields that older files lack, from the others of the object to what holds then
+    LocalDensity: {"lows": lambda state: np.full(len(state["held_out"]), np.nan)},
 }
 
 NUMBERS = {  # NumPy's, by which a sum is rounded otherwise than by Python's
@@ -392,6 +398,7 @@ class Reader:
     def decode_fitted(self, nodes):
         """Return the detector's own fitted attributes."""
         state = {name: self.decode(node) for name, node in nodes.items()}
+        state.setdefault("map_threshold_", None)  # of files of before it was there
         check_fields("the detector", FITTED, state, self._shared)
         return state
 
@@ -400,6 +407,9 @@ class Reader:
             raise ValueError(f"it names the class {name!r}, which a model file does not hold")
         cls = BY_NAME[name]
         state = {name: self.decode(node) for name, node in nodes.items()}
+        for field, default in ADDED.get(cls, {}).items():
+            if field not in state:
+                state[field] = default(state)
         check_state(cls, state, self._shared)
         if cls is Encoder and self.device is not None:
             state["device"] = self.device

@@ -91,11 +91,33 @@ class JointScore:
         counts by their area.
         """
         scaled = [
-            [(location_of(self.parts[key]) - seen) / scale_of(self.parts[key]) for seen in found]
-            for key, found in log_maps.items()
+            [self._departure(key, seen) for seen in found] for key, found in log_maps.items()
         ]
-        areas = [self.branches[i].area for i, _ in log_maps]
+        areas = self._areas(log_maps)
         return [_mean_map(drawn, areas) for drawn in zip(*scaled, strict=True)]
+
+    def peaks(self, kept):
+        """Return what no value of each image's map is above, by what the parts kept of the images.
+
+        The mean of the parts' own greatest values: the map's, where these are at one spot.
+        """
+        return self._mean_peaks({key: part.low(kept[key]) for key, part in self.drawing().items()})
+
+    def held_out_peaks(self):
+        """Peaks of the support's calibrating rows, their shot left out."""
+        return self._mean_peaks({key: part.lows for key, part in self.drawing().items()})
+
+    def _mean_peaks(self, lows):
+        departures = [self._departure(key, low) for key, low in lows.items()]
+        return np.average(departures, axis=0, weights=self._areas(lows))
+
+    def _departure(self, key, log_densities):
+        """Log densities of a part on the scale of maps."""
+        part = self.parts[key]
+        return (location_of(part) - log_densities) / scale_of(part)
+
+    def _areas(self, keys):
+        return [self.branches[i].area for i, _ in keys]
 
 
 def _are_among(embeddings, shots):

@@ -31,6 +31,8 @@ class LocalDensity:
         Local embeddings of every row of the support, averaged over its positions.
     held_out : ndarray
         Scores of the calibrating rows under the kernels of other shots.
+    lows : ndarray
+        Least log density of each of these rows at any of its positions, likewise.
     weight : float
         The :func:`likeness` of the shots.
     """
@@ -41,7 +43,7 @@ class LocalDensity:
         self.seed = seed
         self.coresets = {}
         self.bandwidth = None
-        self.held_out = self.in_sample_scores = np.empty(0)
+        self.held_out = self.lows = self.in_sample_scores = np.empty(0)
         self.means = None
 
     @classmethod
@@ -70,14 +72,14 @@ class LocalDensity:
             groups = -1 - added.groups  # its views, which no later shot's number may meet
         self._add_kernels(positions, groups)
         scores = [
-            score_of(self.density, row)
+            evidence_of(self.density, row)[0]
             for row, wanted in zip(positions, added.own, strict=True)
             if wanted
         ]
         self.in_sample_scores = np.append(self.in_sample_scores, scores)
         rows = np.flatnonzero(added.calibrating)
-        scores = self._score_held_out([positions[row] for row in rows], groups[rows])
-        self.held_out = np.append(self.held_out, scores)
+        scores, lows = self._score_held_out([positions[row] for row in rows], groups[rows]).T
+        self.held_out, self.lows = np.append(self.held_out, scores), np.append(self.lows, lows)
 
     def _add_kernels(self, positions, groups):
         names = np.unique(groups)
@@ -100,13 +102,13 @@ class LocalDensity:
         return Kernels(np.concatenate(list(coresets.values())), self.bandwidth)
 
     def _score_held_out(self, positions, groups):
-        scores = np.empty(len(positions))
+        found = np.empty((len(positions), 2))
         for name in np.unique(groups):
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
             density = self._fit_density(others or self.coresets)
-            scores[rows] = [score_of(density, positions[row]) for row in rows]
-        return scores
+            found[rows] = [evidence_of(density, positions[row]) for row in rows]
+        return found
 
     def fit(self, support):
         """Weigh by how alike all shots are: objects in scenes differ where nothing is wrong."""
@@ -114,12 +116,16 @@ class LocalDensity:
         return self
 
     def keep(self, features):
-        """Score of each image of a batch; positions of a whole collection would be too many."""
-        return lowest(self.log_maps(features))
+        """Score and least log density of each image; positions of all would be too many."""
+        return evidence(self.log_maps(features))
 
     def score(self, kept):
         """Mean log density of each image's least likely positions."""
-        return kept
+        return kept[:, 0]
+
+    def low(self, kept):
+        """Log density of each image's least likely position."""
+        return kept[:, 1]
 
     def in_sample(self, support):
         """Scores of the shots, kernels on themselves included."""
@@ -134,9 +140,14 @@ def _flat(positions):
     return positions.reshape(-1, positions.shape[-1])
 
 
-def score_of(density, positions):
-    """Score of one image's local embeddings (h, w, d), an array."""
-    return lowest(density.log_maps(torch.from_numpy(positions)[None]))[0]
+def evidence_of(density, positions):
+    """Score and least log density of one image's local embeddings (h, w, d), an array."""
+    return evidence(density.log_maps(torch.from_numpy(positions)[None]))[0]
+
+
+def evidence(maps):
+    """Return (n, 2): the score and the least log density of each image."""
+    return np.stack([lowest(maps), maps.min(axis=(1, 2))], axis=1)
 
 
 def count_lowest(positions):

@@ -27,6 +27,7 @@ PROBES = 4  # of each shot, where they are not, by which it is told how alike th
 #   in_sample(support)   scores of the shots themselves
 #   weight           how much it counts beside the first part, both on one scale
 #   log_maps(features)   where it draws maps: (n, h, w), higher = more normal
+#   low(kept), lows      where it draws maps: their least values, also of the held-out rows
 PARTS = {"whole": WholeImage.build, "local": LocalDensity.build}
 
 

@@ -18,6 +18,7 @@ from ._threshold import conformal_pvalues, labels_of
 AT_ONCE, MAPS_AT_ONCE = 64, 8  # images; maps are as large as the images
 BRIGHTEST = 6.0  # of maps: their scale is 0, black, to this, white or the brightest colour
 COLUMNS = "path", "score", "decision", "p_value", "label", "error"
+REGION_COLUMNS = "path", "top", "left", "bottom", "right", "area", "peak", "mean"
 
 
 def score_images(detector, X, *, verbose=0):
@@ -153,16 +154,74 @@ def write_scores(found, path, names):
     path,score,decision,p_value,label,error
     """
     names = names_of(found.scores, names)
-    text = StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
     columns = found.scores, found.decisions, found.pvalues
-    for name, *numbers, label, error in zip(
-        names, *columns, found.labels, found.errors, strict=True
-    ):
-        table.writerow([name, *("" if error else float(v) for v in numbers), label, error])
+    rows = [
+        [name, *("" if error else float(v) for v in numbers), label, error]
+        for name, *numbers, label, error in zip(
+            names, *columns, found.labels, found.errors, strict=True
+        )
+    ]
+    _write_table(path, COLUMNS, rows)
+
+
+def _write_table(path, columns, rows):
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     # names of files may hold bytes that are no text: they come back as they were
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def write_regions(detector, X, path, names, *, threshold=None):
+    """Write where images are anomalous as a table of comma-separated values.
+
+    A row for each region of each image, that of the image's highest peak first. The columns are
+    path, top, left, bottom, right (in pixels, ``image[top:bottom, left:right]``), area, peak and
+    mean, in UTF-8. The file takes the place of an earlier one once all of it is written.
+
+    Parameters
+    ----------
+    detector : COFTDetector
+        A fitted one that has maps.
+    X : images, see the user guide
+        Where to look.
+    path : str or path
+        The file.
+    names : sequence of str or paths
+        What stands under path, for each image.
+    threshold : float, default=None
+        As in :meth:`~skcoft.COFTDetector.find_regions`.
+
+    Raises
+    ------
+    ValueError
+        If X is invalid, the detector has no maps, ``threshold`` is no number, or there are more or
+        fewer names than images.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from skcoft import COFTDetector
+    >>> from skcoft.datasets import make_plates
+    >>> from skcoft.report import write_regions
+    >>> plates = make_plates(5, 1, size=32, random_state=0)
+    >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:4])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "regions.csv")
+    ...     write_regions(detector, plates.images[4:], path, ["a.png", "b.png"])
+    ...     print(open(path).readline().strip())
+    path,top,left,bottom,right,area,peak,mean
+    """
+    items = collection_of(X)
+    names = names_of(items, names)
+    found = detector.find_regions(items, threshold=threshold)
+    rows = [
+        [name, *region.box, region.area, region.peak, region.mean]
+        for name, regions in zip(names, found, strict=True)
+        for region in regions
+    ]
+    _write_table(path, REGION_COLUMNS, rows)
 
 
 def write_maps(detector, X, folder, names, *, verbose=0):

@@ -9,19 +9,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
 
 FALSE_ALARMS = 0.05
-FEWEST = 3  # shots that contamination="auto" can be calibrated on
+FEWEST = 3  # shots that a limit can be calibrated on
 
 
 def automatic_offset(scores, of_views):
-    """Threshold below which about 5 % of unseen normal images fall, from held-out scores.
+    """Threshold below which about 5 % of unseen normal images fall; see :func:`lower_limit`.
 
-    The lower end of a one-sided Student prediction interval, which widens as the shots get fewer.
-    A held-out score sums up n - 1 distances to other shots, of which any two scores share one. So
-    they correlate by about 1 / (n - 1): they scatter less than scores of unseen images, and their
-    mean varies as 2 / n. Two shots have one distance and nothing to tell its scatter by: of them,
-    and of a single shot, it is the lowest score of a shot or view, with a warning.
-
-    ``scores`` are those of the n shots, ``of_views`` those of their views, if they were scored.
+    Warns where the shots are too few for it.
     """
     n = len(scores)
     if n < FEWEST:
@@ -31,6 +25,22 @@ def automatic_offset(scores, of_views):
             "threshold is only the lowest score of a shot or a view of one.",
             stacklevel=4,
         )
+    return lower_limit(scores, of_views)
+
+
+def lower_limit(scores, of_views):
+    """Limit below which about 5 % of unseen normal images fall, from held-out scores.
+
+    The lower end of a one-sided Student prediction interval, which widens as the shots get fewer.
+    A held-out score sums up n - 1 distances to other shots, of which any two scores share one. So
+    they correlate by about 1 / (n - 1): they scatter less than scores of unseen images, and their
+    mean varies as 2 / n. Two shots have one distance and nothing to tell its scatter by: of them,
+    and of a single shot, it is the lowest score of a shot or view.
+
+    ``scores`` are those of the n shots, ``of_views`` those of their views, if they were scored.
+    """
+    n = len(scores)
+    if n < FEWEST:
         return float(min([*scores, *of_views]))
     spread = scores.std(ddof=1) / np.sqrt(1 - 1 / (n - 1))
     width = stats.t.ppf(1 - FALSE_ALARMS, n - 1) * np.sqrt(1 + 2 / n)

@@ -219,3 +219,18 @@ def test_the_version_is_told(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == skcoft.__version__ + "\n"
+
+
+def test_regions_have_a_row_each(run, model, inspector, plate_folder, tmp_path):
+    test = plate_folder / "test"
+    code, _, _ = run("score", model, test, "-o", "s.csv", "--regions", "regions.csv")
+    assert code == 0
+    found = rows(tmp_path / "regions.csv")
+    files = sorted(path for path in test.rglob("*.png"))
+    named = [(str(f.relative_to(test)), r) for f in files for r in inspector.find_regions([f])[0]]
+    assert sorted((row["path"], int(row["top"]), int(row["area"])) for row in found) == sorted(
+        (name, region.box[0], region.area) for name, region in named
+    )
+    code, _, complaint = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
+    assert code == 2 and "no folder 'no' to write to" in complaint
+    assert not (tmp_path / "t.csv").exists()

@@ -16,7 +16,6 @@ from skcoft._local import (
     LocalDensity,
     likeness,
     lowest,
-    score_of,
 )
 from skcoft._positions import POSITIONS
 from skcoft._support import MIRROR, SHOT, Support
@@ -103,7 +102,9 @@ def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
     for row in (1, 6):  # shot 1 and its mirror image
         others = [points for name, points in part.coresets.items() if name != 1]
         fitted = Kernels(np.concatenate(others), part.bandwidth)
-        assert part.held_out[row] == score_of(fitted, support.positions[row])
+        positions = torch.from_numpy(support.positions[row])[None]
+        assert part.held_out[row] == lowest(fitted.log_maps(positions))[0]
+        assert part.lows[row] == fitted.log_maps(positions).min()
     assert_array_equal(part.in_sample_scores, lowest(part.log_maps(features(10)))[:5])
     assert_array_equal(part.in_sample(support), part.in_sample_scores)
 
@@ -126,6 +127,7 @@ def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
     before = part.held_out, part.in_sample_scores, part.bandwidth
     learned(grid(4, seed=1) * 3, part=part, first=4)
     assert_array_equal(part.held_out[:4], before[0])
+    assert len(part.lows) == 8
     assert_array_equal(part.in_sample_scores[:4], before[1])
     assert part.bandwidth == before[2]
     assert {len(points) for points in part.coresets.values()} == {SUPPORT // 8}
@@ -135,8 +137,9 @@ def test_kept_of_a_batch_is_its_score():
     part, _ = learned(grid(4))
     batch = features(3, seed=2)
     kept = part.keep(batch)
-    assert_array_equal(kept, lowest(part.log_maps(batch)))
-    assert_array_equal(part.score(kept), kept)
+    maps = part.log_maps(batch)
+    assert_array_equal(part.score(kept), lowest(maps))
+    assert_array_equal(part.low(kept), maps.min(axis=(1, 2)))
 
 
 def test_weight_is_the_likeness_of_the_shots():
@@ -223,7 +226,7 @@ def test_scores_join_both_densities(tiny_net):
     part = joined._joint.parts[0, "local"]
     inputs = read_input(joined, X, reset=False)
     encoder = joined.embedder_.encoders_[0]
-    local = encoder.measure(inputs, {"l": part.keep}, with_positions=True)["l"]
+    local = encoder.measure(inputs, {"l": part.keep}, with_positions=True)["l"][:, 0]
     weight = part.weight * whole.calibration_scores_.std() / part.held_out.std()
     expected = whole.score_samples(X) + weight * (local - part.held_out.mean())
     assert_allclose(joined.score_samples(X), expected)

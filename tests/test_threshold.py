@@ -16,6 +16,7 @@ from skcoft._threshold import (
     conformal_offset,
     conformal_pvalues,
     labels_of,
+    lower_limit,
 )
 from skcoft._whole import held_out_scores
 from skcoft.density import KernelDensity
@@ -36,6 +37,7 @@ def test_of_too_few_shots_it_is_the_lowest_score_of_a_shot_or_view(n):
     for of_views, lowest in (([1.0, 4.0], 1.0), ([9.0], scores.min()), ([], scores.min())):
         with pytest.warns(UserWarning, match=f"on {n} of the at least 3 normal images"):
             assert automatic_offset(scores, np.array(of_views)) == lowest
+        assert lower_limit(scores, np.array(of_views)) == lowest  # without a warning
 
 
 @pytest.mark.parametrize("n_shots", [3, 4, 8])

@@ -103,7 +103,10 @@ class AnomalyMapDisplay:
             A text above each image, its score for example.
         name : str, default=None
             Title of the whole.
-        threshold, vmin, vmax, n_cols, ax, figure : object
+        threshold : float or "auto", default=None
+            Value of the maps around which a line is drawn. None draws none, ``"auto"`` means the
+            detector's ``map_threshold_``: lines go around what ``find_regions`` finds.
+        vmin, vmax, n_cols, ax, figure : object
             See :meth:`plot`.
 
         Returns
@@ -127,6 +130,8 @@ class AnomalyMapDisplay:
         detector, before = split_pipeline(detector)
         X = before(X)
         maps = list(detector.anomaly_map(X))
+        if isinstance(threshold, str) and threshold == "auto":
+            threshold = detector.map_threshold_
         display = cls(images=pictures_for(detector, X), maps=maps, captions=captions, name=name)
         return display.plot(
             ax, figure=figure, threshold=threshold, vmin=vmin, vmax=vmax, n_cols=n_cols
