@@ -64,7 +64,8 @@ print("written:", ", ".join(sorted(file.name for file in there.iterdir())))
 
 # %%
 # The eight least normal photographs; the report shows the first three of them, as it was asked to.
-# Above each stands what its folder says it is; the line surrounds what is three standard deviations above normal.
+# Above each stands what its folder says it is; lines surround what is three standard deviations
+# above normal.
 
 least = np.argsort(found.scores[:-1])[:8]
 AnomalyMapDisplay.from_estimator(
