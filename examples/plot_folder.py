@@ -9,7 +9,7 @@ file needs nothing else: no training photographs, no network, no GPU.
 # %%
 # Here is the folder. Its photographs are drawn, of a machined plate with and without defects, and
 # written as files, in the folders that many data sets have: ``train/good``, ``test/good``,
-# ``test/scratch`` and so on. With photographs of your own, begin at the next cell.
+# ``test/scratch`` and so on. Photographs of your own may take their place.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,12 +59,13 @@ kinds = data.kinds[~train]
 for kind in np.unique(kinds):
     flagged = found.labels[:-1][kinds == kind] == -1
     print(f"{kind}: {flagged.sum()} of {len(flagged)} flagged")
-print(f"{broken.name}: {found.labels[-1]}, {found.errors[-1].replace(workplace.name, '')}")
+print(f"{broken.name}: {found.labels[-1]}, {found.errors[-1].replace(str(broken), broken.name)}")
 print("written:", ", ".join(sorted(file.name for file in there.iterdir())))
 
 # %%
-# The eight least normal photographs, as the report has them too. Above each stands what its folder
-# says it is; the line surrounds what is three standard deviations above normal.
+# The eight least normal photographs; the report shows the first three of them, as it was asked to.
+# Above each stands what its folder says it is; lines surround what is three standard deviations
+# above normal.
 
 least = np.argsort(found.scores[:-1])[:8]
 AnomalyMapDisplay.from_estimator(

@@ -82,4 +82,5 @@ for (above, below), (name, places) in zip(axes.T, shots.items(), strict=True):
         ax=below,
         pvalues=False,
     )
+    below.locator_params(axis="x", nbins=6)
 plt.show()
