@@ -11,7 +11,7 @@ class JointScore:
     """The sum of the parts' scores, on the scale of the first part.
 
     Of each other part, the mean of its held-out scores is taken away and the rest is multiplied
-    so that the held-out scores of both parts vary alike, times the part's own weight and the area
+    so that the held-out scores of both parts vary alike, times the part's own weight and the scale
     that images were seen at. So no part outweighs another by its scale, and none by the number of
     its numbers. ``parts`` has the fitted parts by branch and name.
     """
@@ -28,7 +28,7 @@ class JointScore:
         self.weights, self.locations = {first: 1.0}, {first: 0.0}
         for key in others:
             part = self.parts[key]
-            weight = part.weight * branches[key[0]].area
+            weight = part.weight * branches[key[0]].scale
             self.weights[key] = (float(scale / scale_of(part)) or 1.0) * weight
             self.locations[key] = location_of(part)
 

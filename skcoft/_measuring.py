@@ -55,7 +55,7 @@ class MeasuringMixin:
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
         times the likeness of the shots (see the user guide); with ``multiscale``, plus both at
-        half the size, brought to the same scale, a quarter of each.
+        half the size, brought to the same scale, a half of each.
 
         Parameters
         ----------

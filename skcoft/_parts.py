@@ -43,7 +43,7 @@ class Branch:
 
     @property
     def area(self):
-        """Area that images are seen at, relative to their full size: how much its parts count."""
+        """Area that images are seen at, relative to their full size: how much its maps count."""
         return self.scale**2
 
     @classmethod

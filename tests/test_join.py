@@ -80,14 +80,14 @@ def test_parts_of_another_branch_count_likewise():
     assert_allclose(two.score(kept), [6 + 3 * 2])
 
 
-def test_scores_count_by_the_area_that_images_were_seen_at():
+def test_scores_count_by_the_scale_that_images_were_seen_at():
     parts = Part([5.0, 7.0]), Part([100.0, 140.0], weight=3)
     two = JointScore(
         [Branch(None, s, None, {"a": p}, {}) for s, p in zip((1, 0.5), parts, strict=True)]
     )
     kept = {(0, "a"): np.array([6.0]), (1, "a"): np.array([160.0])}
-    assert_allclose(two.score(kept), [6 + 0.25 * 3 * 2])
-    assert_allclose(two.held_out(), [5 - 0.75, 7 + 0.75])
+    assert_allclose(two.score(kept), [6 + 0.5 * 3 * 2])
+    assert_allclose(two.held_out(), [5 - 1.5, 7 + 1.5])
 
 
 def test_maps_count_by_the_area_that_images_were_seen_at():
