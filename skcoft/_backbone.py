@@ -209,7 +209,8 @@ def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
     network.width = _width(network, sizing.size)
     if isinstance(backbone, nn.Module):
         _check_steady(network, sizing.size)
-    else:
+    _check_alive(network, sizing.size)
+    if not isinstance(backbone, nn.Module):
         network.find_pairs(sizing.size)
     network.find_depths(sizing.size, seed)
     return network, sizing
@@ -341,18 +342,6 @@ def _width(network, size):
         raise ValueError(
             f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
         )
-    others = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
-    if not (torch.isfinite(features).all() and torch.isfinite(others).all()):
-        raise ValueError(
-            "The backbone gives NaN or infinite features, of a black image and of noise: look at "
-            "its weights."
-        )
-    seen = F.normalize(torch.cat([features, others]).float(), dim=1)
-    if torch.allclose(seen[0], seen[1], rtol=0, atol=SAME):
-        raise ValueError(
-            "The backbone gives a black image and noise the same features, so it can tell none "
-            "from another: look at its weights."
-        )
     return features.shape[1]
 
 
@@ -365,4 +354,22 @@ def _check_steady(network, size):
         raise ValueError(
             "The backbone's features of an image change from call to call or with the others of a "
             "batch, though it is in eval mode: dropout or batch statistics are active in it."
+        )
+
+
+@torch.no_grad()
+def _check_alive(network, size):
+    """Raise ValueError where features are not finite, or the same whatever the image."""
+    noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    features = network(torch.cat([torch.zeros_like(noise), noise])).float()
+    if not torch.isfinite(features).all():
+        raise ValueError(
+            "The backbone gives NaN or infinite features, of a black image and of noise: look at "
+            "its weights."
+        )
+    black, other = F.normalize(features, dim=1)
+    if torch.allclose(black, other, rtol=0, atol=SAME):
+        raise ValueError(
+            "The backbone gives a black image and noise the same features, so it can tell none "
+            "from another: look at its weights."
         )

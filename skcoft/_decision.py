@@ -177,20 +177,7 @@ class DecisionMixin:
                 f"max_fpr={max_fpr} needs at least {least} normal images; X has {len(scores)}."
             )
         check_finite_scores(scores, "X")
-        if copies:
-            warnings.warn(
-                f"{copies} of the {len(scores)} images of X are among the shots. They look more "
-                "normal than unseen images do, of which more will be flagged than max_fpr says.",
-                stacklevel=2,
-            )
-        alike = len(scores) - len(np.unique(scores))
-        if alike and self.embedder_.encoders_[0].network.kind == "images":
-            warnings.warn(
-                f"{alike} of the {len(scores)} images of X score exactly as others do, as copies "
-                "would. Copies tell no more than one image does: of unseen images more may be "
-                "flagged than max_fpr says.",
-                stacklevel=2,
-            )
+        self._warn_of_known(scores, copies)
         self.calibration_scores_ = scores
         if len(peaks):
             self.map_threshold_ = -conformal_offset(-peaks, max_fpr)
@@ -198,6 +185,23 @@ class DecisionMixin:
             conformal_offset(scores, max_fpr), f"set_threshold(max_fpr={max_fpr})"
         )
         return self
+
+    def _warn_of_known(self, scores, copies):
+        """Warn where images that are to set a threshold are shots, or copies of each other."""
+        if copies:
+            warnings.warn(
+                f"{copies} of the {len(scores)} images of X are among the shots. They look more "
+                "normal than unseen images do, of which more will be flagged than max_fpr says.",
+                stacklevel=3,
+            )
+        alike = len(scores) - len(np.unique(scores))
+        if alike and self.embedder_.encoders_[0].network.kind == "images":
+            warnings.warn(
+                f"{alike} of the {len(scores)} images of X score exactly as others do, as copies "
+                "would. Copies tell no more than one image does: of unseen images more may be "
+                "flagged than max_fpr says.",
+                stacklevel=3,
+            )
 
     def _move_threshold(self, offset, promise):
         """Set the threshold, and note by what, so that it is not lost without a word."""

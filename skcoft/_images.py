@@ -153,28 +153,33 @@ class Images:
         return images
 
 
-def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=False):
+def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=False, first=0):
     """Return a batch of images as a channels-first tensor, or raise.
 
     ``alone``: the batch is one item of a list. ``stated``: its shape was given by the user.
+    ``first``: how many images came before it.
     """
     shape = tuple(array.shape)
     seen = shape[1:] if alone else shape  # what the user passed
     n = "" if alone else "n, "
-    if 0 in shape:
-        raise ValueError(f"{name} is empty (shape {seen}): found 0 images, at least 1 is needed.")
+    if 0 in seen:
+        found = "images" if shape[0] == 0 else "pixels"
+        raise ValueError(f"{name} is empty (shape {seen}): found 0 {found}, at least 1 is needed.")
     if len(shape) not in ((4,) if channels_first else (3, 4)):
         layout = f"({n}C, H, W)" if channels_first else f"({n}H, W) or ({n}H, W, C)"
-        raise ValueError(f"{name} must have shape {layout}; got {seen}.")
+        hint = " Of gray images pass X[:, None]." if len(shape) == 3 else ""
+        hint = " Of batches pass the images of all." if alone else hint
+        raise ValueError(f"{name} must have shape {layout}; got {seen}.{hint}")
     if not (channels_first or stated) and is_one_image(shape):
         raise ValueError(_one_image(name, seen, alone))
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if channels not in (1, 3, 4):
         order = f"({n}C, H, W)" if channels_first else f"({n}H, W, C)"
         raise ValueError(
-            f"{name} must have 1, 3 or 4 channels in {order}; got {channels} (shape {seen})."
+            f"{name} must have 1, 3 or 4 channels in {order}; got {channels} (shape {seen}). "
+            "Channels come last in arrays and first in tensors."
         )
-    array = _checked_values(array, name)
+    array = _checked_values(array, name, None if alone else first)
     if array.ndim == 3:
         return array[:, None]
     return array if channels_first else array.permute(0, 3, 1, 2)
@@ -193,8 +198,11 @@ def _one_image(name, shape, alone):
     )
 
 
-def _checked_values(array, name):
-    """Check type and range; return a tensor (memory of the user's is only read)."""
+def _checked_values(array, name, first=None):
+    """Check type and range; return a tensor (memory of the user's is only read).
+
+    ``first``: the number that the first of several images has; None: the array is one image.
+    """
     if isinstance(array, torch.Tensor):
         array = (array.float() if array.is_floating_point() else array).numpy()
     kind = array.dtype.kind
@@ -208,7 +216,7 @@ def _checked_values(array, name):
             )
         array = array.astype(np.int32)
     elif kind == "f":
-        array = _checked_floats(array, name)
+        array = _checked_floats(array, name, first)
     elif array.dtype != np.uint8:
         raise ValueError(
             f"{name} must hold whole numbers or float values 0..1; got {array.dtype}."
@@ -218,9 +226,12 @@ def _checked_values(array, name):
     return torch.from_numpy(array)
 
 
-def _checked_floats(array, name):
+def _checked_floats(array, name, first):
     low, high = array.min(), array.max()
     if not np.isfinite(low + high):
+        if first is not None:
+            bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            name = f"{name}[{first + bad.argmax()}]"
         raise ValueError(f"{name} contains NaN or infinity.")
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         normalised = -5 < low < 0 and high < 5
@@ -248,7 +259,11 @@ def _open(source, name):
     try:
         return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"Image file {name} does not exist.") from error
+        link = isinstance(source, str) and ("://" in source or source.startswith("data:"))
+        hint = (
+            " It is a link: fetch what it names, and pass that file or its bytes." if link else ""
+        )
+        raise FileNotFoundError(f"Image file {name} does not exist.{hint}") from error
     except Exception as error:  # whatever a file may hold: too many pixels, a NUL in its path
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
 

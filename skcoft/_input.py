@@ -1,18 +1,26 @@
 """What X may be: the one place that turns any collection into ``Images`` or ``Rows``."""
 
-from collections.abc import Mapping, Set
-from os import PathLike, fspath
-from pathlib import Path
+from os import fspath
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
-from torch.utils.data import DataLoader
 
 from ._images import Images, check_file, checked_batch
 from ._pieces import is_stream
+from ._refusals import (
+    content_of,
+    is_bytes,
+    is_image,
+    is_open,
+    is_path,
+    no_image,
+    refuse_array,
+    refuse_collection,
+    refuse_first,
+)
 from ._rows import Rows
 
 WANTED = (
@@ -37,17 +45,16 @@ def read_input(estimator, X, *, reset, first=0):
     if isinstance(X, torch.Tensor):
         X = X.detach()
         if X.ndim != 2:
-            return Images(checked_batch(X.cpu(), channels_first=True), **options)
+            return Images(checked_batch(X.cpu(), channels_first=True, first=first), **options)
         X = X.cpu().numpy()
     two_d = issparse(X) or hasattr(X, "columns")
     array = X if two_d else _as_array(X)
     if not two_d and array.ndim in (3, 4):
-        return Images(checked_batch(array), **options)
+        return Images(checked_batch(array, first=first), **options)
     if not two_d and array.ndim > 4:
         raise ValueError(f"X must be {WANTED}; got an array of shape {array.shape}.")
     if image_shape is None:
-        rows = validate_data(estimator, X if two_d else array, dtype=np.float64, reset=reset)
-        return Rows(rows)
+        return Rows(_rows(estimator, X if two_d else array, reset))
     flat = validate_data(estimator, X if two_d else array, dtype=None, reset=reset)
     if flat.shape[1] != np.prod(image_shape):
         raise ValueError(
@@ -58,14 +65,29 @@ def read_input(estimator, X, *, reset, first=0):
     return Images(checked_batch(shaped, stated=True), **options)
 
 
+def _rows(estimator, X, reset):
+    """Validate rows of features."""
+    try:
+        return validate_data(estimator, X, dtype=np.float64, reset=reset)
+    except ValueError as error:
+        if hasattr(X, "columns") and "could not convert string" in str(error):
+            raise ValueError(
+                f"X has the columns {list(X.columns)}, of which some hold text. Pass the one that "
+                "names images, X[name], or the columns of numbers."
+            ) from error
+        raise
+
+
 def as_items(X):
     """Return the items of a collection of images, as a list; None where X is something else.
 
     What can be iterated over but once is read here, so nobody may need it again.
     """
-    if isinstance(X, torch.Tensor) or issparse(X):
+    if issparse(X):
         return None
-    _refuse_single(X)
+    refuse_collection(X)
+    if isinstance(X, torch.Tensor):
+        return None
     if isinstance(X, np.ndarray):
         return _items_of_array(X)
     if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
@@ -80,29 +102,6 @@ def as_items(X):
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "__array__"):
         return _judged(X)
     return None
-
-
-def _refuse_single(X):
-    """Raise ValueError where X is one image instead of a collection, or has no order."""
-    if _is_path(X) and Path(fspath(X)).is_dir():
-        raise ValueError(
-            f"X={fspath(X)!r} is a folder; pass its files, for example "
-            f"sorted(Path({fspath(X)!r}).glob('*.png'))."
-        )
-    if _is_path(X) or isinstance(X, Image.Image) or _is_bytes(X) or _is_file(X):
-        raise ValueError(
-            f"X must be a collection of images; got a single {type(X).__name__}. Pass [X]."
-        )
-    if isinstance(X, DataLoader):
-        raise ValueError(
-            "X is a DataLoader, which gives batches and may shuffle them: scores would be in no "
-            "known order. Pass its data set, X.dataset."
-        )
-    if isinstance(X, (Set, Mapping)):
-        raise ValueError(
-            f"X must be a collection of images in an order; got a {type(X).__name__}. Pass a list "
-            "of its values."
-        )
 
 
 def _items_of_array(X):
@@ -133,42 +132,18 @@ def _judged(X):
     if len(X) == 0:
         return [] if isinstance(X, list) else None
     first = X[0]
-    if isinstance(first, Mapping):
-        images = [name for name, value in first.items() if _is_image(value)]
-        raise ValueError(
-            f"X holds {type(first).__name__}s with the keys {list(first)}; pass the images alone, "
-            f"for example X[{[*images, *first, 'image'][0]!r}]."
-        )
-    if not _is_image(first) and not _is_pair(first):
+    if not is_image(first) and not _is_pair(first):
+        refuse_first(first)
         missing = first is None or isinstance(first, float)  # a gap in a column of paths
-        return list(X) if missing and any(map(_is_image, X)) else None
+        return list(X) if missing and (first is None or any(map(is_image, X))) else None
     items = [X[i] for i in range(len(X))]
     return [item[0] if _is_pair(item) else item for item in items]
-
-
-def _is_path(item):
-    return isinstance(item, (str, PathLike))
-
-
-def _is_bytes(item):
-    return isinstance(item, (bytes, bytearray, memoryview))
-
-
-def _is_file(item):
-    return callable(getattr(item, "read", None)) and callable(getattr(item, "seek", None))
 
 
 def is_file(item):
     """Whether an item names or holds a file, or is where one is missing."""
     missing = item is None or isinstance(item, float)
-    return missing or _is_path(item) or _is_bytes(item) or _is_file(item)
-
-
-def _is_image(item):
-    if isinstance(item, (np.ndarray, torch.Tensor)):
-        return item.ndim >= 2
-    opened = isinstance(item, Image.Image)
-    return opened or _is_path(item) or _is_bytes(item) or _is_file(item)
+    return missing or is_path(item) or is_bytes(item) or is_open(item)
 
 
 def _is_pair(item):
@@ -176,8 +151,8 @@ def _is_pair(item):
     return (
         isinstance(item, tuple)
         and len(item) == 2
-        and _is_image(item[0])
-        and (isinstance(item[1], str) or not _is_image(item[1]))
+        and is_image(item[0])
+        and (isinstance(item[1], str) or not is_image(item[1]))
     )
 
 
@@ -190,8 +165,9 @@ def _as_array(X):
             "sizes go in a list of arrays."
         ) from error
     if array.ndim == 0:
-        raise ValueError(f"X must be {WANTED}; got {type(X).__name__}.")
-    if array.size == 0 and array.ndim != 2:
+        hint = " Pass list(X)." if hasattr(X, "__iter__") else ""
+        raise ValueError(f"X must be {WANTED}; got {type(X).__name__}.{hint}")
+    if array.size == 0 and array.ndim not in (2, 3, 4):
         raise ValueError(
             f"X is empty (shape {array.shape}): found 0 images, at least 1 is needed."
         )
@@ -204,21 +180,18 @@ def _check_items(items, first):
     checked, channels = [], {}
     for i, item in enumerate(items, first):
         name = f"X[{i}]"
-        if _is_path(item):
+        if is_path(item):
             checked.append(check_file(fspath(item), repr(fspath(item))))
-        elif _is_bytes(item) or _is_file(item):
-            checked.append(check_file(_content(item), name))
+        elif is_bytes(item) or is_open(item):
+            checked.append(check_file(content_of(item, name), name))
         elif isinstance(item, Image.Image):
             checked.append(item)
-        elif _is_image(item):
+        elif is_image(item):
             image = _checked_image(item, name)
             channels.setdefault(len(image), i)
             checked.append(image)
         else:
-            raise ValueError(
-                f"{name} must be a path, a file, a PIL image or an array (H, W[, C]); "
-                f"got {type(item).__name__}."
-            )
+            raise ValueError(no_image(item, name))
     if len(channels) > 1:
         seen = " and ".join(f"{c} (X[{i}])" for c, i in channels.items())
         raise ValueError(
@@ -227,20 +200,9 @@ def _check_items(items, first):
     return checked
 
 
-def _content(item):
-    """Bytes of an open file, from where it stands; it stands there afterwards."""
-    if _is_bytes(item):
-        return bytes(item)
-    start = item.tell()
-    content = item.read()
-    item.seek(start)
-    if not isinstance(content, bytes):
-        raise ValueError("Files in X must be opened in binary mode, open(path, 'rb').")
-    return content
-
-
 def _checked_image(item, name):
     """Return one array or tensor of a list as a tensor with channels first."""
+    refuse_array(item, name)
     if isinstance(item, torch.Tensor):
         batch = item.detach().cpu()[(None,) * (2 if item.ndim == 2 else 1)]
         return checked_batch(batch, channels_first=True, name=name, alone=True)[0]

@@ -406,8 +406,8 @@ U8 = np.zeros((4, 8, 8), np.uint8)
 BAD = {
     "empty list": ([], "X is empty"),
     "empty array": (U8[:0], r"X is empty \(shape \(0, 8, 8\)\)"),
-    "NaN": (np.full((2, 8, 8), np.nan), "X contains NaN or infinity"),
-    "infinity": (np.full((2, 8, 8), np.inf), "X contains NaN or infinity"),
+    "NaN": (np.full((2, 8, 8), np.nan), r"X\[0\] contains NaN or infinity"),
+    "infinity": (np.full((2, 8, 8), np.inf), r"X\[0\] contains NaN or infinity"),
     "above 1": (np.full((2, 8, 8), 200.0), r"float values from 200 to 200; float images must lie"),
     "below 0": (np.full((2, 8, 8), -0.5), r"from -0.5 to -0.5"),
     "negative": (U8.astype(int) - 1, r"whole numbers from -1 to -1; in images they lie in"),
