@@ -257,6 +257,8 @@ class AnomalyMapDisplay:
             drawn = check_array(
                 drawn, dtype=np.float64, ensure_all_finite="allow-nan", input_name=f"maps[{i}]"
             )
+            if np.isnan(drawn).all():
+                raise ValueError(f"maps[{i}] holds nothing but NaN.")
             if drawn.shape != image.shape[:2]:
                 raise ValueError(
                     f"maps[{i}] must have the size of its image, {image.shape[:2]}; got "
