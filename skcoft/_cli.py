@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import roc_auc_score
 
 from . import __version__
@@ -44,6 +45,7 @@ def _parser():
     fit.add_argument("--backbone", default=COFTDetector().backbone, help=_say("backbone"))
     fit.add_argument("--weights", default="pretrained", metavar="FILE", help=_say("weights"))
     fit.add_argument("--max-pixels", type=int, metavar="N", help=_say("max_pixels"))
+    fit.add_argument("--mask", type=Path, metavar="FILE", help=_say("mask"))
     fit.add_argument("--iterations", type=int, default=20, metavar="N", help=_say("iterations"))
     fit.add_argument("--seed", type=int, default=0, metavar="N", help=_say("seed"))
     fit.add_argument("--calibrate", type=Path, metavar="FOLDER", help=_say("calibrate"))
@@ -113,6 +115,10 @@ TEXTS = {
         "defects are small; time grows with it. The default is twice what the backbone was "
         "trained on."
     ),
+    "mask": (
+        "This image, in the photographs' shape, is white where they are looked at, for parts "
+        "that lie in one place. What is where it is black has no influence."
+    ),
     "iterations": (
         "The backbone is fine-tuned for this many iterations. The default is %(default)s; 0 "
         "leaves it as it is, which is faster."
@@ -155,6 +161,7 @@ def _fit(options):
         options.backbone,
         weights=options.weights,
         max_pixels=options.max_pixels,
+        mask=options.mask and _read_mask(options.mask),
         max_iter=options.iterations,
         random_state=options.seed,
         device=options.device,
@@ -166,6 +173,15 @@ def _fit(options):
     detector.save(options.output)
     print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
     return DONE
+
+
+def _read_mask(path):
+    """Read an image as a mask: True where it is white, as far as it is gray."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) > 127
+    except UnidentifiedImageError as error:
+        raise ValueError(f"--mask {str(path)!r} is no image.") from error
 
 
 def _score(options):

@@ -92,6 +92,12 @@ class COFTDetector(
         Bits of whole numbers in images that hold more than 8, such as 16-bit files of a 12-bit
         camera: 2 to its power less 1 is white. None finds it in fit, from the greatest value of
         the shots: 8, 10, 12, 14 or 16, with a warning where it is less than 16.
+    mask : array-like of shape (h, w) or None, default=None
+        Region of interest, for parts that are photographed in one place: True, or 1, where images
+        are looked at, in the shape of the images at any size. Outside, each is filled with the
+        mean colour of its inside before the network sees it, and positions there count neither in
+        the local density nor in maps, which are NaN there: nothing there has any influence. None
+        means all. Not for rows of features.
     max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
@@ -250,6 +256,7 @@ class COFTDetector(
         max_pixels=None,
         image_shape=None,
         bit_depth=None,
+        mask=None,
         max_iter=20,
         batch_size=8,
         learning_rate="auto",
@@ -277,6 +284,7 @@ class COFTDetector(
         self.max_pixels = max_pixels
         self.image_shape = image_shape
         self.bit_depth = bit_depth
+        self.mask = mask
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -347,7 +355,7 @@ class COFTDetector(
         check_parameters(self, self._constraints)
         with all_or_nothing(self), usual_torch():
             forget_columns(self)
-            inputs = read_input(self, X, reset=True)
+            inputs = read_input(self, X, reset=True).masked(self.mask)
             anybodys = inputs.kind == "rows"
             shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys)
             embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})

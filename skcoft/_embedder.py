@@ -16,6 +16,7 @@ from ._finetune import fine_tune, is_trained
 from ._groups import Shots, groups_of_shots
 from ._input import read_input
 from ._labels import split_for_training
+from ._mask import is_mask
 from ._memory import cached
 from ._pieces import in_pieces, read_once
 from ._random import draw_seed
@@ -44,6 +45,11 @@ _view_options = (
 _pair = (lambda v: _shape[0](v) and len(v) == 2, "(H, W)")
 _flat_shape = (lambda v: _shape[0](v) and len(v) in (2, 3), "(H, W) or (H, W, C)")
 
+_mask = (
+    is_mask,
+    "an array (h, w) of True, where images are looked at, and False, or of 1 and 0, not all False",
+)
+
 _backbone = any_of(
     (lambda v: isinstance(v, str), "a timm architecture name, 'embedded'"),
     (lambda v: isinstance(v, torch.nn.Module), "an nn.Module"),
@@ -58,6 +64,7 @@ EMBEDDER_CONSTRAINTS = {
     "max_pixels": any_of(number(Integral, 1), _none),
     "image_shape": any_of(_flat_shape, _none),
     "bit_depth": any_of(number(Integral, 1, 16), _none),
+    "mask": any_of(_mask, _none),
     "max_iter": number(Integral, 0),
     "batch_size": number(Integral, 1),
     "learning_rate": any_of(number(low=0, open_low=True), one_of("auto")),
@@ -119,6 +126,12 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Bits of whole numbers in images that hold more than 8, such as 16-bit files of a 12-bit
         camera: 2 to its power less 1 is white. None finds it in fit, from the greatest value of
         the shots: 8, 10, 12, 14 or 16, with a warning where it is less than 16.
+    mask : array-like of shape (h, w) or None, default=None
+        Region of interest, for parts that are photographed in one place: True, or 1, where images
+        are looked at, in the shape of the images at any size. Outside, each is filled with the
+        mean colour of its inside before the network sees it, and positions there count neither in
+        the local density nor in maps, which are NaN there: nothing there has any influence. None
+        means all. Not for rows of features.
     max_iter : int, default=20
         Iterations of fine-tuning. 0 gives the frozen backbone.
     batch_size : int, default=8
@@ -219,6 +232,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         max_pixels=None,
         image_shape=None,
         bit_depth=None,
+        mask=None,
         max_iter=20,
         batch_size=8,
         learning_rate="auto",
@@ -239,6 +253,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.max_pixels = max_pixels
         self.image_shape = image_shape
         self.bit_depth = bit_depth
+        self.mask = mask
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -288,7 +303,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_parameters(self, EMBEDDER_CONSTRAINTS)
         with all_or_nothing(self), usual_torch():
             forget_columns(self)
-            inputs = read_input(self, X, reset=True)
+            inputs = read_input(self, X, reset=True).masked(self.mask)
             shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys=True)
             known, mirrored = groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
             ids = Shots.of(shots, known, mirrored).ids
@@ -341,8 +356,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return np.concatenate([self._embed(*piece) for piece in in_pieces(X)])
 
     def _embed(self, first, X):
-        inputs = read_input(self, X, reset=False, first=first)
-        self.encoders_[0].check_kind(inputs)
+        inputs = self.encoders_[0].accept(read_input(self, X, reset=False, first=first))
         with usual_torch():
             return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
 

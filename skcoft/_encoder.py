@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ._backbone import build_backbone
 from ._device import is_available, is_out_of_memory
+from ._mask import nearest_inside, positions_inside
 from ._modules import copy_of
 from ._rows import RowsNetwork, Unseen
 from ._support import Support
@@ -30,11 +31,13 @@ class Features:
     """What the network says of a batch: embeddings (n, d), local embeddings (n, h, w, e) or None.
 
     Embeddings are L2-normalised, float64; local embeddings are a float32 tensor, where the network
-    is. All images of a batch are of one size.
+    is. All images of a batch are of one size. With a mask, the k positions inside are there alone,
+    (n, 1, k, e), and ``nearest`` (h, w) says of every position which of these is the nearest.
     """
 
     embeddings: np.ndarray
     positions: torch.Tensor | None = None
+    nearest: np.ndarray | None = None
 
 
 class Encoder:
@@ -54,12 +57,15 @@ class Encoder:
         Of the views that densities are fitted on.
     depth : int or None
         Bits of whole numbers in images that hold more than 8.
+    mask : ndarray of bool, shape (h, w), or None
+        What of every image is looked at.
     """
 
-    def __init__(self, network, sizing, device, augmentation, seed, depth=None):
+    def __init__(self, network, sizing, device, augmentation, seed, depth=None, mask=None):
         self.network = network
         self.sizing = sizing
         self.depth = depth
+        self.mask = mask
         self.device = device
         self.augmentation = augmentation
         self.seed = seed
@@ -78,8 +84,8 @@ class Encoder:
         """Return an encoder with the same network, for images of another size."""
         if scale == 1:
             return self
-        sizing = self.sizing.at(scale)
-        return Encoder(self.network, sizing, self.device, self.augmentation, self.seed, self.depth)
+        options = self.device, self.augmentation, self.seed, self.depth, self.mask
+        return Encoder(self.network, self.sizing.at(scale), *options)
 
     @property
     def has_positions(self):
@@ -96,8 +102,8 @@ class Encoder:
         on = "cpu" if torch.device(self.device).type == "cpu" else "accelerator"
         return max(1, min(AT_ONCE[self.network.kind][on], int(PIXELS[on] / pixels)))
 
-    def check_kind(self, inputs):
-        """Return the inputs; raise ValueError where they are of another kind than in fit."""
+    def accept(self, inputs):
+        """Return inputs with the mask; ValueError where they are of another kind than in fit."""
         if inputs.kind != self.network.kind:
             kinds = {"images": "images", "rows": "rows of features"}
             hint = " Of one image pass X[None], for flattened ones set image_shape."
@@ -106,7 +112,7 @@ class Encoder:
                 f"The estimator was fitted on {kinds[self.network.kind]}, X holds "
                 f"{kinds[inputs.kind]}.{hint}"
             )
-        return inputs
+        return inputs.masked(self.mask)
 
     def load(self, inputs, *, cache=False):
         """Return a function from indices to a batch on the device, each image in its own shape."""
@@ -177,15 +183,17 @@ class Encoder:
             return views(load(index), generator)
 
         support = Support.allot(ids, n_views, mirror, n_probes)
-        passes = [load, *[load_mirror] * bool(mirror), *[load_view] * (n_views + n_probes)]
+        mirrored = None if self.mask is None else self.mask[:, ::-1].copy()
+        passes = [(load, self.mask)] + [(load_mirror, mirrored)] * bool(mirror)
+        passes += [(load_view, self.mask)] * (n_views + n_probes)
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
         groups = shots.groups(self.sizing)
         inputs = []  # of rows, as the network got them
-        for i, images in enumerate(passes):
+        for i, (images, mask) in enumerate(passes):
             if self.network.kind == "rows":
                 inputs.append(images(torch.arange(n)).cpu().numpy())
                 images = self._again(inputs[-1])
-            for rows, features in self.stream(images, groups, with_positions):
+            for rows, features in self._stream(images, groups, with_positions, mask):
                 local = features.positions.cpu().numpy() if with_positions else None
                 for at, row in enumerate(i * n + rows):
                     embeddings[row] = features.embeddings[at]
@@ -211,28 +219,37 @@ class Encoder:
         ``load`` maps indices to a batch, ``groups`` are arrays of indices that may share one, see
         ``Images.groups``.
         """
+        return self._stream(load, groups, with_positions, self.mask)
+
+    def _stream(self, load, groups, with_positions, mask):
         at_once = self.at_once(np.prod(self.image_size or 1))
         for group in groups:
             for start in range(0, len(group), at_once):
                 rows = group[start : start + at_once]
-                yield rows, self._encode(load(torch.from_numpy(rows)), at_once, with_positions)
+                batch = load(torch.from_numpy(rows))
+                yield rows, self._encode(batch, at_once, with_positions, mask)
 
     @torch.inference_mode()
-    def _encode(self, batch, at_once, with_positions):
+    def _encode(self, batch, at_once, with_positions, mask):
         count = len(batch)
         if count < at_once:
             padding = batch.new_zeros(at_once - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
         features, positions = self._run(batch, with_positions)
+        nearest = None
         if with_positions:
             positions = positions[:count]
+            if mask is not None:
+                inside = positions_inside(mask, positions.shape[1:3])
+                positions = positions[:, torch.from_numpy(inside)][:, None]
+                nearest = nearest_inside(inside)
         embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
         if not np.isfinite(embeddings).all():
             raise ValueError(
                 "The network gives NaN or infinite features of some images of X, though their "
                 "values are finite: look at its weights."
             )
-        return Features(embeddings, positions)
+        return Features(embeddings, positions, nearest)
 
     def _run(self, batch, with_positions):
         """Run the network, on half of a batch where memory does not hold all of it."""
@@ -291,4 +308,5 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
             network_seed,
         )
     network = network.to(device)
-    return Encoder(network, sizing, str(device), settings.augmentation, view_seed, shots.depth)
+    options = settings.augmentation, view_seed, shots.depth, shots.mask
+    return Encoder(network, sizing, str(device), *options)

@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from ._join import enlarge
+from ._mask import hide_outside
 from ._regions import regions_of
 from ._state import usual_torch
 from ._validation import number
@@ -29,7 +30,7 @@ class ExplanationMixin:
             Negative local log density at the resolution of the images, float64, higher means
             more anomalous; a list where the images differ in size. The scale is that of fit, the
             same for every image: 0 is what the least likely spots of an unseen normal image
-            reach on average, 1 is one standard deviation above.
+            reach on average, 1 is one standard deviation above. NaN outside of ``mask``.
 
         Raises
         ------
@@ -59,7 +60,7 @@ class ExplanationMixin:
         with usual_torch():
             maps = self._joint.maps(self._joint.measure(inputs, methods))
         for drawn, size in zip(maps, inputs.sizes, strict=True):
-            yield enlarge(drawn, size)
+            yield hide_outside(enlarge(drawn, size), inputs.mask)
 
     def find_regions(self, X, *, threshold=None):
         """Find the regions of each image where its anomaly map is above a threshold.

@@ -65,6 +65,7 @@ CLASSES = {
         "network": (Backbone, RowsNetwork),
         "sizing": (Sizing, None),
         "depth": (Integral, None),
+        "mask": ("b _ _", None),
         "device": str,
         "augmentation": ({str: Real}, None),
         "seed": Integral,
@@ -152,6 +153,7 @@ FITTED = {  # of the detector itself, beside its parameters
 }
 
 ADDED = {  # fields that older files lack, from the others of the object to what holds then
+    Encoder: {"mask": lambda state: None},
     LocalDensity: {"lows": lambda state: np.full(len(state["held_out"]), np.nan)},
 }
 

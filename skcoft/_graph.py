@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ._folding import unfold
-from ._images import TOLERANCE
+from ._images import TOLERANCE, resize
 from ._join import location_of, scale_of
 from ._local import count_lowest
+from ._mask import at_size, nearest_inside, pixels_inside, positions_inside
 from ._modules import copy_of
 from ._positions import local_embeddings, resize_maps
 from ._whole import SeveralDensities
@@ -47,6 +48,8 @@ class Scorer(nn.Module):
         areas = [joint.branches[i].area for i, _ in drawing]
         self.shares = [area / sum(areas) for area in areas]
         self.enlarge = Resizing(enlarge_maps)
+        mask = joint.branches[0].encoder.mask
+        self.inside = None if mask is None else doubles(at_size(mask, shape))
         self.eval()
         if shape is not None:
             with torch.no_grad():
@@ -85,7 +88,8 @@ class Scorer(nn.Module):
             share * self.enlarge(drawn, finest)
             for share, drawn in zip(self.shares, scaled, strict=True)
         )
-        return self.enlarge(mean, self.shape)[:, 0]
+        drawn = self.enlarge(mean, self.shape)[:, 0]
+        return drawn if self.inside is None else torch.where(self.inside > 0, drawn, float("nan"))
 
 
 class BranchGraph(nn.Module):
@@ -105,19 +109,43 @@ class BranchGraph(nn.Module):
         self.whole = MeanGraph(whole) if several else graph_of_density(whole.fitted)
         local = branch.parts.get("local")
         self.local = None if local is None else LocalGraph(local.density)
+        self.mask, self.inside = encoder.mask, None
+        if encoder.mask is not None:
+            inside = pixels_inside(encoder.mask, shape, self.size, resize)
+            self.inside = doubles(inside)
 
     def forward(self, network, inputs):
         if self.size != self.shape:
             inputs = self.resize(inputs, self.size).clamp(0, 1)
+        if self.inside is not None:
+            inputs = self.fill(inputs)
         if self.local is None:
             return [self.whole(unit_rows(network(inputs)))], None
         features, maps = network.features_and_maps(inputs, network.depths)
         pixels = self.size[0] * self.size[1]
         positions = local_embeddings(maps, network.projection, pixels, resize=self.resize)
-        log_map = self.local(positions)
-        flat = log_map.flatten(1)
+        if self.mask is None:
+            log_map = self.local(positions)
+            flat = log_map.flatten(1)
+        else:
+            chosen, nearest = self.choose(tuple(map(int, positions.shape[1:3])))
+            flat = self.local(positions.flatten(1, 2)[:, chosen])
+            log_map = flat[:, nearest].unflatten(1, tuple(map(int, positions.shape[1:3])))
         least = flat.topk(count_lowest(int(flat.shape[1])), dim=1, largest=False)[0]
         return [self.whole(unit_rows(features)), least.mean(1)], log_map
+
+    def choose(self, grid):
+        """Which positions of a grid are inside, and of each the nearest of these; found once."""
+        if not hasattr(self, "chosen"):
+            inside = positions_inside(self.mask, grid)
+            self.register_buffer("chosen", torch.from_numpy(np.flatnonzero(inside)))
+            self.register_buffer("nearest", torch.from_numpy(nearest_inside(inside).ravel()))
+        return self.chosen, self.nearest
+
+    def fill(self, images):
+        """As ``_mask.fill_outside``, of a batch."""
+        mean = (images.double() * self.inside).sum((2, 3), keepdim=True) / self.inside.sum()
+        return torch.where(self.inside > 0, images, mean.float())
 
 
 class Resizing(nn.Module):
@@ -173,7 +201,7 @@ def copy_for_export(network):
 
 
 class LocalGraph(nn.Module):
-    """Log density (n, h, w) of positions (n, h, w, d), as ``Kernels.log_maps``."""
+    """Log density (n, ...) of positions (n, ..., d), as ``Kernels.log_maps``."""
 
     def __init__(self, kernels):
         super().__init__()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from PIL import ExifTags, Image, ImageOps
 
+from ._mask import check_fit, fill_outside, pixels_inside
 from ._pieces import MOST, is_one_image
 
 CACHE_BYTES = 2**30
@@ -24,16 +25,18 @@ class Images:
     ``items`` is a tensor with channels first, or a list of paths, contents of files, PIL images
     and channels-first tensors. Values are uint8, float32 from 0 to 1, or int32 for whole numbers
     in what holds more than 8 bits. How many bits these have is ``bit_depth``; None: to be found.
-    ``first`` is the number of images of X before these, of which X holds more.
+    ``first`` is the number of images of X before these, of which X holds more. ``mask``, a boolean
+    array (h, w) or None, says what of the images is loaded.
     """
 
     kind = "images"
 
-    def __init__(self, items, n_jobs=None, bit_depth=None, first=0):
+    def __init__(self, items, n_jobs=None, bit_depth=None, first=0, mask=None):
         self.items = items
         self.n_jobs = n_jobs
         self.bit_depth = bit_depth
         self.first = first
+        self.mask = mask
 
     def __len__(self):
         return len(self.items)
@@ -58,15 +61,21 @@ class Images:
     def take(self, mask):
         """Images where the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
-            return Images(self.items[torch.from_numpy(mask)], self.n_jobs, self.bit_depth)
-        items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
-        return Images(items, self.n_jobs, self.bit_depth)
+            return self._with(self.items[torch.from_numpy(mask)])
+        return self._with([item for item, wanted in zip(self.items, mask, strict=True) if wanted])
+
+    def masked(self, mask):
+        """Images of which only what a mask, an array (h, w) or None for all, says is loaded."""
+        mask = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
+        return Images(self.items, self.n_jobs, self.bit_depth, self.first, mask)
+
+    def _with(self, items, first=0):
+        return Images(items, self.n_jobs, self.bit_depth, first, self.mask)
 
     def pieces(self):
         """Yield the images in pieces, of which what the parts of a score need is kept at once."""
         for start in range(0, len(self), MOST):
-            items = self.items[start : start + MOST]
-            yield Images(items, self.n_jobs, self.bit_depth, self.first + start)
+            yield self._with(self.items[start : start + MOST], self.first + start)
 
     def groups(self, sizing):
         """Return the indices of images that are brought to one size, as a list of arrays."""
@@ -138,9 +147,12 @@ class Images:
         return lambda index: torch.stack([images[i] for i in index])
 
     def load(self, indices, size, depth=None):
-        """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``."""
+        """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``.
+
+        What is outside of the mask is filled.
+        """
         if isinstance(self.items, torch.Tensor):
-            images = _resize(_to_rgb(self.items[indices], depth), size)
+            images = resize(_to_rgb(self.items[indices], depth), size)
         else:
             jobs = (delayed(_decode)(self.items[i], self.name_of(i), size, depth) for i in indices)
             images = torch.cat(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
@@ -150,7 +162,17 @@ class Images:
                 "pass X.astype(bool); of whole numbers of another range, X / the greatest value.",
                 stacklevel=2,
             )
-        return images
+        return images if self.mask is None else self._fill(images, indices, size)
+
+    def _fill(self, images, indices, size):
+        insides, filled = {}, []
+        for i, image in zip(map(int, indices), images, strict=True):
+            shape = self.sizes[i]
+            if shape not in insides:
+                check_fit(self.mask, shape, self.name_of(i))
+                insides[shape] = pixels_inside(self.mask, shape, size, resize)
+            filled.append(fill_outside(image, insides[shape]))
+        return torch.stack(filled)
 
 
 def checked_batch(array, *, channels_first=False, name="X", stated=False, alone=False, first=0):
@@ -299,7 +321,7 @@ def _peak(name, item):
 
 
 def _decode(item, name, size, depth):
-    return _resize(_to_rgb(_values(item, name), depth), size)
+    return resize(_to_rgb(_values(item, name), depth), size)
 
 
 def _values(item, name, only_deep=False):
@@ -364,7 +386,8 @@ def _scaled(images, depth):
     return images.float().div_(white).clamp_(max=1)
 
 
-def _resize(images, size):
+def resize(images, size):
+    """Resize images (n, c, H, W) to a size, in 0..1."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp_(0, 1)

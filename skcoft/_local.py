@@ -117,7 +117,7 @@ class LocalDensity:
 
     def keep(self, features):
         """Score and least log density of each image; positions of all would be too many."""
-        return evidence(self.log_maps(features))
+        return evidence(self.density.log_maps(features.positions))
 
     def score(self, kept):
         """Mean log density of each image's least likely positions."""
@@ -132,8 +132,12 @@ class LocalDensity:
         return self.in_sample_scores
 
     def log_maps(self, features):
-        """Log density, in nats, at every position (n, h, w) of a batch."""
-        return self.density.log_maps(features.positions)
+        """Log density, in nats, at every position (n, h, w) of a batch.
+
+        Outside of a mask that of the nearest position inside, so that maps can be enlarged.
+        """
+        maps = self.density.log_maps(features.positions)
+        return maps if features.nearest is None else maps[:, 0][:, features.nearest]
 
 
 def _flat(positions):

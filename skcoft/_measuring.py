@@ -88,7 +88,7 @@ class MeasuringMixin:
         """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
         inputs = read_input(self, X, reset=False, first=first)
-        return self.embedder_.encoders_[0].check_kind(inputs)
+        return self.embedder_.encoders_[0].accept(inputs)
 
     def _measure(self, inputs):
         """Keep of inputs what the parts of the score need."""

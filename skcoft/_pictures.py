@@ -43,7 +43,8 @@ def photograph(inputs, i, depth):
 def overlay(photo, drawn):
     """Lay a map, in colour, over a photograph in gray."""
     height, width = photo.shape[:2]
-    drawn = Image.fromarray(drawn.astype(np.float32)).resize((width, height), Image.BILINEAR)
+    drawn = np.nan_to_num(drawn.astype(np.float32))  # NaN where a mask hides
+    drawn = Image.fromarray(drawn).resize((width, height), Image.BILINEAR)
     heat = shade(np.asarray(drawn))
     colour = np.stack(
         [np.interp(heat, np.linspace(0, 1, len(HEAT)), channel) for channel in HEAT.T / 255],

@@ -52,8 +52,8 @@ def refuse_collection(X):
         raise ValueError(f"X is a {kind}, whose values are not there yet; pass X.collect().")
     if hasattr(X, "dataset") and not hasattr(X, "__getitem__"):
         raise ValueError(
-            f"X is a {kind}, which gives batches and may shuffle them: scores would be in no known "
-            "order. Pass its data set, X.dataset."
+            f"X is a {kind}, which gives batches and may shuffle them: scores would be in no "
+            "known order. Pass its data set, X.dataset."
         )
     refuse_array(X, "X")
 

@@ -22,7 +22,7 @@ class Rows:
     """Validated rows of features: ``values``, a float64 array (n, d)."""
 
     kind = "rows"
-    depth = None  # no bits to be found
+    depth = mask = None  # no bits to be found, nothing to be left out
 
     def __init__(self, values):
         self.values = values
@@ -33,6 +33,15 @@ class Rows:
     def take(self, mask):
         """Rows where the boolean ``mask`` is true."""
         return Rows(self.values[mask])
+
+    def masked(self, mask):
+        """Rows as they are; ValueError where there is a mask, which images have."""
+        if mask is not None:
+            raise ValueError(
+                "mask is for images; X holds rows of features. If they are flattened images, set "
+                "image_shape."
+            )
+        return self
 
     def pieces(self):
         """Yield these: their embeddings are small."""

@@ -228,7 +228,8 @@ def write_maps(detector, X, folder, names, *, verbose=0):
     """Write the anomaly map of every image as a gray PNG of 8 bits, all on one scale.
 
     Black, 0, is what the least likely spots of an unseen normal image reach on average, or less;
-    white, 255, is 6 standard deviations of that above, or more. So a normal image stays dark.
+    white, 255, is 6 standard deviations of that above, or more. So a normal image stays dark, and
+    so does what is outside of a detector's ``mask``.
 
     Parameters
     ----------
@@ -276,8 +277,8 @@ def write_maps(detector, X, folder, names, *, verbose=0):
 
 
 def shade(drawn):
-    """Bring a map to 0..1, the one scale of all images."""
-    return np.clip(drawn / BRIGHTEST, 0, 1)
+    """Bring a map to 0..1, the one scale of all images; 0 also where nothing is looked at."""
+    return np.nan_to_num(np.clip(drawn / BRIGHTEST, 0, 1))
 
 
 def _map_file(folder, name):

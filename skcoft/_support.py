@@ -31,7 +31,8 @@ class Support:
         Rows that stand for unseen images: parts score them held out. Shots and their mirror
         images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
     positions : list of ndarrays of shape (h, w, e) or None
-        Local embeddings of every row, while they are at hand: they are large, so fits let go.
+        Local embeddings of every row, while they are at hand: they are large, so fits let go. With
+        a mask, those inside alone, (1, k, e).
     unseen : Unseen or None
         Of rows of features, what embeds them anew where some are held out.
     """

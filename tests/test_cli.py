@@ -234,3 +234,18 @@ def test_regions_have_a_row_each(run, model, inspector, plate_folder, tmp_path):
     code, _, complaint = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
     assert code == 2 and "no folder 'no' to write to" in complaint
     assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_mask_is_white_where_images_are_looked_at(run, plate_folder, tmp_path):
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[16:, 8:] = 255
+    Image.fromarray(mask).save("mask.png")
+    frozen = "--backbone", "embedded", "--iterations", 0
+    code, _, _ = run("fit", plate_folder, "-o", "m.skcoft", "--mask", "mask.png", *frozen)
+    assert code == 0
+    assert_array_equal(COFTDetector.load("m.skcoft").mask, mask > 0)
+    (tmp_path / "no.png").write_text("text")
+    for file, complaint in (("no.png", "'no.png' is no image"), ("none.png", "No such file")):
+        code, _, found = run("fit", plate_folder, "-o", "n.skcoft", "--mask", file, *frozen)
+        assert code == 2 and complaint in found
+    assert not (tmp_path / "n.skcoft").exists()

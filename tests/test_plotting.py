@@ -421,7 +421,7 @@ SCORES, TRAINING = ScoreDisplay.from_predictions, TrainingDisplay
 WRONG = {
     "maps must hold one map for each of the 2 images; got 1": lambda: MAPS(Z, Z[:1]),
     r"maps\[0\] must have the size of its image, \(5, 5\)": lambda: MAPS(Z, Z[:, :3]),
-    r"Input maps\[1\] contains NaN": lambda: MAPS(Z, [Z[0], Z[0] + np.nan]),
+    r"maps\[1\] holds nothing but NaN": lambda: MAPS(Z, [Z[0], Z[0] + np.nan]),
     "captions must hold one text for each of the 2": lambda: MAPS(Z, Z, captions=["a"]),
     "2 images; got 'ab'": lambda: SHOTS(Z, Z, [[0]] * 2, [[0]] * 2, captions="ab"),
     "vmin must be a number below vmax; got 3 and 2": lambda: MAPS(Z, Z, vmin=3, vmax=2),

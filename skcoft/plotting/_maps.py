@@ -29,7 +29,7 @@ class AnomalyMapDisplay:
     images : list of ndarray of shape (H, W, 3)
         The images, uint8; sizes may differ.
     maps : list of ndarray of shape (H, W)
-        The map of each, higher means more anomalous.
+        The map of each, higher means more anomalous; NaN where nothing is to be drawn.
     captions : list of str, default=None
         A text above each image.
     name : str, default=None
@@ -225,7 +225,7 @@ class AnomalyMapDisplay:
         """
         maps = self._checked_maps()
         check_captions(self.captions, len(self.images))
-        vmax = max(BRIGHTEST, *(drawn.max() for drawn in maps)) if vmax is None else vmax
+        vmax = max(BRIGHTEST, *map(np.nanmax, maps)) if vmax is None else vmax
         if not (isinstance(vmin, Real) and isinstance(vmax, Real) and vmin < vmax):
             raise ValueError(f"vmin must be a number below vmax; got {vmin!r} and {vmax!r}.")
         if not (threshold is None or isinstance(threshold, Real)):
@@ -254,7 +254,11 @@ class AnomalyMapDisplay:
             )
         maps = []
         for i, (drawn, image) in enumerate(zip(self.maps, self.images, strict=True)):
-            drawn = check_array(drawn, dtype=np.float64, input_name=f"maps[{i}]")
+            drawn = check_array(
+                drawn, dtype=np.float64, ensure_all_finite="allow-nan", input_name=f"maps[{i}]"
+            )
+            if np.isnan(drawn).all():
+                raise ValueError(f"maps[{i}] holds nothing but NaN.")
             if drawn.shape != image.shape[:2]:
                 raise ValueError(
                     f"maps[{i}] must have the size of its image, {image.shape[:2]}; got "
@@ -264,7 +268,7 @@ class AnomalyMapDisplay:
         return maps
 
     def _colorbar(self, maps, threshold, vmin, vmax):
-        below, above = min(m.min() for m in maps) < vmin, max(m.max() for m in maps) > vmax
+        below, above = min(map(np.nanmin, maps)) < vmin, max(map(np.nanmax, maps)) > vmax
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
         bar = self.figure_.colorbar(
             self.map_images_[0], ax=self.axes_.ravel().tolist(), extend=extend, aspect=30
@@ -277,7 +281,7 @@ class AnomalyMapDisplay:
 
 def _contours(above, below, drawn, threshold):
     """Draw the line around what is above the threshold, white within black: on any ground."""
-    if threshold is None or not drawn.min() < threshold <= drawn.max():
+    if threshold is None or not np.nanmin(drawn) < threshold <= np.nanmax(drawn):
         return None
     from matplotlib.patheffects import withStroke
 
