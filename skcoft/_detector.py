@@ -191,7 +191,7 @@ class COFTDetector(
     map_threshold_ : float or None
         Value of :meth:`anomaly_map` that about 5 % of unseen normal images, at most, are above at
         any spot, as held-out shots say, whatever ``contamination`` is: :meth:`find_regions` finds
-        what is above. None without maps, and in detectors of older model files.
+        what is above. None without maps.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores that p-values are taken from: of the shots, each held out, or of the images of
         :meth:`set_threshold`.

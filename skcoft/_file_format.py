@@ -152,11 +152,6 @@ FITTED = {  # of the detector itself, beside its parameters
     **KNOWN_COLUMNS,
 }
 
-ADDED = {  # fields that older files lack, from the others of the object to what holds then
-    Encoder: {"mask": lambda state: None},
-    LocalDensity: {"lows": lambda state: np.full(len(state["held_out"]), np.nan)},
-}
-
 NUMBERS = {  # NumPy's, by which a sum is rounded otherwise than by Python's
     name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")
 }
@@ -400,7 +395,6 @@ class Reader:
     def decode_fitted(self, nodes):
         """Return the detector's own fitted attributes."""
         state = {name: self.decode(node) for name, node in nodes.items()}
-        state.setdefault("map_threshold_", None)  # of files of before it was there
         check_fields("the detector", FITTED, state, self._shared)
         return state
 
@@ -409,9 +403,6 @@ class Reader:
             raise ValueError(f"it names the class {name!r}, which a model file does not hold")
         cls = BY_NAME[name]
         state = {name: self.decode(node) for name, node in nodes.items()}
-        for field, default in ADDED.get(cls, {}).items():
-            if field not in state:
-                state[field] = default(state)
         check_state(cls, state, self._shared)
         if cls is Encoder and self.device is not None:
             state["device"] = self.device

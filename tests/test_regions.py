@@ -1,14 +1,11 @@
 """Regions of maps, and the level of maps that unseen normal images seldom pass."""
 
 import csv
-import gzip
-import warnings
 
 import numpy as np
 import pytest
 from conftest import TinyNet
 from golden import stripes
-from model_files import DATA, tiles
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector
@@ -145,22 +142,6 @@ def test_errors(normal):
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
     rows.set_threshold(np.random.default_rng(1).random((20, 3)))
     assert rows.map_threshold_ is None
-
-
-def test_files_of_before_know_no_level(tmp_path):
-    path = tmp_path / "old.skcoft"
-    path.write_bytes(gzip.decompress((DATA / "images-0.1.0.skcoft.gz").read_bytes()))
-    old = COFTDetector.load(path)
-    assert old.map_threshold_ is None
-    with pytest.raises(ValueError, match="or None where map_threshold_ is one; got None"):
-        old.find_regions(tiles(5))
-    assert all(old.find_regions(tiles(5), threshold=-99))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert old.partial_fit(tiles(2)).map_threshold_ is None
-        old.set_threshold(tiles(5), max_fpr=0.4)
-    old.save(path)
-    assert COFTDetector.load(path).map_threshold_ == old.map_threshold_ is not None
 
 
 def test_a_model_file_keeps_the_level(normal, tmp_path):
