@@ -315,6 +315,7 @@ def test_defaults_of_the_recipe():
         "image_size": None,
         "max_pixels": None,
         "image_shape": None,
+        "mask": None,
         "bit_depth": None,
         "max_iter": 20,
         "batch_size": 8,

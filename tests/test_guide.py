@@ -83,15 +83,15 @@ def quick(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def setting():
     """What overviews and the page on many machines take for granted."""
-    plates = make_plates(64, 4, size=64, random_state=0)
+    plates = make_plates(145, 4, size=64, random_state=0)
     images, labels = plates.images, plates.labels
     return {
         "images": images[:8],
         "shots": images[:8],
         "normal": images[8:38],
-        "more_normal_images": np.tile(images[8:41], (3, 1, 1, 1)),  # 99, as 1 % needs
-        "X": images[46:],
-        "y": labels[46:],
+        "more_normal_images": images[8:107],  # 99, as 1 % needs
+        "X": images[127:],
+        "y": labels[127:],
     }
 
 
