@@ -2,6 +2,7 @@
 
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -184,3 +185,28 @@ def test_maps_that_are_not_finite_of_some_images(photos):
     fitted = COFTDetector(Bright(lambda last: last * 2), max_iter=0).fit(photos[:4])
     with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
         fitted.score_samples(np.full((1, 24, 20, 3), 255, np.uint8))
+
+
+@pytest.fixture
+def warn_always():
+    """Torch warns but once a program of some things."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("kind", ["images", "rows"])
+def test_arrays_that_joblib_maps_into_memory(kind, photos, tmp_path, warn_always):
+    """Nothing is written to them, and torch has no word to say."""
+    X = photos if kind == "images" else np.random.default_rng(0).normal(size=(12, 5))
+    fitted = detector().fit(X[:6])
+    joblib.dump(fitted, tmp_path / "detector")
+    joblib.dump(X, tmp_path / "X")
+    mapped, queries = (joblib.load(tmp_path / name, mmap_mode="r") for name in ("detector", "X"))
+    assert not mapped.embeddings_.flags.writeable and not queries.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(mapped.score_samples(queries), fitted.score_samples(X))
+        found = mapped.partial_fit(queries[6:9]).score_samples(queries)
+    np.testing.assert_array_equal(found, fitted.partial_fit(X[6:9]).score_samples(X))
