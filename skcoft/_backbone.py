@@ -120,7 +120,7 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def find_depths(self, size, seed):
         """Choose ``depths``, and a random projection where their maps are wide."""
-        images = torch.zeros(1, 3, *size)
+        images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         if self.body((images - self.mean) / self.std).ndim == 4:
             depths, maps = [], self.features_and_maps(images, [])[1]
         elif not hasattr(self.body, "forward_intermediates"):
@@ -128,8 +128,11 @@ class Backbone(nn.Module):
         else:
             try:
                 features, maps = self.features_and_maps(images, None)
+                check_maps(maps)
                 depths = choose_depths([tuple(found.shape[-2:]) for found in maps])
                 maps = [maps[depth] for depth in depths]
+                if self.recipe is None:
+                    check_maps(self.features_and_maps(images, depths)[1], len(depths))
                 same = torch.allclose(features, self(images), rtol=1e-3, atol=1e-4)
             except Exception as error:  # whatever a module of the user's may raise
                 self.no_maps = f"its forward_intermediates failed: {error!r}"
@@ -143,6 +146,17 @@ class Backbone(nn.Module):
             # by NumPy: an estimator that is fitted here would be logged as the user's model
             components = np.random.RandomState(seed).normal(0, WIDTH**-0.5, (WIDTH, width))
             self.projection = torch.from_numpy(components.T.copy()).float()
+
+
+def check_maps(maps, count=None):
+    """Raise ValueError unless these are finite maps of one image, as many as were asked for."""
+    if count not in (None, len(maps)):
+        raise ValueError(f"{count} maps were asked for and {len(maps)} returned")
+    for found in maps:
+        if found.ndim != 4 or len(found) != 1:
+            raise ValueError(f"a map of one image has the shape {tuple(found.shape)}")
+        if not torch.isfinite(found).all():
+            raise ValueError("a map holds NaN or infinity")
 
 
 def create_body(recipe, seed=0):
@@ -206,10 +220,11 @@ def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
         network, sizing = build(backbone, weights, image_size, shapes, max_pixels, seed)
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
-    network.width = _width(network, sizing.size)
+    features = _features_of_black(network, sizing.size)
+    network.width = features.shape[1]
     if isinstance(backbone, nn.Module):
         _check_steady(network, sizing.size)
-    _check_alive(network, sizing.size)
+    _check_alive(network, features, sizing.size)
     if not isinstance(backbone, nn.Module):
         network.find_pairs(sizing.size)
     network.find_depths(sizing.size, seed)
@@ -328,8 +343,8 @@ def _create_from_hub(name, options):
 
 
 @torch.no_grad()
-def _width(network, size):
-    """Return the number of features that the network makes of an image; raise where it cannot."""
+def _features_of_black(network, size):
+    """Return the features (1, d) of a black image; raise where the network makes none."""
     try:
         features = network(torch.zeros(1, 3, *size))
     except Exception as error:
@@ -342,7 +357,7 @@ def _width(network, size):
         raise ValueError(
             f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
         )
-    return features.shape[1]
+    return features
 
 
 @torch.no_grad()
@@ -358,17 +373,17 @@ def _check_steady(network, size):
 
 
 @torch.no_grad()
-def _check_alive(network, size):
+def _check_alive(network, black, size):
     """Raise ValueError where features are not finite, or the same whatever the image."""
-    noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    features = network(torch.cat([torch.zeros_like(noise), noise])).float()
+    noise = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
+    features = torch.cat([black, noise]).float()
     if not torch.isfinite(features).all():
         raise ValueError(
             "The backbone gives NaN or infinite features, of a black image and of noise: look at "
             "its weights."
         )
-    black, other = F.normalize(features, dim=1)
-    if torch.allclose(black, other, rtol=0, atol=SAME):
+    one, other = F.normalize(features, dim=1)
+    if torch.allclose(one, other, rtol=0, atol=SAME):
         raise ValueError(
             "The backbone gives a black image and noise the same features, so it can tell none "
             "from another: look at its weights."

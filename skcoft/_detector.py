@@ -378,6 +378,10 @@ class COFTDetector(
     def partial_fit(self, X, y=None, groups=None):
         """Add more normal images to the density and move the threshold; no fine-tuning.
 
+        With a ``contamination`` that is a number, the threshold is near that share of all images,
+        but no more: the local scores of earlier ones stay as they were, as their positions are no
+        longer at hand. A warning says so.
+
         Parameters
         ----------
         X : images or rows, see the user guide
@@ -416,6 +420,13 @@ class COFTDetector(
             warnings.warn(
                 f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
                 f"one of {promise} was set for the density of before. Set it again.",
+                stacklevel=2,
+            )
+        if self.contamination != "auto" and self._joint.drawing():
+            warnings.warn(
+                f"contamination={self.contamination!r} is met in fit alone: local scores of "
+                "earlier images stay as they were, so that another share of all images lies below "
+                "the threshold. fit, set_threshold and contamination='auto' keep what they say.",
                 stacklevel=2,
             )
         return self

@@ -244,7 +244,9 @@ class Encoder:
                 positions = positions[:, torch.from_numpy(inside)][:, None]
                 nearest = nearest_inside(inside)
         embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
-        if not np.isfinite(embeddings).all():
+        if not (
+            np.isfinite(embeddings).all() and (positions is None or positions.isfinite().all())
+        ):
             raise ValueError(
                 "The network gives NaN or infinite features of some images of X, though their "
                 "values are finite: look at its weights."

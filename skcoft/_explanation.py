@@ -12,6 +12,8 @@ from ._regions import regions_of
 from ._state import usual_torch
 from ._validation import number
 
+FAR = 0.05  # between embeddings of one image, on whatever devices
+
 
 class ExplanationMixin:
     """What a fitted detector's joint score and embeddings say of a decision."""
@@ -150,3 +152,17 @@ class ExplanationMixin:
         embeddings = self.embed(X)
         neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(self.embeddings_)
         return neighbors.kneighbors(embeddings, return_distance=return_distance)
+
+
+def check_shots(detector, shots):
+    """Raise ValueError unless these are the detector's: others would explain what is not so."""
+    known, given = detector.embeddings_, detector.embed(shots)
+    wanted = f"shots must be the {len(known)} images of fit (and of partial_fit), in their order"
+    if given.shape != known.shape:
+        raise ValueError(f"{wanted}; got {len(given)} images.")
+    off = np.flatnonzero(np.linalg.norm(given - known, axis=1) > FAR)
+    if len(off):
+        raise ValueError(
+            f"{wanted}; {len(off)} of {len(given)} are other ones or have another place, "
+            f"shots[{off[0]}] first."
+        )

@@ -335,9 +335,11 @@ def refusal(where, value):
         seen = f"{value.__module__}.{value.__qualname__}"
     else:
         seen = f"an object of {kind.__module__}.{kind.__qualname__}"
+    # skops stores modules of torch and cannot load them
+    tools = "joblib.dump" if isinstance(value, torch.nn.Module) else "joblib.dump or skops.io.dump"
     return TypeError(
         f"A model file holds plain values, arrays and skcoft's own objects, no code of others: "
-        f"{where} is {seen}. Store such a detector with joblib.dump or skops.io.dump"
+        f"{where} is {seen}. Store such a detector with {tools}"
         f"{HINTS.get(where.partition('.')[0], '')}."
     )
 

@@ -206,7 +206,7 @@ class LocalGraph(nn.Module):
     def __init__(self, kernels):
         super().__init__()
         for name in ("center", "scaled", "exponents"):
-            self.register_buffer(name, torch.from_numpy(getattr(kernels, name)))
+            self.register_buffer(name, torch.tensor(getattr(kernels, name)))
         self.bandwidth, self.constant = kernels.bandwidth, doubles(kernels.constant)
 
     def forward(self, positions):

@@ -38,7 +38,8 @@ class Kernels:
     def log_maps(self, positions):
         """Log density in nats of a tensor (n, h, w, d), an array (n, h, w) of float64."""
         arrays = self.center, self.scaled, self.exponents
-        kernels = [torch.from_numpy(array).to(positions.device) for array in arrays]
+        # copies: joblib gives its workers arrays that are not writable, at which torch warns
+        kernels = [torch.tensor(array, device=positions.device) for array in arrays]
         return np.stack([self._log_density(image, *kernels) for image in positions])
 
     @torch.inference_mode()

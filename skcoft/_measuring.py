@@ -98,38 +98,51 @@ class MeasuringMixin:
 
     def _score_readable(self, X):
         """Score what can be read; NaN for the rest, and a warning that names it."""
-        scores, faults = [], {}
-        for first, piece in in_pieces(X):
-            items = as_items(piece)
-            for start, part in in_pieces(piece if items is None else iter(items)):
-                found, unread = self._try_to_score(part, first + start)
-                scores.append(found)
-                faults |= unread
+        scores, faults = score_readable(self._score_piece, self._decode, X)
         if faults:
             named = [f"X[{i}]: {fault}" for i, fault in [*faults.items()][:MOST_NAMED]]
             more = ["..."] if len(faults) > MOST_NAMED else []
             warnings.warn(
-                f"{len(faults)} of {sum(map(len, scores))} images cannot be read; their scores "
+                f"{len(faults)} of {len(scores)} images cannot be read; their scores "
                 f"are NaN, and they count as anomalous. {'; '.join([*named, *more])}",
                 stacklevel=3,
             )
-        return np.concatenate(scores)
+        return scores
 
-    def _try_to_score(self, piece, first):
-        """Return scores of a piece, and what is wrong with those images that are unreadable."""
-        try:
-            return self._joint.score(self._measure(self._read(piece, first))), {}
-        except (ValueError, OSError):
-            fine, faults = readable(piece, self._decode)
-            if not faults or not (fine or all(map(is_file, piece))):
-                raise  # not for single images' sake
-        scores = np.full(len(piece), np.nan)
-        if fine:
-            read = [piece[i] for i in fine]
-            scores[fine] = self._joint.score(self._measure(self._read(read, first)))
-        return scores, {first + i: fault for i, fault in faults.items()}
+    def _score_piece(self, piece, first):
+        return self._joint.score(self._measure(self._read(piece, first)))
 
     def _decode(self, item):
         """Read an image as it will be when it is scored; raise where that fails."""
         encoder = self.embedder_.encoders_[0]
         encoder.load(self._read([item]))(torch.zeros(1, dtype=torch.long))
+
+
+def score_readable(score, read, X, first=0):
+    """Scores of what can be read, NaN for the rest, and what is wrong with that, by number.
+
+    ``score`` maps a piece of X, and how many images came before it, to scores; ``read`` takes one
+    image and raises where that fails. What is wrong with X and not with single images is raised.
+    """
+    scores, faults = [], {}
+    for before, piece in in_pieces(X):
+        items = as_items(piece)
+        for start, part in in_pieces(piece if items is None else iter(items)):
+            found, unread = _try_to_score(score, read, part, first + before + start)
+            scores.append(found)
+            faults |= unread
+    return np.concatenate(scores), faults
+
+
+def _try_to_score(score, read, piece, first):
+    """Return scores of a piece, and what is wrong with those images that are unreadable."""
+    try:
+        return score(piece, first), {}
+    except (ValueError, OSError):
+        fine, faults = readable(piece, read)
+        if not faults or not (fine or all(map(is_file, piece))):
+            raise  # not for single images' sake
+    scores = np.full(len(piece), np.nan)
+    if fine:
+        scores[fine] = score([piece[i] for i in fine], first)
+    return scores, {first + i: fault for i, fault in faults.items()}

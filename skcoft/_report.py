@@ -9,13 +9,12 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from . import _page
+from ._explanation import check_shots
 from ._input import read_input
 from ._labels import check_labels
 from ._model_file import VERSIONS, write_whole
 from ._pictures import ANOMALOUS, NORMAL, data_uri, histogram, number, overlay, photograph
 from ._scoring import BRIGHTEST, collection_of, names_of, score_images
-
-FAR = 0.05  # between embeddings of one image, on whatever devices
 
 
 def write_report(
@@ -87,7 +86,9 @@ def _report(detector, X, y, names, shots, title, worst, verbose):
     items = collection_of(X)
     names = names_of(items, names)
     y = None if y is None else check_labels(items, y)
-    shots = None if shots is None else _checked_shots(detector, shots)
+    if shots is not None:
+        shots = collection_of(shots)
+        check_shots(detector, shots)
     found = score_images(detector, items, verbose=verbose)
     read = np.flatnonzero(found.errors == "")
     order = read[np.argsort(found.scores[read], kind="stable")]  # the lowest scores first
@@ -100,21 +101,6 @@ def _report(detector, X, y, names, shots, title, worst, verbose):
         _settings(detector),
     ]
     return found, _page.page(title, [part for part in sections if part])
-
-
-def _checked_shots(detector, shots):
-    """Return the items of the shots; ValueError where they are not those of fit."""
-    items = collection_of(shots)
-    known, given = detector.embeddings_, detector.embed(items)
-    if given.shape != known.shape:
-        raise ValueError(f"shots must be the {len(known)} images of fit; got {len(given)} images.")
-    off = np.flatnonzero(np.linalg.norm(given - known, axis=1) > FAR)
-    if len(off):
-        raise ValueError(
-            f"shots must be the images of fit, in their order; {len(off)} of {len(given)} are not "
-            f"what they were, number {off[0]} first (counted from 0)."
-        )
-    return items
 
 
 def _headline(found, y, title):

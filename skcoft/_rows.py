@@ -91,7 +91,7 @@ class Unseen:
         if known.sum() < 2:
             return embeddings
         with torch.inference_mode():
-            features = self.network(torch.from_numpy(self.rows), *standards(self.rows[known]))
+            features = self.network(torch.tensor(self.rows), *standards(self.rows[known]))
         return F.normalize(features.float(), dim=1).double().numpy()
 
     def extend(self, added):

@@ -1,6 +1,7 @@
 """Scores of many images, of which some may be no images: as columns, as a file, as maps."""
 
 import csv
+from copy import copy
 from io import BytesIO, StringIO
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ._input import as_items
+from ._measuring import score_readable
 from ._model_file import write_whole
 from ._threshold import conformal_pvalues, labels_of
 
@@ -30,7 +32,7 @@ def score_images(detector, X, *, verbose=0):
         A fitted one.
     X : images, see the user guide
         What to score; of the kind seen in fit. Of a collection, such as a list of paths, each
-        item may fail alone.
+        item may fail alone, as with ``on_error="nan"``.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -82,18 +84,19 @@ def score_images(detector, X, *, verbose=0):
 
 def _scores_and_errors(detector, items, verbose):
     """Scores of the items of a list, NaN beside the reason where there is none."""
+    strict = copy(detector).set_params(on_error="raise")
     scores, errors = np.full(len(items), np.nan), np.full(len(items), "", dtype=object)
     with tqdm(total=len(items), unit="image", disable=not verbose) as progress:
         for start in range(0, len(items), AT_ONCE):
             piece = items[start : start + AT_ONCE]
-            try:
-                scores[start : start + len(piece)] = detector.score_samples(piece)
-            except (OSError, ValueError):  # one of them at least: each alone says which
-                for i, item in enumerate(piece, start):
-                    try:
-                        scores[i] = detector.score_samples([item])[0]
-                    except (OSError, ValueError) as error:
-                        errors[i] = str(error).replace("X[0]", f"X[{i}]")
+            scores[start : start + len(piece)], faults = score_readable(
+                lambda part, first: strict.score_samples(part),
+                lambda item: strict.embed([item]),
+                piece,
+                start,
+            )
+            for i, fault in faults.items():
+                errors[i] = fault.replace("X[0]", f"X[{i}]")
             progress.update(len(piece))
     return scores, errors
 

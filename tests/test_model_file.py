@@ -247,7 +247,10 @@ REFUSED = [
     ),
     ({"augmentation": shift}, "augmentation is .*shift. Store .*; a dict of options"),
     ({"negatives": ["warp", shift]}, "negatives.1 is .*shift. Store .*; names"),
-    ({"backbone": TinyNet(), "image_size": 32}, "backbone is an object of .*TinyNet. .* timm's"),
+    (
+        {"backbone": TinyNet(), "image_size": 32},
+        r"backbone is .*TinyNet. Store such a detector with joblib.dump; the name of",
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -111,3 +112,101 @@ def test_features_that_are_not_finite_of_some_images(photos):
         fitted.transform(white)
     with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
         COFTDetector(Ratio(), max_iter=0).fit(photos[:4]).predict(white)
+
+
+def test_a_share_of_images_after_more_of_them(photos):
+    """It is met in fit; then a warning says that it no longer is, but for whole images alone."""
+    for local in (True, False):
+        fitted = detector(contamination=0.25, local=local).fit(photos[:8])
+        assert (fitted.predict(photos[:8]) == -1).mean() == 0.25
+        if local:
+            with pytest.warns(UserWarning, match="contamination=0.25 is met in fit alone"):
+                fitted.partial_fit(photos[8:])
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                fitted.partial_fit(photos[8:])
+            assert (fitted.predict(photos) == -1).mean() == 0.25
+
+
+class Maps(TinyNet):
+    """A network that offers what some function makes of its last map."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, images):
+        return super().forward(images).mean(dim=(2, 3))
+
+    def forward_intermediates(self, images, indices=None):
+        last = super().forward(images)
+        maps = [last, self.change(last)]
+        return last, maps if indices is None else [maps[i] for i in indices]
+
+    def forward_head(self, last):
+        return last
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda last: last.mean(dim=(2, 3)), r"a map of one image has the shape \(1, 16\)"),
+        (lambda last: last.flatten(2).mT, r"a map of one image has the shape \(1, 30, 16\)"),
+        (lambda last: last * torch.nan, "a map holds NaN or infinity"),
+    ],
+    ids=["vector", "tokens", "NaN"],
+)
+def test_maps_that_are_none(change, reason, photos):
+    with pytest.warns(UserWarning, match=f"The local density is left out.*{reason}"):
+        fitted = COFTDetector(Maps(change), max_iter=0).fit(photos[:4])
+    assert np.isfinite(fitted.score_samples(photos)).all()
+
+
+def test_other_maps_than_were_asked_for(photos):
+    class All(Maps):
+        def forward_intermediates(self, images, indices=None):
+            return super().forward_intermediates(images)
+
+    with pytest.warns(UserWarning, match="1 maps were asked for and 2 returned"):
+        COFTDetector(All(lambda last: last[..., ::2, ::2]), max_iter=0).fit(photos[:4])
+
+
+def test_maps_that_are_not_finite_of_some_images(photos):
+    """The least likely positions of an image would be those that are left."""
+
+    class Bright(Maps):
+        def forward_intermediates(self, images, indices=None):
+            last, maps = super().forward_intermediates(images)
+            white = images.amin(dim=(1, 2, 3), keepdim=True) == 1
+            maps[1] = torch.where(white, torch.nan, maps[1])
+            return last, maps if indices is None else [maps[i] for i in indices]
+
+    fitted = COFTDetector(Bright(lambda last: last * 2), max_iter=0).fit(photos[:4])
+    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+        fitted.score_samples(np.full((1, 24, 20, 3), 255, np.uint8))
+
+
+@pytest.fixture
+def warn_always():
+    """Torch warns but once a program of some things."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("kind", ["images", "rows"])
+def test_arrays_that_joblib_maps_into_memory(kind, photos, tmp_path, warn_always):
+    """Nothing is written to them, and torch has no word to say."""
+    X = photos if kind == "images" else np.random.default_rng(0).normal(size=(12, 5))
+    fitted = detector().fit(X[:6])
+    joblib.dump(fitted, tmp_path / "detector")
+    joblib.dump(X, tmp_path / "X")
+    mapped, queries = (joblib.load(tmp_path / name, mmap_mode="r") for name in ("detector", "X"))
+    assert not mapped.embeddings_.flags.writeable and not queries.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(mapped.score_samples(queries), fitted.score_samples(X))
+        found = mapped.partial_fit(queries[6:9]).score_samples(queries)
+    np.testing.assert_array_equal(found, fitted.partial_fit(X[6:9]).score_samples(X))

@@ -1,6 +1,8 @@
 """Scores of many images, some of which cannot be read; tables and maps of them."""
 
 import csv
+import warnings
+from copy import copy
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from skcoft import COFTDetector, _scoring
+from skcoft._explanation import check_shots
 from skcoft.report import score_images, write_maps, write_scores
 
 
@@ -115,3 +118,37 @@ def test_maps_stay_in_their_folder(inspector, plates, tmp_path, name):
     with pytest.raises(ValueError, match="names must be relative paths in the folder"):
         write_maps(inspector, plates.images[:1], tmp_path / "maps", [name])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_that_tolerates_says_what_is_wrong_too(inspector, mixed):
+    tolerant = copy(inspector).set_params(on_error="nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score_images(tolerant, mixed)
+    assert tolerant.on_error == "nan"
+    assert_array_equal(found.errors, score_images(inspector, mixed).errors)
+
+
+def test_what_is_wrong_with_a_collection_is_an_error_in_either_way(inspector, plates):
+    """Its channels, or all of its values; not what is wrong with some of its images."""
+    tolerant, images = copy(inspector).set_params(on_error="nan"), [*plates.images[:3]]
+    for X, message in (
+        ([*images, images[0][..., 0]], "must have the same number of channels"),
+        ([image * 2.0 for image in images], r"X\[0\] holds float values"),
+    ):
+        for score in (tolerant.score_samples, lambda X: score_images(inspector, X)):
+            with pytest.raises(ValueError, match=message):
+                score(X)
+
+
+@pytest.mark.parametrize("far, fine", [(0.04, True), (0.06, False)])
+def test_images_are_the_shots_where_their_embeddings_are_near(inspector, plates, far, fine):
+    """In a report as in a picture: devices, and files saved anew, differ by a little."""
+    moved, shots = copy(inspector), plates.images[:6]
+    moved.embeddings_ = inspector.embeddings_.copy()
+    moved.embeddings_[2, 0] += far
+    if fine:
+        check_shots(moved, shots)
+    else:
+        with pytest.raises(ValueError, match=r"in their order; 1 of 6 .*shots\[2\] first"):
+            check_shots(moved, shots)

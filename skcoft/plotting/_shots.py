@@ -4,6 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
+from .._explanation import check_shots
 from ._canvas import (
     grid_size,
     import_pyplot,
@@ -14,8 +15,6 @@ from ._canvas import (
     write_captions,
 )
 from ._pictures import check_captions, pictures_for, pictures_of, split_pipeline
-
-SAME = 1e-3  # greatest difference of embeddings of one image on two devices
 
 
 class NearestShotsDisplay:
@@ -128,7 +127,7 @@ class NearestShotsDisplay:
         X, shots = before(X), before(shots)
         drawn = {"images": pictures_for(detector, X)}
         drawn["shots"] = pictures_for(detector, shots, "shots")
-        _check_shots(detector, shots, len(drawn["shots"]))
+        check_shots(detector, shots)
         drawn["distances"], drawn["indices"] = detector.kneighbors(X, n_neighbors)
         display = cls(**drawn, captions=captions, name=name)
         return display.plot(ax, figure=figure, n_cols=n_cols)
@@ -249,19 +248,3 @@ class NearestShotsDisplay:
             raise ValueError(
                 f"indices must be those of shots, 0 to {known[-1]}; got {self.indices.tolist()}."
             )
-
-
-def _check_shots(detector, shots, n_shots):
-    """Raise ValueError unless these are the detector's: others would explain what is not so."""
-    known = detector.embeddings_
-    if n_shots != len(known):
-        raise ValueError(
-            f"shots must be the {len(known)} normal images of fit (and of partial_fit), in their "
-            f"order; got {n_shots}."
-        )
-    apart = np.abs(detector.embed(shots) - known).max(axis=1) > SAME
-    if apart.any():
-        raise ValueError(
-            "shots must be the normal images of fit (and of partial_fit), in their order; "
-            f"shots[{apart.argmax()}] is another image, or has another place."
-        )
