@@ -30,7 +30,7 @@ from ._onnx import ExportMixin
 from ._parts import Branch
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
-from ._threshold import automatic_offset, check_finite_scores, lower_limit
+from ._threshold import automatic_offset, check_finite_scores, map_threshold
 from ._validation import any_of, boolean, check_parameters, having, list_of, number, one_of
 from ._views import are_mirrored
 from ._whole import DENSITIES
@@ -487,15 +487,3 @@ class COFTDetector(
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags
-
-
-def map_threshold(joint, roles, ids):
-    """Value of maps that about 5 % of unseen normal images pass; None where that is not known.
-
-    ``roles`` are those of the calibrating rows, ``ids`` say which shot each image belongs to.
-    """
-    if not joint.drawing():
-        return None
-    lows = -joint.held_out_peaks()
-    threshold = -lower_limit(mean_of_shots(lows[roles == SHOT], ids), lows[roles == VIEW])
-    return threshold if np.isfinite(threshold) else None

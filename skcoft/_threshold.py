@@ -8,6 +8,9 @@ from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
 
+from ._groups import mean_of_shots
+from ._support import SHOT, VIEW
+
 FALSE_ALARMS = 0.05
 FEWEST = 3  # shots that a limit can be calibrated on
 
@@ -45,6 +48,17 @@ def lower_limit(scores, of_views):
     spread = scores.std(ddof=1) / np.sqrt(1 - 1 / (n - 1))
     width = stats.t.ppf(1 - FALSE_ALARMS, n - 1) * np.sqrt(1 + 2 / n)
     return float(scores.mean() - width * spread)
+
+
+def map_threshold(joint, roles, ids):
+    """Value of maps that about 5 % of unseen normal images pass; None without maps.
+
+    ``roles`` are those of the calibrating rows, ``ids`` say which shot each image belongs to.
+    """
+    if not joint.drawing():
+        return None
+    lows = -joint.held_out_peaks()
+    return -lower_limit(mean_of_shots(lows[roles == SHOT], ids), lows[roles == VIEW])
 
 
 def check_finite_scores(scores, name):

@@ -454,8 +454,7 @@ def test_what_does_not_fit_is_an_error_before_anything_is_drawn(message):
 
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_estimators_that_cannot_be_drawn(display, images):
-    rest = [] if display is TrainingDisplay else [images]
-    rest += [images] if display is NearestShotsDisplay else []
+    rest = {TrainingDisplay: [], NearestShotsDisplay: [images, images]}.get(display, [images])
     for unfitted in (COFTDetector(), make_pipeline(COFTDetector())):
         with pytest.raises(NotFittedError):
             display.from_estimator(unfitted, *rest)
