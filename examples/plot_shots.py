@@ -10,7 +10,8 @@ flagged?
 # %%
 # 60 photographs of good machined plates and 24 with a defect, which are drawn. They are small, the
 # backbone is the smaller of the two that need no download, it is not fine-tuned, and whole images
-# alone are scored (``local=False``): many fits in little time. Another detector has other figures.
+# alone are scored (``local=False``): many fits in little time. Another detector has other figures:
+# the local density of so small images gains nothing by more than 12 shots, it loses.
 
 import matplotlib.pyplot as plt
 import numpy as np
