@@ -350,10 +350,14 @@ class COFTDetector(
             branches = [
                 grow(encoder, scale)
                 for encoder in embedder.encoders_
-                for scale in (encoder.scales if self.multiscale else (1,))
+                for scale in self._scales(encoder)
             ]
             self._set_fit(embedder, branches, seen)
         return self
+
+    def _scales(self, encoder):
+        """Sizes that an encoder's images are scored at, relative to their own."""
+        return encoder.scales if self.multiscale else (1,)
 
     def partial_fit(self, X, y=None, groups=None):
         """Add more normal images to the density and move the threshold; no fine-tuning.
@@ -385,6 +389,12 @@ class COFTDetector(
         if not hasattr(self, "embedder_"):
             return self.fit(X, y, groups)
         check_parameters(self, self._constraints)
+        scales = [scale for encoder in self.embedder_.encoders_ for scale in self._scales(encoder)]
+        if scales != [branch.scale for branch in self._joint.branches]:
+            raise ValueError(
+                f"multiscale={self.multiscale!r} is not what the detector was fitted with: "
+                "call fit."
+            )
         inputs = self._read(X)
         shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
         with ONE_AT_A_TIME, usual_torch():
