@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from . import __version__
 from ._detector import COFTDetector
+from ._model_file import check_output
 from .datasets import load_folder
 from .report import score_images, write_maps, write_regions, write_report, write_scores
 
@@ -152,7 +153,7 @@ TEXTS = {
 
 
 def _fit(options):
-    _check_output(options.output)
+    check_output(options.output)
     if options.max_fpr is not None and options.calibrate is None:
         raise ValueError("--max-fpr needs --calibrate, a folder of other normal images.")
     shots = _normal_images(options.normal_folder, options.normal)
@@ -185,7 +186,7 @@ def _read_mask(path):
 
 
 def _score(options):
-    _check_output(options.output)
+    check_output(options.output)
     if options.maps is not None:
         _check_maps(options.maps, options.folder)
     if options.regions is not None:
@@ -204,7 +205,7 @@ def _score(options):
 
 
 def _report(options):
-    _check_output(options.output)
+    check_output(options.output)
     detector = COFTDetector.load(options.model, device=options.device)
     paths, names, y = _images(options.folder, options.normal)
     found = write_report(
@@ -219,14 +220,6 @@ def _report(options):
         verbose=_at_terminal(),
     )
     return _finish(options, found, y)
-
-
-def _check_output(path):
-    """Raise before the work, not after it, where the file cannot be written."""
-    if path.is_dir():
-        raise IsADirectoryError(f"The output {str(path)!r} is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
 
 
 def _check_maps(maps, folder):

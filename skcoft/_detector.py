@@ -370,10 +370,14 @@ class COFTDetector(
             branches = [
                 grow(encoder, scale)
                 for encoder in embedder.encoders_
-                for scale in (encoder.scales if self.multiscale else (1,))
+                for scale in self._scales(encoder)
             ]
             self._set_fit(embedder, branches, seen)
         return self
+
+    def _scales(self, encoder):
+        """Sizes that an encoder's images are scored at, relative to their own."""
+        return encoder.scales if self.multiscale else (1,)
 
     def partial_fit(self, X, y=None, groups=None):
         """Add more normal images to the density and move the threshold; no fine-tuning.
@@ -405,6 +409,12 @@ class COFTDetector(
         if not hasattr(self, "embedder_"):
             return self.fit(X, y, groups)
         check_parameters(self, self._constraints)
+        scales = [scale for encoder in self.embedder_.encoders_ for scale in self._scales(encoder)]
+        if scales != [branch.scale for branch in self._joint.branches]:
+            raise ValueError(
+                f"multiscale={self.multiscale!r} is not what the detector was fitted with: "
+                "call fit."
+            )
         inputs = self._read(X)
         shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
         with ONE_AT_A_TIME, usual_torch():
@@ -416,20 +426,24 @@ class COFTDetector(
             ids = seen.ids[-len(shots) :]
             branches = [branch.extend(self, shots, ids) for branch in self._joint.branches]
             self._set_fit(self.embedder_, branches, seen)
+        self._warn_of_threshold(promise)
+        return self
+
+    def _warn_of_threshold(self, promise):
+        """Warn where partial_fit does not keep what has been promised of the threshold."""
         if promise is not None:
             warnings.warn(
                 f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
                 f"one of {promise} was set for the density of before. Set it again.",
-                stacklevel=2,
+                stacklevel=3,
             )
         if self.contamination != "auto" and self._joint.drawing():
             warnings.warn(
                 f"contamination={self.contamination!r} is met in fit alone: local scores of "
                 "earlier images stay as they were, so that another share of all images lies below "
                 "the threshold. fit, set_threshold and contamination='auto' keep what they say.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return self
 
     def _set_fit(self, embedder, branches, seen):
         """Join the branches and set the threshold, then all fitted state at once."""

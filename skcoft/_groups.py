@@ -97,6 +97,8 @@ def groups_of_shots(inputs, y, groups):
     if groups is None:
         return None
     check_consistent_length(inputs, groups)
+    if len(set(np.shape(groups)) - {1}) > 1:
+        raise ValueError(f"groups must have the shape (n,); got {np.shape(groups)}.")
     groups = np.asarray(column_or_1d(groups))
     if y is not None and -1 in np.asarray(y):
         groups = groups[np.asarray(y) == 1]

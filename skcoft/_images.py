@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ._mask import check_fit, fill_outside, pixels_inside
 from ._pieces import MOST, is_one_image
@@ -286,6 +286,10 @@ def _open(source, name):
             " It is a link: fetch what it names, and pass that file or its bytes." if link else ""
         )
         raise FileNotFoundError(f"Image file {name} does not exist.{hint}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"Cannot read {name} as an image: Pillow knows no such format."
+        ) from error
     except Exception as error:  # whatever a file may hold: too many pixels, a NUL in its path
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
 

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from ._refusals import refuse_array
+
 WANTED = "y must hold +1 (normal) and -1 (anomalous)"
 
 
@@ -12,6 +14,7 @@ def check_labels(X, y):
     """Return y, as long as X, as +1 and -1; raise ValueError where it holds other labels."""
     if hasattr(X, "__len__") or hasattr(X, "shape"):
         check_consistent_length(X, y)
+    refuse_array(y, "y")
     y = column_or_1d(y)
     if not _are_signs(y):
         raise ValueError(f"{WANTED}; got {_seen(y)}. {_remedy(y)}")
@@ -66,6 +69,7 @@ def split_by_label(inputs, y, anybodys=False):
     if y is None:
         return inputs, None
     check_consistent_length(inputs, y)
+    refuse_array(y, "y")
     labels = np.array(column_or_1d(y).tolist())  # of objects, what they are
     if anybodys and are_classes(labels):
         warnings.warn(

@@ -215,6 +215,15 @@ def checksum(metadata, arrays):
     return digest.hexdigest()
 
 
+def check_output(path):
+    """Raise before the work, not after it, where the file cannot be written."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"The output {str(path)!r} is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
+
+
 def write_whole(path, content):
     """Write a file that takes the place of an earlier one once it is on the disk, as a whole."""
     path = Path(os.path.realpath(path))

@@ -113,9 +113,14 @@ def content_of(item, name):
         return bytes(item)
     content = None
     if not isinstance(item, TextIOBase):
-        start = item.tell()
-        content = item.read()
-        item.seek(start)
+        try:
+            start = item.tell()
+            content = item.read()
+            item.seek(start)
+        except (OSError, ValueError) as error:  # closed, open for writing, a stream
+            raise ValueError(f"{name} is a file that cannot be read: {error}") from error
     if not isinstance(content, bytes):
         raise ValueError(f"{name} must be opened in binary mode, open(path, 'rb').")
+    if not content:
+        raise ValueError(f"{name} is a file that holds nothing from where it stands.")
     return content

@@ -7,12 +7,13 @@ from platform import python_version
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from sklearn.utils.validation import check_is_fitted
 
 from . import _page
 from ._explanation import check_shots
 from ._input import read_input
 from ._labels import check_labels
-from ._model_file import VERSIONS, write_whole
+from ._model_file import VERSIONS, check_output, write_whole
 from ._pictures import ANOMALOUS, NORMAL, data_uri, histogram, number, overlay, photograph
 from ._scoring import BRIGHTEST, collection_of, names_of, score_images
 
@@ -56,8 +57,7 @@ def write_report(
     Raises
     ------
     ValueError
-        If X is invalid or none of its images can be scored, y, ``names`` or ``worst`` do not fit,
-        or ``shots`` are not the images of fit.
+        If X is invalid or none of it can be scored, or another argument does not fit.
     OSError
         If the file cannot be written.
 
@@ -74,6 +74,7 @@ def write_report(
     >>> len(found.scores)
     3
     """
+    check_output(path)
     found, text = _report(detector, X, y, names, shots, title, worst, verbose)
     write_whole(path, text.encode("utf-8", "replace"))  # names may hold bytes that are no text
     return found
@@ -81,6 +82,14 @@ def write_report(
 
 def _report(detector, X, y, names, shots, title, worst, verbose):
     """Return what was found, and the page that says so."""
+    check_is_fitted(detector, "embedder_")
+    if detector.embedder_.encoders_[0].network.kind == "rows":
+        raise ValueError(
+            "A report shows images; the detector was fitted on rows of features, whose scores "
+            "score_images and write_scores give."
+        )
+    if not isinstance(title, str):
+        raise ValueError(f"title must be text; got {title!r}.")
     if isinstance(worst, bool) or not isinstance(worst, Integral) or worst < 0:
         raise ValueError(f"worst must be an integer >= 0; got {worst!r}.")
     items = collection_of(X)

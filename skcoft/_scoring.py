@@ -250,7 +250,7 @@ def write_maps(detector, X, folder, names, *, verbose=0):
     Raises
     ------
     ValueError
-        If X is invalid, the detector has no maps, or a name leads out of ``folder``.
+        If X is invalid, the detector has no maps, names are alike or one leads out of ``folder``.
     OSError
         If a file cannot be written.
 
@@ -269,6 +269,9 @@ def write_maps(detector, X, folder, names, *, verbose=0):
     """
     items = collection_of(X)
     files = [_map_file(folder, name) for name in names_of(items, names)]
+    if len(set(files)) < len(files):
+        twice = next(file for i, file in enumerate(files) if file in files[:i])
+        raise ValueError(f"names must differ, each map is a file; several give {str(twice)!r}.")
     for start in tqdm(range(0, len(files), MAPS_AT_ONCE), unit="batch", disable=not verbose):
         stop = start + MAPS_AT_ONCE
         maps = detector.anomaly_map(items[start:stop])
@@ -285,6 +288,6 @@ def shade(drawn):
 
 
 def _map_file(folder, name):
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
         raise ValueError(f"names must be relative paths in the folder; got {name!r}.")
     return Path(folder, name if name.lower().endswith(".png") else f"{name}.png")

@@ -238,7 +238,7 @@ def _split(splitter, least, cv, X, y, groups, rng):
     held = None
     units, count = "normal images (y == 1)", len(normals)
     if groups is not None:
-        groups = np.asarray(groups)
+        groups = _names(groups)
         held = groups[normals]
         units, count = "groups of normal images", len(np.unique(held))
     if count < least:
@@ -257,6 +257,16 @@ def _split(splitter, least, cv, X, y, groups, rng):
             shown = anomalies[~np.isin(groups[anomalies], groups[train])]
         shown = _draw(shown, cv.anomaly_size, rng)
         yield train, np.concatenate([test, shown])
+
+
+def _names(groups):
+    """Return groups as an array; an image whose group is None or NaN is one of its own."""
+    names = np.asarray(groups).tolist()
+    missing = [name is None or name != name for name in names]
+    if not any(missing):
+        return np.asarray(groups)
+    known = {name: i for i, name in enumerate(names) if not missing[i]}
+    return np.array([i if missing[i] else known[name] for i, name in enumerate(names)])
 
 
 def _draw(anomalies, size, rng):

@@ -295,6 +295,9 @@ def test_center_is_that_of_the_frozen_embeddings(monkeypatch):
     frozen = embedder(max_iter=0).fit_transform(IMAGES)
     np.testing.assert_allclose(center, frozen.mean(axis=0), atol=1e-6)
     assert temperature == 0.25
+    embedder(max_iter=1).fit(IMAGES, groups=[0, 0, 0, 1, 2, 3, 4, 5][: len(IMAGES)])
+    shots = np.concatenate([frozen[:3].mean(axis=0, keepdims=True), frozen[3:]])
+    np.testing.assert_allclose(seen[1][0], shots.mean(axis=0), atol=1e-6)  # each counts as much
 
 
 def test_heads_are_seeded_and_global_state_is_left_alone():

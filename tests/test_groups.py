@@ -20,6 +20,7 @@ from skcoft._groups import Shots, draw_shots, mean_of_shots
 from skcoft._images import Images
 from skcoft._rows import Rows
 from skcoft.density import KernelDensity
+from skcoft.model_selection import OneClassKFold
 
 
 def textures(n, seed, size=64):
@@ -294,3 +295,13 @@ def test_groups_are_routed_by_scikit_learn():
         pipeline = make_pipeline(FunctionTransformer(), detector)
         pipeline.fit(SHOTS, groups=groups)
     assert len(pipeline[-1].calibration_scores_) == 4
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_splits_leave_images_without_a_group_alone(missing):
+    groups = np.array(["a", missing, "a", missing, "b", missing], dtype=object)
+    for train, test in OneClassKFold(3).split(groups, groups=groups):
+        known = [
+            {group for group in groups[part] if group in ("a", "b")} for part in (train, test)
+        ]
+        assert not known[0] & known[1] and len(test) == 2

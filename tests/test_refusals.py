@@ -1,5 +1,6 @@
 """What people pass as X and is no collection of images: errors say what to pass instead."""
 
+from io import BytesIO, RawIOBase, UnsupportedOperation
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +73,42 @@ def test_what_is_no_collection_of_images(case):
     X, message = CASES[case]
     with pytest.raises(ValueError, match=message):
         COFTEmbedder(max_iter=0).fit(X)
+
+
+class Stream(RawIOBase):
+    """A file that cannot be gone back in."""
+
+    def seek(self, *args):
+        raise UnsupportedOperation("no")
+
+    tell = seek
+
+
+def test_files_that_give_nothing_are_named(tmp_path):
+    closed = BytesIO(b"content")
+    closed.close()
+    ended = BytesIO(b"content")
+    ended.read()
+    with open(tmp_path / "new.png", "wb") as written:
+        for file, message in (
+            (closed, "cannot be read: I/O operation on closed file"),
+            (written, "cannot be read: "),
+            (Stream(), "cannot be read: no"),
+            (ended, "holds nothing from where it stands"),
+        ):
+            with pytest.raises(ValueError, match=rf"X\[0\] is a file that {message}"):
+                COFTEmbedder().fit([file])
+    with pytest.raises(ValueError, match=r"Cannot read X\[0\] as an image: Pillow knows no such"):
+        COFTEmbedder().fit([b"content"])
+
+
+def test_groups_and_labels_are_named(tiny_net, photos):
+    with pytest.raises(ValueError, match=r"groups must have the shape \(n,\); got \(12, 2\)"):
+        COFTDetector(tiny_net, max_iter=0).fit(photos, groups=np.zeros((12, 2)))
+    masked = np.ma.masked_array([1] * 6 + [-1] * 6, [0] * 11 + [1])
+    for method in (COFTDetector(tiny_net, max_iter=0).fit, COFTEmbedder(tiny_net, max_iter=0).fit):
+        with pytest.raises(ValueError, match="y is an array of which 1 values are masked"):
+            method(photos, masked)
 
 
 @pytest.mark.parametrize("link", ["https://a.org/b.png", "s3://bucket/b.png", "data:image/png,AA"])

@@ -158,6 +158,7 @@ def test_nothing_is_shown_where_none_is_wanted(write):
 @pytest.mark.parametrize(
     "options, message",
     [
+        (dict(title=None), "title must be text; got None"),
         (dict(worst=-1), "worst must be an integer >= 0; got -1"),
         (dict(names=["a"]), "names must have one name for each image: 12; got 1"),
         (dict(y=[0, 1] * 6), "y must hold"),
@@ -262,3 +263,16 @@ def test_a_browser_draws_dark_text_and_colours_on_white(write, tmp_path):
     assert np.all(pixels[0] == 255) and 0.4 < np.all(pixels > 240, axis=1).mean() < 0.95
     for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0), (0x1B, 0x1F, 0x24)):
         assert np.all(pixels == colour, axis=1).sum() > 100
+
+
+def test_what_no_report_can_be_of(inspector, plates, tmp_path):
+    """Before the work: a folder, one that is not there, rows of features."""
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+        write_report(inspector, plates.images, tmp_path)
+    with pytest.raises(FileNotFoundError, match="There is no folder .*none' to write to"):
+        write_report(inspector, plates.images, tmp_path / "none" / "report.html")
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    fitted = COFTDetector(max_iter=0, random_state=0).fit(rows)
+    with pytest.raises(ValueError, match="A report shows images; .* fitted on rows of features"):
+        write_report(fitted, rows, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())

@@ -152,3 +152,17 @@ def test_images_are_the_shots_where_their_embeddings_are_near(inspector, plates,
     else:
         with pytest.raises(ValueError, match=r"in their order; 1 of 6 .*shots\[2\] first"):
             check_shots(moved, shots)
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["a", "b", "a"], "names must differ, each map is a file; several give .*a.png'"),
+        (["a", "b.png", "b"], "several give .*b.png'"),
+        (["", "a", "b"], "names must be relative paths in the folder; got ''"),
+    ],
+)
+def test_no_map_takes_the_place_of_another(inspector, plates, names, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_maps(inspector, plates.images[6:9], tmp_path / "maps", names)
+    assert not list(tmp_path.iterdir())

@@ -75,6 +75,19 @@ def test_densities_that_know_groups_are_told_the_shots():
     )
 
 
+def test_densities_of_the_other_shots_are_told_them_too():
+    """At the scale of the whole as well: a shot of several images weighs as one."""
+    support, _ = sample(5, n_views=0)
+    rows, shots = np.r_[0:5, 0, 0], np.r_[0:5, 0, 0]
+    copies = support.embeddings[rows] + 0.01 * np.random.default_rng(1).normal(size=(7, 64))
+    whole = KernelDensity().fit(copies, groups=shots)
+    found = held_out_scores(whole, lambda seen: copies, shots, np.full(7, True))
+    for shot in range(5):
+        others = shots != shot
+        fold = KernelDensity().fit_at_scale_of(whole, copies[others], groups=shots[others])
+        assert_allclose(found[~others], fold.score_samples(copies[~others]))
+
+
 def test_scores_are_the_densitys():
     support, unseen = sample(4)
     part = WholeImage(KernelDensity()).fit(support)

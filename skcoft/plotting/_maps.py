@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from .._scoring import BRIGHTEST  # noise of normal images alone is not to fill the scale
+from .._validation import number
 from ._canvas import (
     grid_size,
     import_pyplot,
@@ -228,8 +229,8 @@ class AnomalyMapDisplay:
         vmax = max(BRIGHTEST, *map(np.nanmax, maps)) if vmax is None else vmax
         if not (isinstance(vmin, Real) and isinstance(vmax, Real) and vmin < vmax):
             raise ValueError(f"vmin must be a number below vmax; got {vmin!r} and {vmax!r}.")
-        if not (threshold is None or isinstance(threshold, Real)):
-            raise ValueError(f"threshold must be a number or None; got {threshold!r}.")
+        if not (threshold is None or number()[0](threshold)):
+            raise ValueError(f"threshold must be a finite number or None; got {threshold!r}.")
         bands, columns, size = grid_size(self.images, 2, n_cols)
         layout = layout_for(self.images)
         self.figure_ = open_canvas(type(self), size, ax, figure, layout)

@@ -1,13 +1,12 @@
 """Scores, the threshold between them and how rare they are, in a picture."""
 
-from numbers import Real
-
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
 from .._labels import check_labels
 from .._threshold import conformal_pvalues
+from .._validation import number
 from ._canvas import BLACK, BLUE, GRAY, VERMILLION, import_pyplot
 from ._pictures import split_pipeline
 
@@ -223,8 +222,8 @@ class ScoreDisplay:
     def _rows(self):
         """Return the scores by kind, from top to bottom; raise where they are invalid."""
         scores = _checked_scores(self.scores, "scores", finite=False)
-        if self.offset is not None and not isinstance(self.offset, Real):
-            raise ValueError(f"offset must be a number or None; got {self.offset!r}.")
+        if self.offset is not None and not number()[0](self.offset):
+            raise ValueError(f"offset must be a finite number or None; got {self.offset!r}.")
         rows = {}
         if self.calibration_scores is not None:
             rows["calibration"] = _checked_scores(self.calibration_scores, "calibration_scores")
