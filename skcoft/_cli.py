@@ -190,7 +190,7 @@ def _score(options):
     if options.maps is not None:
         _check_maps(options.maps, options.folder)
     if options.regions is not None:
-        _check_output(options.regions)
+        check_output(options.regions)
     detector = COFTDetector.load(options.model, device=options.device)
     paths, names, y = _images(options.folder, options.normal)
     found = score_images(detector, paths, verbose=_at_terminal())

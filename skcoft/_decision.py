@@ -207,6 +207,22 @@ class DecisionMixin:
         """Set the threshold, and note by what, so that it is not lost without a word."""
         vars(self).update(offset_=offset, _set_offset=offset, _promise=promise)
 
+    def _warn_of_threshold(self, promise):
+        """Warn where partial_fit does not keep what has been promised of the threshold."""
+        if promise is not None:
+            warnings.warn(
+                f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
+                f"one of {promise} was set for the density of before. Set it again.",
+                stacklevel=3,
+            )
+        if self.contamination != "auto" and self._joint.drawing():
+            warnings.warn(
+                f"contamination={self.contamination!r} is met in fit alone: local scores of "
+                "earlier images stay as they were, so that another share of all images lies below "
+                "the threshold. fit, set_threshold and contamination='auto' keep what they say.",
+                stacklevel=3,
+            )
+
     def _calibrating(self, inputs):
         """Scores of inputs, peaks of their maps, and how many of them are shots."""
         kept, joint = self._measure(inputs), self._joint

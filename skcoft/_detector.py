@@ -1,6 +1,5 @@
 """COFTDetector: an embedder, parts of evidence, their joint score and a threshold."""
 
-import warnings
 from functools import partial
 from numbers import Integral
 from os import PathLike
@@ -428,22 +427,6 @@ class COFTDetector(
             self._set_fit(self.embedder_, branches, seen)
         self._warn_of_threshold(promise)
         return self
-
-    def _warn_of_threshold(self, promise):
-        """Warn where partial_fit does not keep what has been promised of the threshold."""
-        if promise is not None:
-            warnings.warn(
-                f"partial_fit moved the threshold to contamination={self.contamination!r}: the "
-                f"one of {promise} was set for the density of before. Set it again.",
-                stacklevel=3,
-            )
-        if self.contamination != "auto" and self._joint.drawing():
-            warnings.warn(
-                f"contamination={self.contamination!r} is met in fit alone: local scores of "
-                "earlier images stay as they were, so that another share of all images lies below "
-                "the threshold. fit, set_threshold and contamination='auto' keep what they say.",
-                stacklevel=3,
-            )
 
     def _set_fit(self, embedder, branches, seen):
         """Join the branches and set the threshold, then all fitted state at once."""
