@@ -184,5 +184,5 @@ def test_a_display_draws_lines_around_regions(inspector, plates):
     drawn = [contour is not None for contour in display.contours_]
     assert drawn == [bool(found) for found in inspector.find_regions(X)]
     assert True in drawn and False in drawn
-    with pytest.raises(ValueError, match="threshold must be a number or None; got 'auto'"):
+    with pytest.raises(ValueError, match="threshold must be a finite number or None; got .auto."):
         display.plot(threshold="auto")
