@@ -39,8 +39,9 @@ _view_options = (
         isinstance(v, dict)
         and set(v) <= set(VIEW_OPTIONS)
         and all(_amount[0](amount) for amount in v.values())
+        and v.get("flip", 0) <= 1
     ),
-    f"a dict from {', '.join(VIEW_OPTIONS)} to numbers >= 0",
+    f"a dict from {', '.join(VIEW_OPTIONS)} to numbers >= 0, flip <= 1",
 )
 _pair = (lambda v: _shape[0](v) and len(v) == 2, "(H, W)")
 _flat_shape = (lambda v: _shape[0](v) and len(v) in (2, 3), "(H, W) or (H, W, C)")

@@ -249,7 +249,7 @@ class Encoder:
         ):
             raise ValueError(
                 "The network gives NaN or infinite features of some images of X, though their "
-                "values are finite: look at its weights."
+                "values are finite: look at its weights, of rows at the size of values."
             )
         return Features(embeddings, positions, nearest)
 
