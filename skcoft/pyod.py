@@ -53,8 +53,8 @@ class PyODDetector(BaseDetector):
     >>> from skcoft.pyod import PyODDetector
     >>> X = np.random.default_rng(0).normal(size=(20, 5))
     >>> detector = PyODDetector(COFTDetector(max_iter=0, random_state=0)).fit(X)
-    >>> detector.labels_.sum(), detector.predict(X[:2] + 9).tolist()
-    (np.int64(2), [1, 1])
+    >>> int(detector.labels_.sum()), detector.predict(X[:2] + 9).tolist()
+    (2, [1, 1])
     """
 
     def __init__(self, detector=None, contamination=0.1):

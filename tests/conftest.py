@@ -1,6 +1,7 @@
 """Fixtures that the test files share."""
 
 import os
+import sys
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # lets scikit-learn run its array API check
 
@@ -86,3 +87,11 @@ def plate_folder(plates, tmp_path_factory):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
     return root
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left():
+    """What a test draws is closed, where anything drew."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

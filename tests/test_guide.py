@@ -15,7 +15,6 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from conftest import ROOT
-from matplotlib import pyplot as plt
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
@@ -76,8 +75,6 @@ def quick(monkeypatch, tmp_path):
         set_defaults(monkeypatch, estimator, max_iter=0, max_pixels=64**2)
         monkeypatch.setattr(estimator.__init__, "__defaults__", ("embedded",))
     set_defaults(monkeypatch, LabelFreeScorer, n_draws=1)
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="session")

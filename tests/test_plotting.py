@@ -34,7 +34,6 @@ def clean():
     """Whatever a test draws, matplotlib's settings stay as they were."""
     before = dict(matplotlib.rcParams)
     yield
-    plt.close("all")
     assert dict(matplotlib.rcParams) == before
 
 
