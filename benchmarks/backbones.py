@@ -9,7 +9,15 @@ images flagged, seconds to fit and milliseconds to score an image.
 
 import warnings
 
-from fewshot import make_parser, mean, measure_seeds, print_head, print_line, read_tasks
+from fewshot import (
+    make_parser,
+    mean,
+    measure_seeds,
+    pixel_text,
+    print_head,
+    print_line,
+    read_tasks,
+)
 
 from skcoft import COFTDetector
 
@@ -33,11 +41,9 @@ def settings(names, folder):
 
 def describe(rows):
     """Text of what is averaged over all tasks and seeds."""
-    mapped = [row for row in rows if "pixel_auroc" in row]
-    pixels = f"pixel {mean(mapped, 'pixel_auroc'):.1f}, " if mapped else ""
     return (
-        f"{pixels}flagged {mean(rows, 'flagged'):.1f} %, fit {mean(rows, 'fit_s'):.1f} s, "
-        f"{mean(rows, 'score_ms'):.1f} ms"
+        f"{pixel_text(rows)}flagged {mean(rows, 'flagged'):.1f} %, "
+        f"fit {mean(rows, 'fit_s'):.1f} s, {mean(rows, 'score_ms'):.1f} ms"
     )
 
 

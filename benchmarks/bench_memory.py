@@ -22,7 +22,7 @@ from skcoft import COFTDetector
 SMALL = 32  # pixels, a side of the images of collections
 
 
-def peak():
+def peak_memory():
     """Most memory this process has held so far, in MiB."""
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
@@ -49,18 +49,18 @@ def fit_and_score(backbone, shots, size, iterations):
     detector = COFTDetector(
         backbone, weights=None, image_size=size, max_iter=iterations, device="cpu", random_state=0
     )
-    before = peak()
+    before = peak_memory()
     detector.fit(images).score_samples(images)
-    return peak() - before
+    return peak_memory() - before
 
 
 def score_collection(images):
     """Score a collection by a small detector, which has scored a few of its images before."""
     few = np.stack([images[i] for i in range(8)])
     detector = COFTDetector("embedded", image_size=SMALL, max_iter=0, device="cpu").fit(few)
-    before = peak()
+    before = peak_memory()
     detector.score_samples(images)
-    return peak() - before
+    return peak_memory() - before
 
 
 def score_lazily(count):

@@ -135,6 +135,12 @@ def mean(rows, key):
     return np.mean([row[key] for row in rows])
 
 
+def pixel_text(rows):
+    """Text of the mean pixel AUROC of those rows that have one, with a comma after it."""
+    mapped = [row for row in rows if "pixel_auroc" in row]
+    return f"pixel {mean(mapped, 'pixel_auroc'):.1f}, " if mapped else ""
+
+
 def make_parser(doc):
     """Return a parser with the arguments that all accuracy benchmarks share."""
     parser = argparse.ArgumentParser(

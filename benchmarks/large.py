@@ -8,10 +8,10 @@ place, within 32 pixels, the map is highest, seconds to fit and to score, and pe
     python benchmarks/large.py --data DATA --sets tile256 --max-pixels 3145728
 """
 
-import resource
 import time
 
 import numpy as np
+from bench_memory import peak_memory
 from fewshot import auroc, make_parser, print_line, read_tasks
 
 from skcoft import COFTDetector
@@ -74,7 +74,7 @@ def main(argv=None):
                 np.hypot(*(peak(drawn) - place))
                 for drawn, place in zip(detector.anomaly_map(spoiled), places, strict=True)
             ]
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            memory = peak_memory() / 2**10
             print_line(
                 f"{task.name}, {kind}",
                 [area, 100 * np.mean(np.array(away) <= NEAR)],

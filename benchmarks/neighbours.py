@@ -9,14 +9,23 @@ AUROC, seconds to fit, milliseconds to score an image and the most memory.
     python benchmarks/neighbours.py --data DATA --weights WEIGHTS --sets casting,ksdd,elpv_mono256
 """
 
-import resource
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
 import torch
-from fewshot import Task, make_parser, mean, measure, print_head, print_line, read_tasks
+from bench_memory import peak_memory
+from fewshot import (
+    Task,
+    make_parser,
+    mean,
+    measure,
+    pixel_text,
+    print_head,
+    print_line,
+    read_tasks,
+)
 from peers import Frozen
 from safetensors.torch import load_file
 from sklearn.neighbors import LocalOutlierFactor
@@ -133,27 +142,20 @@ def resized(task, size):
     return Task(task.name, squares(task.pool), squares(task.normal), kinds, masks)
 
 
-def peak():
-    """Most memory this process has held so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def run(name, network, task, shots, seed, threads):
     """Measure one detector in this process."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     built = DETECTORS[name](network, seed)
-    before = peak()
+    before = peak_memory()
     row = measure(lambda _: built, task, shots, seed, pixels=hasattr(built, "anomaly_map"))
-    return {**row, "memory": peak() - before}
+    return {**row, "memory": peak_memory() - before}
 
 
 def describe(rows):
     """Text of what is averaged over all tasks and seeds."""
-    mapped = [row for row in rows if "pixel_auroc" in row]
-    pixels = f"pixel {mean(mapped, 'pixel_auroc'):.1f}, " if mapped else ""
     return (
-        f"{pixels}fit {mean(rows, 'fit_s'):.1f} s, {mean(rows, 'score_ms'):.0f} ms, "
+        f"{pixel_text(rows)}fit {mean(rows, 'fit_s'):.1f} s, {mean(rows, 'score_ms'):.0f} ms, "
         f"{max(row['memory'] for row in rows):.0f} MiB"
     )
 

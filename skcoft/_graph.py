@@ -7,7 +7,7 @@ from torch import nn
 
 from ._folding import unfold
 from ._images import TOLERANCE, resize
-from ._join import location_of, scale_of
+from ._levels import location_of, scale_of
 from ._local import count_lowest
 from ._mask import at_size, nearest_inside, pixels_inside, positions_inside
 from ._modules import copy_of

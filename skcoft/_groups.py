@@ -102,7 +102,12 @@ def groups_of_shots(inputs, y, groups):
     groups = np.asarray(column_or_1d(groups))
     if y is not None and -1 in np.asarray(y):
         groups = groups[np.asarray(y) == 1]
-    return [None if group != group else group for group in groups.tolist()]  # NaN: none known
+    return [None if is_missing(group) else group for group in groups.tolist()]
+
+
+def is_missing(group):
+    """Whether a group is none that is known: None or NaN."""
+    return group is None or group != group
 
 
 def draw_shots(ids, batch_size, generator):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ._levels import location_of, scale_of
+
 SAME = 1e-6  # greatest difference of equal embeddings, which are of single precision
 
 
@@ -140,13 +142,3 @@ def enlarge(drawing, size):
         return drawing
     array = torch.from_numpy(drawing)[None, None]
     return F.interpolate(array, tuple(size), mode="bilinear")[0, 0].numpy()
-
-
-def location_of(part):
-    """Return the mean held-out score of a part."""
-    return float(part.held_out.mean())
-
-
-def scale_of(part):
-    """Return the standard deviation of held-out scores; 1 where they are all the same."""
-    return float(part.held_out.std()) or 1.0

@@ -8,6 +8,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from ._levels import location_of, scale_of
 from .density import GaussianDensity, KernelDensity
 
 DENSITIES = {
@@ -92,8 +93,7 @@ class SeveralDensities:
     @property
     def levels(self):
         """Mean and standard deviation, 1 where it is 0, of each density's held-out scores."""
-        found = [(member.held_out.mean(), member.held_out.std()) for member in self.members]
-        return [(mean, deviation or 1.0) for mean, deviation in found]
+        return [(location_of(member), scale_of(member)) for member in self.members]
 
     def score(self, embeddings):
         """Mean score of embeddings."""

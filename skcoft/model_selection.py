@@ -16,6 +16,7 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state, indexable
 
 from ._embedder import EMBEDDER_CONSTRAINTS
+from ._groups import is_missing
 from ._input import read_input
 from ._labels import check_labels
 from ._validation import any_of, check_parameters, number, one_of
@@ -262,7 +263,7 @@ def _split(splitter, least, cv, X, y, groups, rng):
 def _names(groups):
     """Return groups as an array; an image whose group is None or NaN is one of its own."""
     names = np.asarray(groups).tolist()
-    missing = [name is None or name != name for name in names]
+    missing = [is_missing(name) for name in names]
     if not any(missing):
         return np.asarray(groups)
     known = {name: i for i, name in enumerate(names) if not missing[i]}

@@ -276,10 +276,10 @@ def test_memory_of_collections(tmp_path, monkeypatch):
 
     lazy = bench_memory.Lazy(3)
     assert len(list(lazy)) == 3 and (lazy[1] != lazy[2]).any() and (lazy[1] == lazy[1]).all()
-    assert 0 < bench_memory.peak() < 2**20
+    assert 0 < bench_memory.peak_memory() < 2**20
     scored = []
     monkeypatch.setattr(bench_memory.COFTDetector, "score_samples", lambda _, X: scored.append(X))
-    monkeypatch.setattr(bench_memory, "peak", iter([100, 130, 130, 131]).__next__)
+    monkeypatch.setattr(bench_memory, "peak_memory", iter([100, 130, 130, 131]).__next__)
     np.memmap(tmp_path / "images", mode="w+", shape=(9, 32, 32, 3), dtype=np.uint8).flush()
     assert bench_memory.score_lazily(10) == 30
     assert bench_memory.score_memory_map(tmp_path / "images", 9) == 1
