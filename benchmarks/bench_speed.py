@@ -35,7 +35,6 @@ from sklearn.model_selection import GridSearchCV
 import skcoft
 from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
-from skcoft._encoder import SCALES
 from skcoft._folding import unfold
 from skcoft._parts import PROBES
 
@@ -109,15 +108,19 @@ def bare_forward(network, batches):
 
 def compare_networks(table, detector, build, args, shots, queries):
     """Fine-tuning and scoring against the bare passes of the same network."""
-    shapes = [(int(args.size * scale),) * 2 for scale in SCALES]
+    frozen = detector().set_params(max_iter=0).fit(shots)
+    encoders = [branch.encoder.at(branch.scale) for branch in frozen._joint.branches]
+    shapes = [encoder.sizing.size for encoder in encoders]
+    trained = encoders[0].training_sizing.size
+    print(f"scored at {shapes}, fine-tuned at {trained}")
 
     def at_all_sizes(count):
         return [torch.rand(count, 3, *shape) for shape in shapes]
 
     def bare():
         network = build()
-        bare_fit(network, shapes[-1], args.iterations, parts=3)
-        bare_forward(network, [torch.rand(len(shots), 3, *shapes[-1])])  # center
+        bare_fit(network, trained, args.iterations, parts=3)
+        bare_forward(network, [torch.rand(len(shots), 3, *trained)])  # center
         bare_forward(network, at_all_sizes((2 + PROBES) * len(shots)))  # shots, mirror images
 
     table.compare("fit / bare loop", lambda: detector().fit(shots), bare)

@@ -118,15 +118,20 @@ class Encoder:
         """Return a function from indices to a batch on the device, each image in its own shape."""
         return self._loader(inputs, self.sizing, cache)
 
-    def load_for_training(self, inputs):
-        """As :meth:`load`, all images of one size: a batch mixes what has been drawn.
+    @property
+    def training_sizing(self):
+        """The sizing of fine-tuning: one size for all, as a batch mixes what has been drawn.
 
         That of the smallest scale: in our measurements fine-tuning there is no worse, and cheaper.
         """
         sizing = self.sizing
         if len(self.scales) > 1:
             sizing = sizing.at(min(self.scales[-1], (TRAINED / sizing.pixels) ** 0.5))
-        return self._loader(inputs, sizing and sizing.one_for_all, True)
+        return sizing and sizing.one_for_all
+
+    def load_for_training(self, inputs):
+        """As :meth:`load`, but all images of the size of fine-tuning."""
+        return self._loader(inputs, self.training_sizing, True)
 
     def _loader(self, inputs, sizing, cache):
         return inputs.loader(sizing, torch.device(self.device), depth=self.depth, cache=cache)

@@ -6,7 +6,9 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn import get_config
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from ._contrast import FAMILIES
@@ -19,7 +21,6 @@ LEARNING_RATE = {"images": 2e-5, "rows": 1e-3}  # of "auto"
 HEAD_LEARNING_RATE = 10  # times the network's: heads start from random weights
 WEIGHT_DECAY = 1e-4
 POSITIVE_WEIGHT = 1 / 8, 2.0  # of "auto": per shot, and at most
-KEPT = 5 * 2**18  # pixel values of a batch on a CPU whose activations are kept
 TERMS = ("loss", "contrastive", "positive", "negative")
 
 
@@ -78,12 +79,13 @@ def fine_tune(encoder, load, ids, anomalies, settings, *, head_seed, generator):
     draw_batch = make_batches(encoder, load, ids, anomalies, settings)
     objective = build_objective(encoder, load, ids, settings, head_seed)
     optimizer, schedule = build_optimizer(encoder.network, objective, settings)
+    kept = count_kept(encoder, load(torch.arange(1)))
     history = []
     bar = progress_bar(settings.max_iter) if settings.verbose else None
     try:
         for step in range(settings.max_iter):
             shots, batch = draw_batch(generator)
-            terms = objective(embed_batch(encoder, batch), shots)
+            terms = objective(embed_batch(encoder, batch, kept), shots)
             values = [terms[name].item() for name in TERMS]
             check_finite(values[0], step, settings, optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -198,21 +200,48 @@ def build_optimizer(network, objective, settings):
     return optimizer, schedule
 
 
-def embed_batch(encoder, batch):
+def count_kept(encoder, image):
+    """How many images' activations fit into scikit-learn's ``working_memory``: 1 GiB by default.
+
+    On a CPU; accelerators are asked for fewer images at once.
+    """
+    if torch.device(encoder.device).type != "cpu":
+        return math.inf
+    pair = torch.cat([image, image])
+    each = activation_bytes(encoder.network, pair) - activation_bytes(encoder.network, image)
+    return get_config()["working_memory"] * 2**20 // max(1, each)
+
+
+def activation_bytes(network, images):
+    """Bytes that a forward pass holds for the backward pass, weights included."""
+    held = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        network(images)
+    return sum(held.values())
+
+
+def embed_batch(encoder, batch, kept):
     """L2-normalised embeddings of a list of batches, one after another, with gradients.
 
-    Of large batches on a CPU the first pieces' activations are kept, those of the others are
-    computed again for their gradients, which bounds memory.
+    The activations of the first ``kept`` images are kept, those of the others are computed again
+    for their gradients, in smaller pieces, which bounds memory.
     """
     network, device = encoder.network, torch.device(encoder.device)
     images, at_once = torch.cat(batch), encoder.at_once()
-    large = device.type == "cpu" and images.numel() > KEPT
-    pieces = images.split(max(1, at_once // 2) if large else at_once)
-    kept = KEPT // pieces[0].numel() if large else len(pieces)
+    pieces = images.split(at_once if len(images) <= kept else max(1, at_once // 2))
     again = partial(checkpoint, network, use_reentrant=False)
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    features, seen = [], 0
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        features = [(network if i < kept else again)(piece) for i, piece in enumerate(pieces)]
+        for piece in pieces:
+            seen += len(piece)
+            features.append((network if seen <= kept else again)(piece))
     return F.normalize(torch.cat(features).float(), dim=1)
 
 

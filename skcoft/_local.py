@@ -89,9 +89,13 @@ class LocalDensity:
             points = np.concatenate([_flat(positions[row]) for row in rows])
             if name in self.coresets:  # more images of a shot that is known
                 points = np.concatenate([self.coresets[name], points])
-            self.coresets[name] = kmeans_plusplus(
-                points, min(per_group, len(points)), random_state=self.seed, n_local_trials=1
-            )[0]
+            _, chosen = kmeans_plusplus(
+                points.astype(np.float64),  # once: it would convert them for every kernel
+                min(per_group, len(points)),
+                random_state=self.seed,
+                n_local_trials=1,
+            )
+            self.coresets[name] = points[chosen]
         for name, points in self.coresets.items():
             self.coresets[name] = points[:per_group]  # the seeding goes from far to near
         self.density = self._fit_density(self.coresets)

@@ -1,7 +1,9 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from conftest import TinyNet
 from numpy.testing import assert_array_equal
@@ -103,9 +105,9 @@ def test_recomputed_activations_give_the_same_fit(monkeypatch):
         calls.append(len(args[0]))
         return torch.utils.checkpoint.checkpoint(function, *args, **options)
 
-    monkeypatch.setattr(finetune, "KEPT", 0)
     monkeypatch.setattr(finetune, "checkpoint", spy)
-    again = embedder(negative_weight=1).fit(IMAGES)
+    with sklearn.config_context(working_memory=0):
+        again = embedder(negative_weight=1).fit(IMAGES)
     assert calls and max(calls) == 4
     np.testing.assert_allclose(again.history_["loss"], kept.history_["loss"], rtol=1e-5)
     np.testing.assert_allclose(again.transform(IMAGES), kept.transform(IMAGES), atol=1e-5)
@@ -348,19 +350,29 @@ def test_defaults_of_the_recipe():
 
 
 def test_activations_of_some_images_of_a_large_batch_are_kept(monkeypatch):
-    assert finetune.KEPT == 5 * 2**18
     calls = []
     monkeypatch.setattr(
         finetune, "checkpoint", lambda function, part, **options: calls.append(1) or function(part)
     )
     embedder(max_iter=1).fit(IMAGES)
     assert not calls
-    image = 3 * 16 * 16
-    for kept, count in ((24 * image, 0), (24 * image - 1, 1), (12 * image, 3), (image, 6)):
+    for kept, count in ((24, 0), (23, 1), (12, 3), (3, 6)):
         calls.clear()
-        monkeypatch.setattr(finetune, "KEPT", kept)
+        monkeypatch.setattr(finetune, "count_kept", lambda *args, kept=kept: kept)
         embedder(max_iter=1).fit(IMAGES)
         assert len(calls) == count  # of 24 images, 4 at a time
+
+
+def test_activations_fill_the_working_memory():
+    weight = torch.ones(3, 4, 4, requires_grad=True)
+    encoder = SimpleNamespace(device="cpu", network=lambda images: (images * weight).exp())
+    image = torch.zeros(1, 3, 4, 4)
+    held = 2 * 4 * image.numel()  # the image and its exponential
+    for mebibytes in (0, 1, 1024):
+        with sklearn.config_context(working_memory=mebibytes):
+            assert finetune.count_kept(encoder, image) == mebibytes * 2**20 // held
+    encoder.device = "cuda"
+    assert finetune.count_kept(encoder, image) == np.inf
 
 
 def test_progress_only_where_asked(capsys):

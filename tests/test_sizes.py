@@ -181,9 +181,9 @@ def test_fine_tuning_is_done_at_half_the_size(bars, monkeypatch):
     shots = [bars[0], bars[2], bars[4]]
     seen = []
 
-    def embed(encoder, batch):
+    def embed(encoder, batch, kept):
         seen.append(tuple(batch[0].shape))
-        return embed_batch(encoder, batch)
+        return embed_batch(encoder, batch, kept)
 
     monkeypatch.setattr("skcoft._finetune.embed_batch", embed)
     params = dict(weights=None, max_iter=1, random_state=0)
