@@ -100,7 +100,8 @@ class MeasuringMixin:
         """Score what can be read; NaN for the rest, and a warning that names it."""
         scores, faults = score_readable(self._score_piece, self._decode, X)
         if faults:
-            named = [f"X[{i}]: {fault}" for i, fault in [*faults.items()][:MOST_NAMED]]
+            some = [*faults.items()][:MOST_NAMED]
+            named = [fault if f"X[{i}]" in fault else f"X[{i}]: {fault}" for i, fault in some]
             more = ["..."] if len(faults) > MOST_NAMED else []
             warnings.warn(
                 f"{len(faults)} of {len(scores)} images cannot be read; their scores "
@@ -112,17 +113,17 @@ class MeasuringMixin:
     def _score_piece(self, piece, first):
         return self._joint.score(self._measure(self._read(piece, first)))
 
-    def _decode(self, item):
-        """Read an image as it will be when it is scored; raise where that fails."""
+    def _decode(self, item, number):
+        """Read ``X[number]`` as it will be when it is scored; raise where that fails."""
         encoder = self.embedder_.encoders_[0]
-        encoder.load(self._read([item]))(torch.zeros(1, dtype=torch.long))
+        encoder.load(self._read([item], number))(torch.zeros(1, dtype=torch.long))
 
 
 def score_readable(score, read, X, first=0):
     """Scores of what can be read, NaN for the rest, and what is wrong with that, by number.
 
     ``score`` maps a piece of X, and how many images came before it, to scores; ``read`` takes one
-    image and raises where that fails. What is wrong with X and not with single images is raised.
+    image with its number and raises where that fails. What is wrong with X as a whole is raised.
     """
     scores, faults = [], {}
     for before, piece in in_pieces(X):
@@ -139,7 +140,7 @@ def _try_to_score(score, read, piece, first):
     try:
         return score(piece, first), {}
     except (ValueError, OSError):
-        fine, faults = readable(piece, read)
+        fine, faults = readable(piece, read, first)
         if not faults or not (fine or all(map(is_file, piece))):
             raise  # not for single images' sake
     scores = np.full(len(piece), np.nan)

@@ -84,12 +84,15 @@ def _bytes_of(item):
     return getattr(item, "nbytes", 0)
 
 
-def readable(items, read):
-    """Return the indices of items that ``read`` can read, and what is wrong with the others."""
+def readable(items, read, first=0):
+    """Return the indices of items that ``read`` can read, and what is wrong with the others.
+
+    ``read`` takes an item and its number, counted from ``first``.
+    """
     fine, faults = [], {}
     for i, item in enumerate(items):
         try:
-            read(item)
+            read(item, first + i)
         except (ValueError, OSError) as error:
             faults[i] = str(error)
         else:

@@ -91,7 +91,7 @@ def _scores_and_errors(detector, items, verbose):
             piece = items[start : start + AT_ONCE]
             scores[start : start + len(piece)], faults = score_readable(
                 lambda part, first: strict.score_samples(part),
-                lambda item: strict.embed([item]),
+                lambda item, number: strict.embed([item]),
                 piece,
                 start,
             )
