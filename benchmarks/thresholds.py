@@ -1,7 +1,8 @@
 """Does the threshold keep its word: unseen normal images that ``contamination="auto"`` flags.
 
-It aims at 5 %. For several numbers of shots, frozen and fine-tuned; with ``--doubled`` each shot
-comes twice, the second time with noise of one grey level, which should change nothing.
+It aims at 5 %. For several numbers of shots, frozen and fine-tuned, beside the AUROC on some 60
+anomalies of a task, as many of each kind. With ``--doubled`` each shot comes twice, the second
+time with noise of one grey level, which should change neither.
 
     python benchmarks/thresholds.py --data DATA --max-test 60 --seeds 2
 """
@@ -10,11 +11,12 @@ import ast
 import warnings
 
 import numpy as np
-from fewshot import draw_shots, make_parser, print_head, print_line, read_tasks
+from fewshot import draw_shots, make_parser, print_head, print_line, read_tasks, score
 
 from skcoft import COFTDetector
 
 SHOTS = (4, 8, 16, 32)
+ANOMALIES = 60
 
 
 def doubled(images, seed):
@@ -23,12 +25,20 @@ def doubled(images, seed):
     return np.concatenate([images, np.clip(images + noise, 0, 255).astype(np.uint8)])
 
 
-def flagged(task, n_shots, seed, settings, double):
-    """Share of the unseen normal images below the threshold, in percent."""
+def measure(task, n_shots, seed, settings, double):
+    """Share of the unseen normal images below the threshold, and image AUROC, in percent."""
     shots = draw_shots(task, n_shots, seed)
     shots = doubled(shots, seed) if double else shots
     detector = COFTDetector(random_state=seed, **settings).fit(shots)
-    return 100 * np.mean(detector.predict(task.normal) == -1)
+    each = max(4, ANOMALIES // len(task.kinds))
+    some = {kind: images[:each] for kind, images in task.kinds.items()}
+    normal, kinds = score(detector, task._replace(kinds=some))
+    return 100 * np.mean(normal < detector.offset_), np.mean(list(kinds.values()))
+
+
+def measure_seeds(task, n_shots, settings, double, seeds):
+    """Means of ``measure`` over seeds."""
+    return np.mean([measure(task, n_shots, seed, settings, double) for seed in range(seeds)], 0)
 
 
 def main(argv=None):
@@ -40,21 +50,17 @@ def main(argv=None):
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")  # of copies
     tasks = read_tasks(args)
-    print_head(args, tasks, "flagged, in percent; ")
+    args.shots = args.numbers
+    print_head(args, tasks)
     others = ast.literal_eval(args.detector)
     for max_iter in map(int, args.iterations.split(",")):
         settings = {**others, "max_iter": max_iter}
         for n_shots in map(int, args.numbers.split(",")):
-            values = [
-                np.mean(
-                    [
-                        flagged(task, n_shots, seed, settings, args.doubled)
-                        for seed in range(args.seeds)
-                    ]
-                )
-                for task in tasks
-            ]
-            print_line(f"{n_shots} shots, {max_iter} iterations", values)
+            options = n_shots, settings, args.doubled
+            rows = [measure_seeds(task, *options, args.seeds) for task in tasks]
+            label = f"{n_shots} shots, {max_iter} iterations"
+            for what, values in zip(("flagged", "AUROC"), np.transpose(rows), strict=True):
+                print_line(f"{label}, {what}", values)
 
 
 if __name__ == "__main__":

@@ -230,8 +230,13 @@ def test_thresholds(data, capsys):
     for more in ([], ["--doubled"]):
         run("thresholds", data, *arguments, *more)
         lines = capsys.readouterr().out.splitlines()[2:]
-        heads = [f"{n} shots, {i} iterations" for i in (0, 1) for n in (4, 6)]
-        assert [line[:21].strip() for line in lines] == heads
+        heads = [
+            f"{n} shots, {i} iterations, {what}"
+            for i in (0, 1)
+            for n in (4, 6)
+            for what in ("flagged", "AUROC")
+        ]
+        assert [" ".join(line.split()[:5]) for line in lines] == heads
         assert all(0 <= float(line.split()[-1]) <= 100 for line in lines)
 
 
