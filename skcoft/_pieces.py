@@ -84,7 +84,7 @@ def _bytes_of(item):
     return getattr(item, "nbytes", 0)
 
 
-def readable(items, read, first=0):
+def readable(items, read, first):
     """Return the indices of items that ``read`` can read, and what is wrong with the others.
 
     ``read`` takes an item and its number, counted from ``first``.
