@@ -2,7 +2,7 @@
 
 1. ``fit`` against the bare torch loop of the same forward and backward passes.
 2. ``score_samples`` against the bare forward passes of images at both their sizes, with and
-   without local density; and of one image alone.
+   without local density; of one image alone; and of JPEG files, which two threads decode.
 3. A search over 10 densities on one split, with ``memory``, against fine-tuning and fitting once,
    and against a search over one density.
 4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import sklearn.neighbors
 import torch
+from PIL import Image
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV
@@ -37,6 +38,7 @@ from skcoft import COFTDetector
 from skcoft._backbone import build_backbone
 from skcoft._folding import unfold
 from skcoft._parts import PROBES
+from skcoft.datasets import make_plates
 
 BATCH = 8  # images that the bare loops pass through the network at once
 BANDWIDTHS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
@@ -49,6 +51,7 @@ GOALS = {
     "64 scored / forward, local": 1.3,
     "1 scored / forward": 1.5,
     "1 scored / forward, local": 1.5,
+    "64 JPEG files scored / forward": 1.4,
     "search of 10 / one fit": 2,
     "import / torch and scikit-learn": 1.1,
     "scikit-learn / our KernelDensity": 1,
@@ -134,6 +137,25 @@ def compare_networks(table, detector, build, args, shots, queries):
                 lambda fitted=fitted, asked=asked: fitted.score_samples(asked),
                 lambda images=images: bare_forward(network, images),
             )
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_photographs(Path(folder), len(queries), args.size)
+        fitted.set_params(n_jobs=2)
+        images = at_all_sizes(len(files))
+        table.compare(
+            f"{len(files)} JPEG files scored / forward",
+            lambda: fitted.score_samples(files),
+            lambda: bare_forward(network, images),
+        )
+
+
+def write_photographs(folder, count, size):
+    """Write JPEG files of sound plates: decoding noise would take longer."""
+    files = [folder / f"{i}.jpg" for i in range(count)]
+    plates = make_plates(count, 0, size=size, random_state=0).images
+    for file, plate in zip(files, plates, strict=True):
+        Image.fromarray(plate).save(file, quality=90)
+    return files
 
 
 def compare_searches(table, detector, shots, queries):

@@ -173,7 +173,8 @@ class COFTDetector(
         fine-tuning; scores of the same images are not computed twice either. Images count by
         their contents. None keeps nothing.
     n_jobs : int or None, default=None
-        Threads that decode images of a sequence; None means 1.
+        Threads that decode files ahead of the network, -1 for as many as there are cores; None
+        means that it waits for them. They pay where photographs have many megapixels.
     random_state : int, RandomState or None, default=None
         Seed of random weights, views, negatives and batches.
     verbose : int, default=0

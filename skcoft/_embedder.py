@@ -170,7 +170,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
     n_jobs : int or None, default=None
-        Threads that decode images of a sequence; None means 1.
+        Threads that decode files ahead of the network, -1 for as many as there are cores; None
+        means that it waits for them. They pay where photographs have many megapixels.
     random_state : int, RandomState or None, default=None
         Seed of random weights, views, negatives and batches.
     verbose : int, default=0
@@ -354,10 +355,15 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "encoders_")
-        return np.concatenate([self._embed(*piece) for piece in in_pieces(X)])
+        return np.concatenate([self._embed(inputs) for inputs in self._pieces(X)])
 
-    def _embed(self, first, X):
-        inputs = self.encoders_[0].accept(read_input(self, X, reset=False, first=first))
+    def _pieces(self, X):
+        sizings = [encoder.sizing for encoder in self.encoders_]
+        for first, piece in in_pieces(X):
+            inputs = read_input(self, piece, reset=False, first=first)
+            yield from self.encoders_[0].accept(inputs).pieces(sizings)
+
+    def _embed(self, inputs):
         with usual_torch():
             return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
 

@@ -316,4 +316,8 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
         )
     network = network.to(device)
     options = settings.augmentation, view_seed, shots.depth, shots.mask
-    return Encoder(network, sizing, str(device), *options)
+    encoder = Encoder(network, sizing, str(device), *options)
+    if shots.kind == "images":
+        scaled = [encoder.at(scale).sizing for scale in encoder.scales]
+        shots.decode_once([encoder.training_sizing, *scaled])
+    return encoder

@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ._folding import unfold
-from ._images import TOLERANCE, resize
+from ._images import resize
 from ._levels import location_of, scale_of
 from ._local import count_lowest
 from ._mask import at_size, nearest_inside, pixels_inside, positions_inside
 from ._modules import copy_of
+from ._pixels import TOLERANCE
 from ._positions import local_embeddings, resize_maps
 from ._whole import SeveralDensities
 from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant

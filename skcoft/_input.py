@@ -8,8 +8,10 @@ from PIL import Image
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
-from ._images import Images, check_file, checked_batch
+from ._files import check_file
+from ._images import Images
 from ._pieces import is_stream
+from ._pixels import checked_batch
 from ._refusals import (
     content_of,
     is_bytes,

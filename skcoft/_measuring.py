@@ -81,8 +81,10 @@ class MeasuringMixin:
 
     def _pieces(self, X):
         """Yield X as validated inputs, piece by piece."""
+        check_is_fitted(self, "embedder_")
+        sizings = [branch.sizing for branch in self._joint.branches]
         for first, piece in in_pieces(X):
-            yield from self._read(piece, first).pieces()
+            yield from self._read(piece, first).pieces(sizings)
 
     def _read(self, X, first=0):
         """Return validated inputs of the kind that the fitted detector takes."""

@@ -42,6 +42,11 @@ class Branch:
     views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
 
     @property
+    def sizing(self):
+        """Sizes that images are seen at; None of rows."""
+        return self.encoder.at(self.scale).sizing
+
+    @property
     def area(self):
         """Area that images are seen at, relative to their full size: how much its maps count."""
         return self.scale**2

@@ -1,13 +1,18 @@
 """Large collections in pieces: what is read as it is needed is never whole in memory."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from joblib import cpu_count
 from PIL import Image
 from sklearn import get_config
 
 MOST = 1024  # images at once: so many embeddings are kept
 SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
+DECODED = 1 / 4  # of it, for what files are resized to
+LEAST = 8  # images of which that is kept, however large they are
 
 
 def read_once(X):
@@ -70,6 +75,36 @@ def _slices(X):
     step = min(MOST, max(fitting, 1))
     for first in range(0, max(shape[0], 1), step):
         yield first, X[first : first + step]
+
+
+def pieces_of(size):
+    """How many files make a piece, of which so many bytes each are kept when they are decoded."""
+    return max(LEAST, int(get_config()["working_memory"] * 2**20 * DECODED / max(size, 1)))
+
+
+def ahead(function, items, n_jobs):
+    """Yield ``function(item)`` in order, by ``n_jobs`` threads that are ahead of who takes it.
+
+    By no more than an item each, so that few results wait. None means no threads; -1 as many as
+    there are cores, -2 all but one, as in joblib.
+    """
+    if n_jobs is None or n_jobs == 1:
+        yield from map(function, items)
+        return
+    if n_jobs < 0:
+        n_jobs = max(1, cpu_count() + 1 + n_jobs)
+    with ThreadPoolExecutor(n_jobs) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > n_jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _budget():

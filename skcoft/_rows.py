@@ -43,7 +43,7 @@ class Rows:
             )
         return self
 
-    def pieces(self):
+    def pieces(self, sizings):
         """Yield these: their embeddings are small."""
         yield self
 

@@ -303,7 +303,7 @@ class LabelFreeScorer(BaseEstimator):
     image_shape : (H, W) or (H, W, C), default=None
         Shape of the images where the rows of a two-dimensional X are flattened ones.
     n_jobs : int or None, default=None
-        Threads that decode images of a sequence; None means 1.
+        Threads that decode files ahead, as in :class:`skcoft.COFTDetector`; None means none.
     random_state : int, default=0
         Seed of the anomalies, which are the same for every candidate.
 
