@@ -330,7 +330,8 @@ class COFTDetector(
             The shots: 1 or more normal images; also anomalies, where y says which they are.
         y : array-like of shape (n_samples,), default=None
             +1 for normal, -1 for an anomaly, which is left out, except that
-            ``negatives="labelled"`` trains against it. None means that all are normal. Other
+            ``negatives="labelled"`` trains against it and, of images, lets a linear head that
+            knows it count in the score. None means that all are normal. Other
             labels are an error; class labels of rows are left out of account with a warning.
         groups : array-like of shape (n_samples,), default=None
             Which images belong together, such as a burst of one part: they count as one shot, in
@@ -366,7 +367,8 @@ class COFTDetector(
                 shots, groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
             )
             fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
-            grow = partial(Branch.grow, self, shots=shots, ids=seen.ids, memory=self.memory)
+            seeing = {"shots": shots, "ids": seen.ids, "anomalies": anomalies}
+            grow = partial(Branch.grow, self, **seeing, memory=self.memory)
             branches = [
                 grow(encoder, scale)
                 for encoder in embedder.encoders_

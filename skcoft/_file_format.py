@@ -19,6 +19,7 @@ from ._encoder import Encoder
 from ._groups import Shots
 from ._join import JointScore
 from ._kernels import Kernels
+from ._labelled import LabelledHead
 from ._local import LocalDensity
 from ._parts import Branch
 from ._rows import RowsNetwork, Unseen
@@ -84,6 +85,7 @@ CLASSES = {
         "calibrating": "b R",
         "positions": None,
         "unseen": (Unseen, None),
+        "anomalies": ("f8 m d", None),
     },
     GaussianDensity: {
         "shrinkage": (Real, str),
@@ -125,11 +127,17 @@ CLASSES = {
         "means": "f8 R e",
         "weight": Real,
     },
+    LabelledHead: {
+        "coefficients": "f8 d",
+        "intercept": Real,
+        "held_out": "f8 K",
+        "weight": Real,
+    },
     Branch: {
         "encoder": Encoder,
         "scale": Real,
         "support": Support,
-        "parts": {str: (WholeImage, SeveralDensities, LocalDensity)},
+        "parts": {str: (WholeImage, SeveralDensities, LocalDensity, LabelledHead)},
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"branches": [Branch]},

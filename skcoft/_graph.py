@@ -102,7 +102,7 @@ class BranchGraph(nn.Module):
         self.shape = shape and tuple(shape)
         self.size = shape and tuple(map(int, encoder.sizing.of(shape)))
         self.resize = Resizing(resize_maps)
-        unknown = set(branch.parts) - {"whole", "local"}
+        unknown = set(branch.parts) - {"whole", "local", "labelled"}
         if unknown:
             raise ValueError(f"to_onnx does not know the parts {sorted(unknown)} of the score.")
         whole = branch.parts["whole"]
@@ -110,6 +110,8 @@ class BranchGraph(nn.Module):
         self.whole = MeanGraph(whole) if several else graph_of_density(whole.fitted)
         local = branch.parts.get("local")
         self.local = None if local is None else LocalGraph(local.density)
+        head = branch.parts.get("labelled")
+        self.head = None if head is None else HeadGraph(head)
         self.mask, self.inside = encoder.mask, None
         if encoder.mask is not None:
             inside = pixels_inside(encoder.mask, shape, self.size, resize)
@@ -121,7 +123,7 @@ class BranchGraph(nn.Module):
         if self.inside is not None:
             inputs = self.fill(inputs)
         if self.local is None:
-            return [self.whole(unit_rows(network(inputs)))], None
+            return self.of_embeddings(network(inputs)), None
         features, maps = network.features_and_maps(inputs, network.depths)
         pixels = self.size[0] * self.size[1]
         positions = local_embeddings(maps, network.projection, pixels, resize=self.resize)
@@ -133,7 +135,13 @@ class BranchGraph(nn.Module):
             flat = self.local(positions.flatten(1, 2)[:, chosen])
             log_map = flat[:, nearest].unflatten(1, tuple(map(int, positions.shape[1:3])))
         least = flat.topk(count_lowest(int(flat.shape[1])), dim=1, largest=False)[0]
-        return [self.whole(unit_rows(features)), least.mean(1)], log_map
+        whole, *labelled = self.of_embeddings(features)
+        return [whole, least.mean(1), *labelled], log_map
+
+    def of_embeddings(self, features):
+        """Scores of the parts that see whole images."""
+        rows = unit_rows(features)
+        return [self.whole(rows)] + ([] if self.head is None else [self.head(rows)])
 
     def choose(self, grid):
         """Which positions of a grid are inside, and of each the nearest of these; found once."""
@@ -214,6 +222,17 @@ class LocalGraph(nn.Module):
         rows = (positions - self.center) / self.bandwidth
         found = torch.logsumexp(rows @ self.scaled.T + self.exponents, -1).double()
         return found - 0.5 * rows.square().sum(-1).double() - self.constant
+
+
+class HeadGraph(nn.Module):
+    """Score of embeddings by a linear head, as ``LabelledHead``."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.coefficients, self.intercept = doubles(head.coefficients), doubles(head.intercept)
+
+    def forward(self, rows):
+        return rows @ self.coefficients + self.intercept
 
 
 class KernelGraph(nn.Module):

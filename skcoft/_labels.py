@@ -86,10 +86,15 @@ def split_by_label(inputs, y, anybodys=False):
     return inputs.take(labels == 1), inputs.take(labels == -1) if -1 in labels else None
 
 
+def asks_for_labelled(negatives):
+    """Whether labelled anomalies are among what ``negatives`` names."""
+    return "labelled" in (negatives if isinstance(negatives, (list, tuple)) else [negatives])
+
+
 def split_for_training(inputs, y, negatives, anybodys=False):
     """Split as :func:`split_by_label`; anomalies are kept where ``negatives`` asks for them."""
     normals, anomalies = split_by_label(inputs, y, anybodys)
-    if "labelled" not in (negatives if isinstance(negatives, (list, tuple)) else [negatives]):
+    if not asks_for_labelled(negatives):
         return normals, None
     if y is None:
         raise ValueError("negatives='labelled' requires y, with -1 for anomalies; got None.")

@@ -55,7 +55,8 @@ class MeasuringMixin:
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
         times the likeness of the shots (see the user guide); with ``multiscale``, plus both at
-        half the size, brought to the same scale, a half of each.
+        half the size, brought to the same scale, a half of each; with labelled anomalies, plus a
+        linear head's.
 
         Parameters
         ----------

@@ -1,11 +1,12 @@
 """Parts: the kinds of evidence that a score joins. A new one is a file and a line in PARTS."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._encoder import Encoder
+from ._encoder import Encoder, embeddings_of
+from ._labelled import LabelledHead
 from ._local import LocalDensity
 from ._memory import cached
 from ._support import FEW, Support
@@ -28,7 +29,11 @@ PROBES = 4  # of each shot, where they are not, by which it is told how alike th
 #   weight           how much it counts beside the first part, both on one scale
 #   log_maps(features)   where it draws maps: (n, h, w), higher = more normal
 #   low(kept), lows      where it draws maps: their least values, also of the held-out rows
-PARTS = {"whole": WholeImage.build, "local": LocalDensity.build}
+PARTS = {
+    "whole": WholeImage.build,
+    "local": LocalDensity.build,
+    "labelled": LabelledHead.build,
+}
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,17 @@ class Branch:
         return self.scale**2
 
     @classmethod
-    def grow(cls, settings, encoder, scale, shots, ids, memory=None):
+    def grow(cls, settings, encoder, scale, shots, ids, anomalies=None, memory=None):
         """Embed shots and fit the parts that a detector's parameters ask for."""
         parts = build_parts(settings, encoder)
         views = count_views(settings.n_views, encoder, len(np.unique(ids)))
         options = views, needing_positions(parts)
         scaled = encoder.at(scale)
         support, learned = cached(memory, embed_and_learn, scaled, shots, ids, *options)
+        if "labelled" in parts:
+            keep = {"embeddings": embeddings_of}
+            found = cached(memory, Encoder.measure, scaled, anomalies, keep)
+            support = replace(support, anomalies=found["embeddings"])
         return cls.fit(encoder, scale, support, parts | learned, views)
 
     def extend(self, settings, shots, ids):
@@ -66,8 +75,8 @@ class Branch:
         parts = build_parts(settings, self.encoder)
         if set(parts) != set(self.parts):
             raise ValueError(
-                f"local={settings.local!r} is not what the detector was fitted with, whose score "
-                f"joins {' and '.join(self.parts)}: call fit."
+                f"local={settings.local!r} and negatives={settings.negatives!r} are not those of "
+                f"the fit, after which the score joins {' and '.join(self.parts)}: call fit."
             )
         options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images

@@ -35,6 +35,8 @@ class Support:
         a mask, those inside alone, (1, k, e).
     unseen : Unseen or None
         Of rows of features, what embeds them anew where some are held out.
+    anomalies : ndarray of shape (n_anomalies, d) or None
+        Embeddings of labelled anomalies, where they count.
     """
 
     embeddings: np.ndarray
@@ -43,6 +45,7 @@ class Support:
     calibrating: np.ndarray
     positions: list | None = None
     unseen: Unseen | None = None
+    anomalies: np.ndarray | None = None
 
     @classmethod
     def allot(cls, ids, n_views, mirror, n_probes=0):
@@ -88,9 +91,10 @@ class Support:
         joined = {
             field.name: np.concatenate([getattr(self, field.name), getattr(added, field.name)])
             for field in fields(self)
-            if field.name not in ("positions", "unseen")
+            if field.name not in ("positions", "unseen", "anomalies")
         }
-        return Support(**joined, unseen=self.unseen and self.unseen.extend(added.unseen))
+        unseen = self.unseen and self.unseen.extend(added.unseen)
+        return Support(**joined, unseen=unseen, anomalies=self.anomalies)
 
     def embeddings_unseen(self, seen):
         """Embeddings of all rows by what those of a mask know; of images as they are."""
@@ -105,7 +109,8 @@ class Support:
         if positions is not None:
             positions = [positions[row] for row in np.flatnonzero(rows)]
         arrays = self.embeddings, self.shots, self.roles, self.calibrating
-        return Support(*(values[rows] for values in arrays), positions, self.unseen)
+        arrays = (values[rows] for values in arrays)
+        return Support(*arrays, positions, self.unseen, self.anomalies)
 
     def without_positions(self):
         """Leave the local embeddings out."""
