@@ -62,6 +62,16 @@ def test_folder(run):
 
 
 @pytest.mark.slow
+def test_large(run):
+    reduced, whole = (
+        [float(number) for number in re.findall(r"-?\d+\.\d", line)]
+        for line in run("plot_large.py").splitlines()
+    )
+    assert whole[0] > 4 > whole[1]  # the drop stands out from all that a sound plate shows
+    assert reduced[0] < 0  # it is lost
+
+
+@pytest.mark.slow
 def test_shots(run):
     lines = [numbers_in(line) for line in run("plot_shots.py").splitlines()]
     shots, auroc, worst, alarms, _ = zip(*lines, strict=True)
