@@ -2,10 +2,9 @@
 
 import numpy as np
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 
 from ._labels import asks_for_labelled
-from ._whole import MOST_FOLDS, WholeImage
+from ._whole import WholeImage, folds_of
 
 RIDGE = 0.1  # penalty, of the embeddings' total variance
 DOUBT = 5  # labelled anomalies with which the head counts half as much as the first part
@@ -55,11 +54,10 @@ class LabelledHead:
         return self
 
     def _score_held_out(self, normals, anomalies, groups):
-        n_groups = len(np.unique(groups))
-        if n_groups == 1:
+        if len(np.unique(groups)) == 1:
             return self.score(normals)
         scores = np.empty(len(normals))
-        for seen, unseen in GroupKFold(min(n_groups, MOST_FOLDS)).split(normals, groups=groups):
+        for seen, unseen in folds_of(groups):
             coefficients, intercept = fit_head(normals[seen], anomalies)
             scores[unseen] = normals[unseen] @ coefficients + intercept
         return scores

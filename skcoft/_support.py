@@ -108,9 +108,9 @@ class Support:
         positions = self.positions
         if positions is not None:
             positions = [positions[row] for row in np.flatnonzero(rows)]
-        arrays = self.embeddings, self.shots, self.roles, self.calibrating
-        arrays = (values[rows] for values in arrays)
-        return Support(*arrays, positions, self.unseen, self.anomalies)
+        names = "embeddings", "shots", "roles", "calibrating"
+        kept = {name: getattr(self, name)[rows] for name in names}
+        return replace(self, **kept, positions=positions)
 
     def without_positions(self):
         """Leave the local embeddings out."""

@@ -165,6 +165,12 @@ def scores_by_pyod(fitted, embeddings):
     return scores
 
 
+def folds_of(groups):
+    """Yield indices (seen, unseen): up to ten groups are left out one by one, more in tenths."""
+    folds = GroupKFold(min(len(np.unique(groups)), MOST_FOLDS))
+    return folds.split(groups, groups=groups)
+
+
 def held_out_scores(fitted, embed, groups, rows):
     """Score some rows by densities that have seen no row of their group.
 
@@ -174,9 +180,8 @@ def held_out_scores(fitted, embed, groups, rows):
     constant moves by far more than scores differ, so densities that offer it
     (``fit_at_scale_of``) keep the scale of the one fitted on all groups.
     """
-    folds = GroupKFold(min(len(np.unique(groups)), MOST_FOLDS))
     scores = np.full(len(groups), np.nan)
-    for seen, unseen in folds.split(groups, groups=groups):
+    for seen, unseen in folds_of(groups):
         known = np.zeros(len(groups), dtype=bool)
         known[seen] = True
         embeddings = embed(known)
