@@ -1,6 +1,6 @@
 """Few-shot image anomaly detection by contrastive fine-tuning, for scikit-learn."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 from . import augmentation, datasets, density, losses, model_selection, plotting, report
 from ._detector import COFTDetector

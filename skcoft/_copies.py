@@ -67,6 +67,23 @@ def mirrored(pictures):
     return np.concatenate([turned.reshape(shape.shape), light], axis=-1)
 
 
+def compare_samples(parts, depths, known, limits, mirror):
+    """As :func:`compare_images`, for the images of every modality, a dict.
+
+    A sample is a copy where each of its images is one. Of several modalities, pictures stand side
+    by side and limits are (n, m).
+    """
+    pictures = np.split(known, len(parts), axis=1)
+    columns = limits.reshape(len(known), len(parts)).T
+    found = [
+        compare_images(part, depths[modality], *seen, mirror)
+        for (modality, part), *seen in zip(parts.items(), pictures, columns, strict=True)
+    ]
+    pictures, limits, alike = zip(*found, strict=True)
+    limits = limits[0] if len(parts) == 1 else np.stack(limits, axis=1)
+    return np.concatenate(pictures, axis=1), limits, np.all(alike, axis=0)
+
+
 def compare_images(inputs, depth, known, limits, mirror):
     """Look at images, block by block, and compare them with each other and with known pictures.
 

@@ -226,7 +226,7 @@ class COFTDetector(
     On a CPU the score of an image does not depend, to the last bit, on the other images of the
     call. Fine-tuning keeps batch normalisation at its source statistics.
 
-    Of several backbones, embeddings stand side by side and have unit length together;
+    Of several backbones, or images a sample, embeddings stand side by side, at unit length;
     ``density_``, ``history_``, ``n_iter_`` and ``weights_`` are lists.
 
     References
@@ -423,8 +423,9 @@ class COFTDetector(
             promise, known = self._promise, groups_of_shots(inputs, y, groups)
             if self.offset_ != self._set_offset:
                 promise = f"offset_={self.offset_:.6g}"
-            encoder = self.embedder_.encoders_[0]
-            seen = self._seen.extend(shots, known, encoder.depth, encoder.mirrors)
+            encoders = self.embedder_.encoders_
+            depths = {encoder.modality: encoder.depth for encoder in encoders}
+            seen = self._seen.extend(shots, known, depths, encoders[0].mirrors)
             ids = seen.ids[-len(shots) :]
             branches = [branch.extend(self, shots, ids) for branch in self._joint.branches]
             self._set_fit(self.embedder_, branches, seen)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._contrast import FAMILIES
 from ._device import resolve_device
-from ._encoder import build_encoder, join_embeddings
+from ._encoder import accept, build_encoder, join_embeddings
 from ._finetune import fine_tune, is_trained
 from ._groups import Shots, groups_of_shots
 from ._input import read_input
@@ -205,7 +205,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     Notes
     -----
-    Of several backbones, embeddings stand side by side and have unit length together;
+    Of several backbones, or images a sample, embeddings stand side by side, at unit length;
     ``network_``, ``history_``, ``n_iter_``, ``weights_`` and ``image_size_`` are lists.
 
     References
@@ -358,10 +358,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return np.concatenate([self._embed(inputs) for inputs in self._pieces(X)])
 
     def _pieces(self, X):
-        sizings = [encoder.sizing for encoder in self.encoders_]
         for first, piece in in_pieces(X):
             inputs = read_input(self, piece, reset=False, first=first)
-            yield from self.encoders_[0].accept(inputs).pieces(sizings)
+            yield from accept(self.encoders_, inputs).pieces(self.encoders_)
 
     def _embed(self, inputs):
         with usual_torch():
@@ -446,10 +445,13 @@ def fit_embedder(embedder, shots, ids, anomalies, memory=None):
     Encoders that ``memory`` knows are taken from there.
     """
     seed = int(check_random_state(embedder.random_state).randint(2**31 - 1))
-    fits = [
-        cached(memory, fit_encoder, single, shots, ids, anomalies, seed, files=[single.weights])
-        for single in single_backbones(embedder, shots.kind)
-    ]
+    fits = []
+    for modality, part in shots.parts.items():
+        labelled = None if anomalies is None else anomalies.parts[modality]
+        for single in single_backbones(embedder, shots.kind):
+            seen = part, ids, labelled, seed
+            fits.append(cached(memory, fit_encoder, single, *seen, files=[single.weights]))
+            fits[-1][0].modality = modality  # what is cached does not know it
     encoders, histories = map(list, zip(*fits, strict=True))
     embedder.encoders_, embedder.history_ = encoders, one_or_all(histories)
     return embedder

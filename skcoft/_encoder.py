@@ -59,9 +59,16 @@ class Encoder:
         Bits of whole numbers in images that hold more than 8.
     mask : ndarray of bool, shape (h, w), or None
         What of every image is looked at.
+    modality : str, int or None
+        Which image of every sample it looks at; None where a sample is one image.
     """
 
-    def __init__(self, network, sizing, device, augmentation, seed, depth=None, mask=None):
+    modality = None  # of what was pickled before there was any
+
+    def __init__(
+        self, network, sizing, device, augmentation, seed, depth=None, mask=None, modality=None
+    ):
+        self.modality = modality
         self.network = network
         self.sizing = sizing
         self.depth = depth
@@ -84,8 +91,16 @@ class Encoder:
         """Return an encoder with the same network, for images of another size."""
         if scale == 1:
             return self
-        options = self.device, self.augmentation, self.seed, self.depth, self.mask
-        return Encoder(self.network, self.sizing.at(scale), *options)
+        return self.with_network(self.network, self.device, self.sizing.at(scale))
+
+    def with_network(self, network, device, sizing):
+        """Return an encoder with another network, or another size of the images."""
+        options = self.augmentation, self.seed, self.depth, self.mask, self.modality
+        return Encoder(network, sizing, device, *options)
+
+    def own(self, inputs):
+        """Return the images that it looks at: of several a sample, those of its modality."""
+        return inputs.parts[self.modality]
 
     @property
     def has_positions(self):
@@ -101,18 +116,6 @@ class Encoder:
         """How many inputs the network sees at once, of so many pixels."""
         on = "cpu" if torch.device(self.device).type == "cpu" else "accelerator"
         return max(1, min(AT_ONCE[self.network.kind][on], int(PIXELS[on] / pixels)))
-
-    def accept(self, inputs):
-        """Return inputs with the mask; ValueError where they are of another kind than in fit."""
-        if inputs.kind != self.network.kind:
-            kinds = {"images": "images", "rows": "rows of features"}
-            hint = " Of one image pass X[None], for flattened ones set image_shape."
-            hint = hint if inputs.kind == "rows" else ""
-            raise ValueError(
-                f"The estimator was fitted on {kinds[self.network.kind]}, X holds "
-                f"{kinds[inputs.kind]}.{hint}"
-            )
-        return inputs.masked(self.mask)
 
     def load(self, inputs, *, cache=False):
         """Return a function from indices to a batch on the device, each image in its own shape."""
@@ -134,7 +137,8 @@ class Encoder:
         return self._loader(inputs, self.training_sizing, True)
 
     def _loader(self, inputs, sizing, cache):
-        return inputs.loader(sizing, torch.device(self.device), depth=self.depth, cache=cache)
+        device = torch.device(self.device)
+        return self.own(inputs).loader(sizing, device, depth=self.depth, cache=cache)
 
     def embed(self, inputs):
         """L2-normalised embeddings of inputs, (n, d), float64."""
@@ -159,7 +163,7 @@ class Encoder:
             one.
         """
         kept = {name: [None] * len(inputs) for name in keep}
-        groups = inputs.groups(self.sizing)
+        groups = self.own(inputs).groups(self.sizing)
         for rows, features in self.stream(self.load(inputs), groups, with_positions):
             for name, function in keep.items():
                 for row, value in zip(rows, function(features), strict=True):
@@ -192,7 +196,7 @@ class Encoder:
         passes = [(load, self.mask)] + [(load_mirror, mirrored)] * bool(mirror)
         passes += [(load_view, self.mask)] * (n_views + n_probes)
         embeddings, positions = ([None] * len(support.roles) for _ in range(2))
-        groups = shots.groups(self.sizing)
+        groups = self.own(shots).groups(self.sizing)
         inputs = []  # of rows, as the network got them
         for i, (images, mask) in enumerate(passes):
             if self.network.kind == "rows":
@@ -286,6 +290,32 @@ class Encoder:
         self.network.to(self.device)
 
 
+def accept(encoders, inputs):
+    """Return inputs with the encoders' mask; ValueError where they are of another kind."""
+    fitted = {encoder.modality: encoder for encoder in encoders}
+    first = encoders[0]
+    if inputs.kind != first.network.kind:
+        kinds = {"images": "images", "rows": "rows of features"}
+        hint = " Of one image pass X[None], for flattened ones set image_shape."
+        hint = hint if inputs.kind == "rows" else ""
+        raise ValueError(
+            f"The estimator was fitted on {kinds[first.network.kind]}, X holds "
+            f"{kinds[inputs.kind]}.{hint}"
+        )
+    if set(inputs.parts) != set(fitted):
+        raise ValueError(
+            f"The estimator was fitted on {_modalities(fitted)}, X holds "
+            f"{_modalities(inputs.parts)}."
+        )
+    return inputs.masked(first.mask)
+
+
+def _modalities(names):
+    """Text of the modalities of a sample."""
+    names = list(names)
+    return "one image a sample" if names == [None] else f"samples of the modalities {names}"
+
+
 def embeddings_of(features):
     """Embeddings of a batch, as something to keep of it."""
     return features.embeddings
@@ -315,7 +345,7 @@ def build_encoder(settings, shots, device, network_seed, view_seed):
             network_seed,
         )
     network = network.to(device)
-    options = settings.augmentation, view_seed, shots.depth, shots.mask
+    options = settings.augmentation, view_seed, shots.depth, shots.mask, shots.modality
     encoder = Encoder(network, sizing, str(device), *options)
     if shots.kind == "images":
         scaled = [encoder.at(scale).sizing for scale in encoder.scales]

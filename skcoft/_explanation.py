@@ -42,7 +42,11 @@ class ExplanationMixin:
         drawing = self._drawing("anomaly_map")
         inputs = self._read(X)
         enlarged = list(self._draw(inputs, drawing))
-        return np.stack(enlarged) if inputs.common_size else enlarged
+        return np.stack(enlarged) if self._shown(inputs).common_size else enlarged
+
+    def _shown(self, inputs):
+        """Return the images that maps are laid over: those of the first modality."""
+        return self.embedder_.encoders_[0].own(inputs)
 
     def _drawing(self, name):
         """Return the parts that draw maps; ValueError, which names a method, without any."""
@@ -61,8 +65,9 @@ class ExplanationMixin:
         methods = {key: part.log_maps for key, part in drawing.items()}
         with usual_torch():
             maps = self._joint.maps(self._joint.measure(inputs, methods))
-        for drawn, size in zip(maps, inputs.sizes, strict=True):
-            yield hide_outside(enlarge(drawn, size), inputs.mask)
+        shown = self._shown(inputs)
+        for drawn, size in zip(maps, shown.sizes, strict=True):
+            yield hide_outside(enlarge(drawn, size), shown.mask)
 
     def find_regions(self, X, *, threshold=None):
         """Find the regions of each image where its anomaly map is above a threshold.

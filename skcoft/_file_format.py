@@ -70,6 +70,7 @@ CLASSES = {
         "device": str,
         "augmentation": ({str: Real}, None),
         "seed": Integral,
+        "modality": (Integral, *TEXT),
     },
     COFTEmbedder: {
         **dict.fromkeys(EMBEDDER_PARAMETERS, object),
@@ -141,8 +142,9 @@ CLASSES = {
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"branches": [Branch]},
-    Shots: {"pictures": "f N _", "limits": "f8 N", "known": list, "ids": "i N"},
+    Shots: {"pictures": "f N _", "limits": ("f8 N", "f8 N m"), "known": list, "ids": "i N"},
 }
+ADDED = {Encoder: {"modality": None}}  # what the state of files of format 1 lacks
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 
 FITTED = {  # of the detector itself, beside its parameters
@@ -412,7 +414,7 @@ class Reader:
         if name not in BY_NAME:
             raise ValueError(f"it names the class {name!r}, which a model file does not hold")
         cls = BY_NAME[name]
-        state = {name: self.decode(node) for name, node in nodes.items()}
+        state = {**ADDED.get(cls, {}), **{name: self.decode(node) for name, node in nodes.items()}}
         check_state(cls, state, self._shared)
         if cls is Encoder and self.device is not None:
             state["device"] = self.device

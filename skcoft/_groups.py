@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ._copies import WIDTH, are_plain, compare_images, compare_rows
+from ._copies import WIDTH, are_plain, compare_rows, compare_samples
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Shots:
     Attributes
     ----------
     pictures : ndarray of shape (n_images, ...)
-        By what copies are told.
-    limits : ndarray of shape (n_images,)
+        By what copies are told; of samples of several images all side by side.
+    limits : ndarray of shape (n_images,) or (n_images, n_modalities)
         How far a JPEG file of each image lies from it, by which copies are told as well.
     known : list
         The user's group of each image; None where there is none.
@@ -35,24 +35,29 @@ class Shots:
     @classmethod
     def of(cls, inputs, known=None, mirrored=False):
         """Group inputs; ``known`` are the user's groups of them, or None."""
-        width = inputs.values.shape[1] if inputs.kind == "rows" else WIDTH
-        dtype = np.float64 if inputs.kind == "rows" else np.float32
-        none = cls(np.empty((0, width), dtype), np.empty(0), [], np.empty(0, dtype=int))
-        found = none.extend(inputs, known, inputs.depth, mirrored)
-        if inputs.kind == "images" and are_plain(found.pictures):
-            warnings.warn(
-                f"Every one of the {len(inputs)} images of X is of one colour all over, so there "
-                "is nothing to learn of them.",
-                stacklevel=4,
-            )
+        rows, several = inputs.kind == "rows", len(inputs.parts)
+        width = inputs.values.shape[1] if rows else several * WIDTH
+        pictures = np.empty((0, width), np.float64 if rows else np.float32)
+        limits = np.empty(0 if several == 1 else (0, several))
+        depths = {modality: part.depth for modality, part in inputs.parts.items()}
+        found = cls(pictures, limits, [], np.empty(0, int)).extend(inputs, known, depths, mirrored)
+        seen = np.split(found.pictures, several, axis=1)
+        for modality, part in zip(inputs.parts, seen, strict=True):
+            if not rows and are_plain(part):
+                of = "X" if modality is None else f"X[{modality!r}]"
+                warnings.warn(
+                    f"Every one of the {len(inputs)} images of {of} is of one colour all over, so "
+                    "there is nothing to learn of them.",
+                    stacklevel=4,
+                )
         return found
 
-    def extend(self, inputs, known, depth, mirrored=False):
+    def extend(self, inputs, known, depths, mirrored=False):
         """Return these with more images; warn of copies that no group of the user's explains.
 
-        ``depth`` are the bits of whole numbers, those of the fit. With ``mirrored``, an image and
-        its mirror image are copies: of densities that know mirror images, each would know the
-        other.
+        ``depths`` are the bits of whole numbers, those of the fit, by modality. With ``mirrored``,
+        an image and its mirror image are copies: of densities that know mirror images, each would
+        know the other.
         """
         start, limits = len(self.ids), self.limits
         if inputs.kind == "rows":
@@ -60,8 +65,8 @@ class Shots:
             limits = np.concatenate([limits, np.zeros(len(inputs))])
             alike = compare_rows(pictures, start)
         else:
-            pictures, limits, alike = compare_images(
-                inputs, depth, self.pictures, limits, mirrored
+            pictures, limits, alike = compare_samples(
+                inputs.parts, depths, self.pictures, limits, mirrored
             )
         names = [*self.known, *([None] * len(inputs) if known is None else known)]
         ids, copies = list(self.ids), []

@@ -24,17 +24,19 @@ class Images:
     and channels-first tensors. Values are uint8, float32 from 0 to 1, or int32 for whole numbers
     in what holds more than 8 bits. How many bits these have is ``bit_depth``; None: to be found.
     ``first`` is the number of images of X before these, of which X holds more. ``mask``, a boolean
-    array (h, w) or None, says what of the images is loaded.
+    array (h, w) or None, says what of the images is loaded. ``modality`` is the name of what they
+    show, where a sample has several images.
     """
 
     kind = "images"
 
-    def __init__(self, items, n_jobs=None, bit_depth=None, first=0, mask=None):
+    def __init__(self, items, n_jobs=None, bit_depth=None, first=0, mask=None, modality=None):
         self.items = items
         self.n_jobs = n_jobs
         self.bit_depth = bit_depth
         self.first = first
         self.mask = mask
+        self.modality = modality
         self._wanted = ()  # sizings that files are decoded for, all at once
         self._resized = {}  # what came of it, by number and size
         self._insides = {}  # of the mask, by shape and size
@@ -44,7 +46,12 @@ class Images:
 
     def name_of(self, i):
         """Return what messages call an image."""
-        return f"X[{self.first + i}]"
+        return item_name(self.first + i, self.modality)
+
+    @property
+    def parts(self):
+        """These, by modality: see ``Modalities``."""
+        return {self.modality: self}
 
     @property
     def common_size(self):
@@ -62,27 +69,37 @@ class Images:
     def take(self, mask):
         """Images where the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
-            return self._with(self.items[torch.from_numpy(mask)])
-        return self._with([item for item, wanted in zip(self.items, mask, strict=True) if wanted])
+            return self._with(self.items[torch.from_numpy(mask)], 0, self.mask)
+        items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
+        return self._with(items, 0, self.mask)
 
     def masked(self, mask):
         """Images of which only what a mask, an array (h, w) or None for all, says is loaded."""
         mask = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
-        return Images(self.items, self.n_jobs, self.bit_depth, self.first, mask)
+        return self._with(self.items, self.first, mask)
 
-    def _with(self, items, first=0):
-        return Images(items, self.n_jobs, self.bit_depth, first, self.mask)
+    def _with(self, items, first, mask):
+        return Images(items, self.n_jobs, self.bit_depth, first, mask, self.modality)
 
-    def pieces(self, sizings):
-        """Yield the images in pieces, of which what the parts of a score need is kept at once.
-
-        Those parts see images by ``sizings``.
-        """
-        most = min(MOST, pieces_of(_bytes_of(sizings))) if self._are_decoded else MOST
+    def pieces(self, encoders):
+        """Yield the images in pieces, of which what ``encoders`` look at is kept at once."""
+        most = self.count_at_once(encoders)
         for start in range(0, len(self), most):
-            piece = self._with(self.items[start : start + most], self.first + start)
-            piece.decode_once(sizings)
-            yield piece
+            yield self.piece(start, most, encoders)
+
+    def count_at_once(self, encoders):
+        """How many images make a piece."""
+        sizings = self._sizings(encoders)
+        return min(MOST, pieces_of(_bytes_of(sizings))) if self._are_decoded else MOST
+
+    def piece(self, start, count, encoders):
+        """Return ``count`` images, of which files are decoded once for all of ``encoders``."""
+        piece = self._with(self.items[start : start + count], self.first + start, self.mask)
+        piece.decode_once(self._sizings(encoders))
+        return piece
+
+    def _sizings(self, encoders):
+        return [encoder.sizing for encoder in encoders if encoder.modality == self.modality]
 
     @property
     def _are_decoded(self):
@@ -219,6 +236,11 @@ class Images:
                 self._insides[shape, size] = pixels_inside(self.mask, shape, size, resize)
             filled.append(fill_outside(image, self._insides[shape, size]))
         return torch.stack(filled)
+
+
+def item_name(i, modality=None):
+    """Return what messages call an image of X."""
+    return f"X[{i}]" if modality is None else f"X[{i}][{modality!r}]"
 
 
 def _bytes_of(sizings):

@@ -1,5 +1,6 @@
 """What X may be: the one place that turns any collection into ``Images`` or ``Rows``."""
 
+from collections.abc import Mapping
 from os import fspath
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from ._files import check_file
-from ._images import Images
+from ._images import Images, item_name
+from ._modalities import Modalities, check_counts, columns_of, is_sample
 from ._pieces import is_stream
 from ._pixels import checked_batch
 from ._refusals import (
@@ -36,23 +38,54 @@ def read_input(estimator, X, *, reset, first=0):
 
     Uses the estimator's ``image_shape``, ``bit_depth`` and ``n_jobs``; with ``reset``, records
     ``n_features_in_`` (and names) where X is two-dimensional. ``first`` is the number of images
-    before these, of which X is a piece.
+    before these, of which X is a piece. Of samples of several images, returns ``Modalities``.
     """
+    refuse_collection(X)
+    columns = columns_of(X)
+    if columns is None:
+        items = as_items(X)
+        if not items or not is_sample(items[0]):
+            return _read_one(estimator, X, items, reset, first)
+        columns = columns_of(items)
+    return Modalities(
+        {name: _read_modality(estimator, part, first, name) for name, part in columns.items()}
+    )
+
+
+def _read_modality(estimator, X, first, modality):
+    """Return the images of one modality."""
+    items = as_items(X)
+    if items and is_sample(items[0]):
+        raise ValueError(f"X[{modality!r}] must hold one image for each sample; it holds several.")
+    inputs = _read_one(estimator, X, items, False, first, modality)
+    if inputs.kind != "images":
+        raise ValueError(f"X[{modality!r}] must hold images; got rows of features.")
+    return inputs
+
+
+def _read_one(estimator, X, items, reset, first, modality=None):
+    """Return the images or rows of X, whose items are these, or None."""
     image_shape = estimator.image_shape
     bit_depth = getattr(estimator, "bit_depth", None)
-    options = {"n_jobs": estimator.n_jobs, "bit_depth": bit_depth, "first": first}
-    items = as_items(X)
+    name = "X" if modality is None else f"X[{modality!r}]"
+    options = {
+        "n_jobs": estimator.n_jobs,
+        "bit_depth": bit_depth,
+        "first": first,
+        "modality": modality,
+    }
     if items is not None:
-        return Images(_check_items(items, first), **options)
+        return Images(_check_items(items, first, modality), **options)
     if isinstance(X, torch.Tensor):
         X = X.detach()
         if X.ndim != 2:
-            return Images(checked_batch(X.cpu(), channels_first=True, first=first), **options)
+            batch = checked_batch(X.cpu(), channels_first=True, name=name, first=first)
+            return Images(batch, **options)
         X = X.cpu().numpy()
     two_d = issparse(X) or hasattr(X, "columns")
     array = X if two_d else _as_array(X)
     if not two_d and array.ndim in (3, 4):
-        return Images(checked_batch(array, first=first), **options)
+        return Images(checked_batch(array, name=name, first=first), **options)
     if not two_d and array.ndim > 4:
         raise ValueError(f"X must be {WANTED}; got an array of shape {array.shape}.")
     if image_shape is None:
@@ -88,12 +121,15 @@ def as_items(X):
     if issparse(X):
         return None
     refuse_collection(X)
+    if isinstance(X, Mapping):
+        return _samples_of(columns_of(X))
     if isinstance(X, torch.Tensor):
         return None
     if isinstance(X, np.ndarray):
         return _items_of_array(X)
     if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
-        return _column_of_frame(X)
+        columns = columns_of(X)
+        return _column_of_frame(X) if columns is None else _samples_of(columns)
     if hasattr(X, "compute") and getattr(X, "ndim", 1) == 1:
         X = X.compute()  # a lazy column of Dask's
     for method in ("to_list", "to_pylist"):  # a column of pandas or polars, of Arrow
@@ -104,6 +140,15 @@ def as_items(X):
     if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "__array__"):
         return _judged(X)
     return None
+
+
+def _samples_of(columns):
+    """Return the samples of collections by modality, as a list of mappings."""
+    items = {name: as_items(column) for name, column in columns.items()}
+    read = {name: columns[name] if found is None else found for name, found in items.items()}
+    check_counts(read)
+    rows = zip(*read.values(), strict=True)
+    return [dict(zip(read, row, strict=True)) for row in rows]
 
 
 def _items_of_array(X):
@@ -134,7 +179,7 @@ def _judged(X):
     if len(X) == 0:
         return [] if isinstance(X, list) else None
     first = X[0]
-    if not is_image(first) and not _is_pair(first):
+    if not is_image(first) and not is_sample(first) and not _is_pair(first):
         refuse_first(first)
         missing = first is None or isinstance(first, float)  # a gap in a column of paths
         return list(X) if missing and (first is None or any(map(is_image, X))) else None
@@ -153,7 +198,7 @@ def _is_pair(item):
     return (
         isinstance(item, tuple)
         and len(item) == 2
-        and is_image(item[0])
+        and (is_image(item[0]) or is_sample(item[0]))
         and (isinstance(item[1], str) or not is_image(item[1]))
     )
 
@@ -176,12 +221,12 @@ def _as_array(X):
     return array
 
 
-def _check_items(items, first):
+def _check_items(items, first, modality):
     if not items:
         raise ValueError("X is empty: found 0 images, at least 1 is needed.")
     checked, channels = [], {}
     for i, item in enumerate(items, first):
-        name = f"X[{i}]"
+        name = item_name(i, modality)
         if is_path(item):
             checked.append(check_file(fspath(item), repr(fspath(item))))
         elif is_bytes(item) or is_open(item):
@@ -195,7 +240,7 @@ def _check_items(items, first):
         else:
             raise ValueError(no_image(item, name))
     if len(channels) > 1:
-        seen = " and ".join(f"{c} (X[{i}])" for c, i in channels.items())
+        seen = " and ".join(f"{c} ({item_name(i, modality)})" for c, i in channels.items())
         raise ValueError(
             f"Arrays in X must have the same number of channels (sizes may differ); got {seen}."
         )

@@ -1,6 +1,7 @@
 """The one parser of y: +1 for normal, -1 for anomalous, nothing else."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -12,7 +13,8 @@ WANTED = "y must hold +1 (normal) and -1 (anomalous)"
 
 def check_labels(X, y):
     """Return y, as long as X, as +1 and -1; raise ValueError where it holds other labels."""
-    if hasattr(X, "__len__") or hasattr(X, "shape"):
+    counted = hasattr(X, "__len__") or hasattr(X, "shape")
+    if counted and not isinstance(X, Mapping):  # of modalities, each as long as y
         check_consistent_length(X, y)
     refuse_array(y, "y")
     y = column_or_1d(y)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ._encoder import Encoder, embeddings_of, join_embeddings
+from ._encoder import Encoder, accept, embeddings_of, join_embeddings
 from ._input import as_items, is_file, read_input
 from ._memory import cached
 from ._pieces import in_pieces, readable
@@ -83,15 +83,15 @@ class MeasuringMixin:
     def _pieces(self, X):
         """Yield X as validated inputs, piece by piece."""
         check_is_fitted(self, "embedder_")
-        sizings = [branch.sizing for branch in self._joint.branches]
+        encoders = [branch.scaled for branch in self._joint.branches]
         for first, piece in in_pieces(X):
-            yield from self._read(piece, first).pieces(sizings)
+            yield from self._read(piece, first).pieces(encoders)
 
     def _read(self, X, first=0):
         """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
         inputs = read_input(self, X, reset=False, first=first)
-        return self.embedder_.encoders_[0].accept(inputs)
+        return accept(self.embedder_.encoders_, inputs)
 
     def _measure(self, inputs):
         """Keep of inputs what the parts of the score need."""
@@ -118,8 +118,10 @@ class MeasuringMixin:
 
     def _decode(self, item, number):
         """Read ``X[number]`` as it will be when it is scored; raise where that fails."""
-        encoder = self.embedder_.encoders_[0]
-        encoder.load(self._read([item], number))(torch.zeros(1, dtype=torch.long))
+        inputs = self._read([item], number)
+        one_each = {encoder.modality: encoder for encoder in self.embedder_.encoders_}
+        for encoder in one_each.values():
+            encoder.load(inputs)(torch.zeros(1, dtype=torch.long))
 
 
 def score_readable(score, read, X, first=0):

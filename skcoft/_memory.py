@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_memory
 
 from ._code import class_parts, function_parts, is_users
 from ._images import Images
+from ._modalities import Modalities
 
 
 def cached(memory, function, *args, files=()):
@@ -82,6 +83,8 @@ def _contents(value):
     if isinstance(value, (str, PathLike)) and isfile(value):
         with open(value, "rb") as file:
             return file_digest(file, "sha256").hexdigest()
+    if isinstance(value, Modalities):
+        return [(str(name), _contents(part)) for name, part in value.parts.items()]
     if isinstance(value, Images):
         whole = isinstance(value.items, torch.Tensor)
         return value.items if whole else [*map(_contents, value.items)]

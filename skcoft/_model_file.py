@@ -21,7 +21,7 @@ from ._file_format import Reader, Writer
 from ._state import usual_torch
 from ._validation import check_parameters
 
-FORMAT = 1  # of what this version writes; it reads those before as well
+FORMAT = 2  # of what this version writes; it reads those before as well
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ._encoder import Encoder
 from ._graph import Scorer
 from ._join import JointScore, enlarge
 from ._mask import hide_outside
@@ -114,6 +113,11 @@ def imported(name):
 
 def checked_model(detector, joint, inputs):
     """Return the ONNX model of a detector, and how far it differs on inputs."""
+    if len(inputs.parts) > 1:
+        raise ValueError(
+            f"An ONNX file takes one image a sample; the detector was fitted on samples of "
+            f"{list(inputs.parts)}. COFTDetector.save stores such a detector."
+        )
     values, shape = values_of(inputs, joint.branches[0].encoder.depth)
     model = exported(Scorer(joint, detector.offset_, shape), values[:1])
     found, expected = run(model.SerializeToString(), values), computed(joint, inputs, shape)
@@ -129,8 +133,7 @@ def on_cpu(joint):
     for encoder in (branch.encoder for branch in joint.branches):
         if id(encoder) not in encoders:
             network = copy_of(encoder.network).cpu()
-            options = encoder.augmentation, encoder.seed, encoder.depth, encoder.mask
-            encoders[id(encoder)] = Encoder(network, encoder.sizing, "cpu", *options)
+            encoders[id(encoder)] = encoder.with_network(network, "cpu", encoder.sizing)
     return JointScore([replace(b, encoder=encoders[id(b.encoder)]) for b in joint.branches])
 
 

@@ -47,9 +47,9 @@ class Branch:
     views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
 
     @property
-    def sizing(self):
-        """Sizes that images are seen at; None of rows."""
-        return self.encoder.at(self.scale).sizing
+    def scaled(self):
+        """The encoder, at the scale that images are seen at."""
+        return self.encoder.at(self.scale)
 
     @property
     def area(self):
@@ -80,8 +80,7 @@ class Branch:
             )
         options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images
-        scaled = self.encoder.at(self.scale)
-        added, learned = embed_and_learn(scaled, shots, ids, *options, first=first)
+        added, learned = embed_and_learn(self.scaled, shots, ids, *options, first=first)
         support = self.support.extend(added)
         return self.fit(self.encoder, self.scale, support, parts | learned, self.views)
 
@@ -94,7 +93,7 @@ class Branch:
     def measure(self, inputs, keep, memory=None):
         """Keep something of every input, see ``Encoder.measure``."""
         options = keep, bool(needing_positions(self.parts))
-        return cached(memory, Encoder.measure, self.encoder.at(self.scale), inputs, *options)
+        return cached(memory, Encoder.measure, self.scaled, inputs, *options)
 
 
 def build_parts(settings, encoder):

@@ -17,6 +17,8 @@ LEAST = 8  # images of which that is kept, however large they are
 
 def read_once(X):
     """Return X, which will be read more than once: of a stream, a list."""
+    if isinstance(X, Mapping):
+        return {name: read_once(column) for name, column in X.items()}
     return list(X) if is_stream(X) else X
 
 
@@ -114,6 +116,8 @@ def _budget():
 def _bytes_of(item):
     """Bytes that an item of a sequence takes; of an image with a label, those of the image."""
     item = item[0] if isinstance(item, tuple) and item else item
+    if isinstance(item, Mapping):
+        return sum(map(_bytes_of, item.values()))
     if isinstance(item, Image.Image):
         return item.width * item.height * len(item.getbands())
     return getattr(item, "nbytes", 0)

@@ -20,6 +20,7 @@ HOLES, HOLE = [(x, y) for y in (-0.25, 0.25) for x in (-0.31, 0.31)], 0.042
 BORE, STEP = 0.12, 0.175  # radii of the hole in the middle and of the step around it
 SLOTS, SLOT = (-0.27, 0.27), (0.05, 0.02)  # two of them: middles, half length and radius
 CHAMFER = 0.012
+THICK, HIGHEST = 0.06, 0.1  # how far its surface lies above the ground; white in depths
 KINDS = "scratch", "stain", "dent", "missing_hole"
 
 
@@ -54,6 +55,8 @@ def make_plates(n_normal=20, n_anomalous=12, *, size=256, random_state=None):
             ``"good"``, ``"scratch"``, ``"stain"``, ``"dent"`` or ``"missing_hole"``.
         masks : ndarray of bool, shape (n_images, size, size)
             Where the defect is.
+        depths : ndarray of uint16, shape (n_images, size, size)
+            Measured height above the ground: 65535 is a tenth of the image's side.
 
     Raises
     ------
@@ -75,9 +78,9 @@ def make_plates(n_normal=20, n_anomalous=12, *, size=256, random_state=None):
     kinds = ["good"] * n_normal + [KINDS[i % len(KINDS)] for i in range(n_anomalous)]
     seeds = check_random_state(random_state).randint(2**31, size=len(kinds))
     drawn = [_photograph(kind, size, seed) for kind, seed in zip(kinds, seeds, strict=True)]
-    images, masks = (np.stack(column) for column in zip(*drawn, strict=True))
-    labels = np.where(np.array(kinds) == "good", 1, -1)
-    return Bunch(images=images, labels=labels, kinds=np.array(kinds, dtype=object), masks=masks)
+    images, masks, depths = (np.stack(column) for column in zip(*drawn, strict=True))
+    labels, kinds = np.where(np.array(kinds) == "good", 1, -1), np.array(kinds, dtype=object)
+    return Bunch(images=images, labels=labels, kinds=kinds, masks=masks, depths=depths)
 
 
 def _check_integers(**values):
@@ -88,7 +91,7 @@ def _check_integers(**values):
 
 
 def _photograph(kind, size, seed):
-    """One photograph (size, size, 3) and the mask of its defect."""
+    """One photograph (size, size, 3), the mask of its defect, and the depth (size, size)."""
     rng = np.random.RandomState(seed)
     scene = _scene(size, rng)
     part = _plate(scene, rng)
@@ -97,7 +100,7 @@ def _photograph(kind, size, seed):
     if kind != "good":
         mask = DEFECTS[kind](scene, part, np.random.RandomState(draws[0]))
     colour = _lit(scene, part, np.random.RandomState(draws[1]))
-    return _exposed(colour, scene, rng), mask
+    return _exposed(colour, scene, rng), mask, _depth(scene, part, seed)
 
 
 def _scene(size, rng):
@@ -161,13 +164,28 @@ def _unit(noise):
     return (noise - noise.mean()) / noise.std()
 
 
+def _height(scene, part, metal):
+    """Height (size, size) of the plate's surface."""
+    chamfer = np.clip(-metal, 0, CHAMFER)
+    step = 0.012 * np.clip((scene.radius - STEP) / 0.012 + 0.5, 0, 1)
+    return chamfer + step + part.relief
+
+
+def _depth(scene, part, seed):
+    """Return what a depth camera measures, which hangs a little askew: uint16 (size, size)."""
+    rng, size, metal = np.random.RandomState([seed, 1]), scene.size, _metal(part)
+    right, down, near = rng.uniform(-1, 1, 3) * (0.015, 0.015, 0.003)
+    height = THICK + _height(scene, part, metal) + right * scene.x + down * scene.y + near
+    seen = gaussian_filter(_cover(metal, size) * height, 0.7)
+    fine, coarse = rng.standard_normal((2, size, size))
+    seen = seen + 0.0006 * fine + 0.0003 * _unit(gaussian_filter(coarse, 2))
+    return (np.clip(seen / HIGHEST, 0, 1) * 65535).round().astype(np.uint16)
+
+
 def _lit(scene, part, rng):
     """Colours (size, size, 3) of plate and ground under one lamp from the upper left."""
     size, metal = scene.size, _metal(part)
-    chamfer = np.clip(-metal, 0, CHAMFER)
-    step = 0.012 * np.clip((scene.radius - STEP) / 0.012 + 0.5, 0, 1)
-    height = gaussian_filter(chamfer + step + part.relief, 0.6)
-    down, right = np.gradient(height, 1 / size)
+    down, right = np.gradient(gaussian_filter(_height(scene, part, metal), 0.6), 1 / size)
     lamp = np.array([-0.45, -0.6]) + rng.uniform(-0.08, 0.08, 2)
     slope = -(right * lamp[0] + down * lamp[1])
     band = np.exp(-(((scene.y - 0.25 * scene.x - rng.uniform(-0.12, 0.06)) / 0.22) ** 2))

@@ -43,7 +43,7 @@ def refuse_collection(X):
         )
     if is_path(X) or isinstance(X, Image.Image) or is_bytes(X) or is_open(X):
         raise ValueError(f"X must be a collection of images; got a single {kind}. Pass [X].")
-    if isinstance(X, (Set, Mapping)):
+    if isinstance(X, Set):
         raise ValueError(
             f"X must be a collection of images in an order; got a {kind}. Pass a list "
             "of its values."

@@ -182,12 +182,13 @@ def _worst(detector, items, found, names, rows, shots):
     chosen = [items[i] for i in rows]
     if not isinstance(items, list):  # an array or tensor stays one
         chosen = items[rows]
-    inputs, depth = read_input(detector, chosen, reset=False), _depth(detector)
+    encoder = detector.embedder_.encoders_[0]
+    inputs = encoder.own(read_input(detector, chosen, reset=False))
     try:
         maps = detector.anomaly_map(chosen)
     except ValueError:  # these were scored, so what they lack is a local density
         maps = None
-    pictures = [photograph(inputs, i, depth) for i in range(len(rows))]
+    pictures = [photograph(inputs, i, encoder.depth) for i in range(len(rows))]
     shown = [
         [(data_uri(p), f"Photograph {names[i]}", "image")]
         for p, i in zip(pictures, rows, strict=True)
@@ -207,9 +208,9 @@ def _worst(detector, items, found, names, rows, shots):
         content += [_page.paragraph(text), _page.heat_scale(BRIGHTEST)]
     if shots is not None:
         nearest = detector.kneighbors(chosen, return_distance=False)[:, 0]
-        known = read_input(detector, shots, reset=False)
+        known = encoder.own(read_input(detector, shots, reset=False))
         for pieces, shot in zip(shown, nearest, strict=True):
-            uri = data_uri(photograph(known, shot, depth))
+            uri = data_uri(photograph(known, shot, encoder.depth))
             pieces.append((uri, "The most similar of the normal images", "nearest shot"))
     spread = np.ptp(found.scores[found.errors == ""])
     drawn = [
@@ -223,10 +224,6 @@ def _worst(detector, items, found, names, rows, shots):
     ]
     content.append(_page.cards(drawn, three=len(shown[0]) > 2))
     return _page.section(f"The {len(rows)} least normal images", *content)
-
-
-def _depth(detector):
-    return detector.embedder_.encoders_[0].depth
 
 
 def _all_images(found, y, names, order):

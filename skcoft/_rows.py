@@ -22,7 +22,7 @@ class Rows:
     """Validated rows of features: ``values``, a float64 array (n, d)."""
 
     kind = "rows"
-    depth = mask = None  # no bits to be found, nothing to be left out
+    depth = mask = modality = None  # no bits to be found, nothing to be left out
 
     def __init__(self, values):
         self.values = values
@@ -43,7 +43,12 @@ class Rows:
             )
         return self
 
-    def pieces(self, sizings):
+    @property
+    def parts(self):
+        """These, as ``Images.parts``."""
+        return {None: self}
+
+    def pieces(self, encoders):
         """Yield these: their embeddings are small."""
         yield self
 

@@ -1,6 +1,7 @@
 """Scores of many images, of which some may be no images: as columns, as a file, as maps."""
 
 import csv
+from collections.abc import Mapping
 from copy import copy
 from io import BytesIO, StringIO
 from os import PathLike, fspath
@@ -111,7 +112,8 @@ def names_of(X, names=None):
     """Names of images, as text: those given, else paths, else numbers from 0."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if names is None:
-        paths = [fspath(item) if isinstance(item, (str, PathLike)) else None for item in X]
+        shown = [next(iter(item.values())) if isinstance(item, Mapping) else item for item in X]
+        paths = [fspath(item) if isinstance(item, (str, PathLike)) else None for item in shown]
         return [f"image {i}" if path is None else path for i, path in enumerate(paths)]
     names = [fspath(name) if isinstance(name, PathLike) else str(name) for name in names]
     if len(names) != n:

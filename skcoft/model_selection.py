@@ -373,6 +373,11 @@ class LabelFreeScorer(BaseEstimator):
                 "X must hold images; got rows of features. If they are flattened images, set "
                 "image_shape of the scorer."
             )
+        if len(inputs.parts) > 1:
+            raise ValueError(
+                "LabelFreeScorer makes anomalies of one image a sample; X has samples of "
+                f"{list(inputs.parts)}."
+            )
         if y is not None:
             inputs = inputs.take(check_labels(X, y) == 1)
         if len(inputs) == 0:

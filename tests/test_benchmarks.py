@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from numpy.testing import assert_array_equal
 from safetensors.torch import save_file
+
+from skcoft.datasets import make_plates
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peers")
@@ -257,6 +260,28 @@ def test_large_photographs(tmp_path, capsys):
     run("large", tmp_path, "--shots", "4", "--photographs", "2", "--max-pixels", "100000")
     (line,) = capsys.readouterr().out.splitlines()
     assert re.match(r"parts, spot .* fit [\d.]+ s, score [\d.]+ s, peak [\d.]+ GiB$", line)
+
+
+def test_modalities(capsys, monkeypatch):
+    import modalities
+
+    for name, value in {"SIZE": 64, "NORMAL": 4, "EACH": 2}.items():
+        monkeypatch.setattr(modalities, name, value)
+    colour, depth, kinds = modalities.draw(2, 0)
+    plain = make_plates(8, 8, size=64, random_state=0)
+    assert_array_equal(colour, plain.images)
+    raised = (depth - plain.depths / 65535).max(axis=(1, 2)) > 0.02
+    assert_array_equal(raised, kinds == "bulge")
+    assert kinds.tolist()[:8] == ["good"] * 6 + ["bulge"] * 2
+    given = modalities.forms(colour, depth)
+    assert given["side by side in one image"].shape == (16, 64, 128, 3)
+    modalities.main(
+        ["--shots", "2", "--seeds", "1", "--detector", "{'backbone': 'embedded', 'max_iter': 0}"]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["mean", "colour", "depth", "side", "both"]
+    assert lines[0].split()[1:] == [*sorted({*kinds} - {"good"}), "flagged"]
+    assert all(0 <= float(cell) <= 100 for line in lines[1:] for cell in line.split()[-7:])
 
 
 def test_ratios_beside_goals_and_an_earlier_run(capsys, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -152,6 +152,23 @@ def test_plates_come_as_asked_for():
     kinds = ["scratch", "stain", "dent", "missing_hole", "scratch", "stain"]
     assert plates.kinds.tolist() == ["good"] * 3 + kinds
     assert plates.masks.any(axis=(1, 2)).tolist() == [False] * 3 + [True] * 6
+
+
+def test_depths_of_plates():
+    """A hole and the ground lie low, the plate high; a stain has no depth, a dent has one."""
+    plates = make_plates(4, 4, size=128, random_state=0)
+    assert plates.depths.shape == (8, 128, 128) and plates.depths.dtype == np.uint16
+    heights = 0.1 * (plates.depths / 65535)
+    middle, corner = heights[:, 60:68, 60:68].mean(), heights[:, :8, :8].mean()
+    assert max(middle, corner) < 0.001
+    assert_allclose(heights[:, 100:104, 60:68].mean(), 0.06 + 0.012 + 0.012, atol=0.004)
+    kinds = plates.kinds[4:].tolist()
+    usual = heights[:4].mean(axis=0)
+    off = [np.abs(h - usual)[m].mean() for h, m in zip(heights[4:], plates.masks[4:], strict=True)]
+    off = dict(zip(kinds, off, strict=True))
+    assert off["stain"] < 0.006 < off["dent"] < off["missing_hole"]
+    images = make_plates(0, 4, size=128, random_state=0).depths
+    assert len(np.unique(images[:, 64, 20])) == 4  # each is measured anew
 
 
 def test_plates_repeat_and_leave_the_global_state_alone():

@@ -72,6 +72,14 @@ def test_large(run):
 
 
 @pytest.mark.slow
+def test_modalities(run):
+    told = dict(re.findall(r"^(\w+) is told by (.*)$", run("plot_modalities.py"), re.M))
+    assert told["bulge"] == "depth; colour and depth"
+    assert told["stain"] == "colour; colour and depth"
+    assert told["dent"] == told["missing_hole"] == "colour; depth; colour and depth"
+
+
+@pytest.mark.slow
 def test_shots(run):
     lines = [numbers_in(line) for line in run("plot_shots.py").splitlines()]
     shots, auroc, worst, alarms, _ = zip(*lines, strict=True)

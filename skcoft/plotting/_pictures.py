@@ -29,7 +29,7 @@ def split_pipeline(estimator, kinds=(COFTDetector,)):
 
 def pictures_for(detector, X, name="X"):
     """Return the images of X, as arrays (H, W, 3) of uint8, as a fitted detector reads them."""
-    return _pictures(detector, X, name, detector.embedder_.encoders_[0].depth)
+    return _pictures(detector, X, name, detector.embedder_.encoders_[0])
 
 
 def pictures_of(X, name, bit_depth=None):
@@ -37,8 +37,11 @@ def pictures_of(X, name, bit_depth=None):
     return _pictures(COFTEmbedder(bit_depth=bit_depth), read_once(X), name)
 
 
-def _pictures(estimator, X, name, depth=None):
-    """Read the images by an estimator's parameters; None: find the bits of whole numbers."""
+def _pictures(estimator, X, name, encoder=None):
+    """Read the images by an estimator's parameters; None: find the bits of whole numbers.
+
+    Of several images a sample, those of the first modality.
+    """
     try:
         inputs = read_input(estimator, X, reset=False)
         if inputs.kind != "images":
@@ -46,7 +49,8 @@ def _pictures(estimator, X, name, depth=None):
                 f"images are needed to draw, X has {len(inputs)} rows of features. Of flattened "
                 "images, pass X.reshape(-1, H, W), or fit with image_shape=(H, W)."
             )
-        depth = inputs.depth if depth is None else depth
+        inputs = encoder.own(inputs) if encoder else next(iter(inputs.parts.values()))
+        depth = inputs.depth if encoder is None or encoder.depth is None else encoder.depth
         images = [
             inputs.load(torch.tensor([i]), size, depth)[0] for i, size in enumerate(inputs.sizes)
         ]
