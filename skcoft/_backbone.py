@@ -12,6 +12,7 @@ from torch import nn
 from . import _embedded
 from ._folding import find_pairs, fold
 from ._modules import arrays_of, copy_of, tensors_of
+from ._open_clip import PREFIX, create_open_clip
 from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
 from ._sizes import Sizing, is_size, native_sizing
@@ -95,6 +96,25 @@ class Backbone(nn.Module):
 
     def forward(self, images):
         return _pool(self.body((images - self.mean) / self.std))
+
+    @property
+    def knows_text(self):
+        """Whether texts have embeddings among those of images."""
+        return hasattr(self.body, "encode_text")
+
+    @torch.no_grad()
+    def embed_texts(self, texts):
+        """L2-normalised embeddings (n, d) of texts, float64."""
+        found = self.body.encode_text(list(texts))
+        if not isinstance(found, torch.Tensor) or found.shape != (len(texts), self.width):
+            got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found)
+            raise ValueError(
+                f"encode_text must map {len(texts)} texts to ({len(texts)}, {self.width}), the "
+                f"width of embeddings of images; got {got}."
+            )
+        if not torch.isfinite(found).all():
+            raise ValueError("encode_text gives NaN or infinite embeddings of prompts.")
+        return F.normalize(found.float(), dim=1).cpu().double().numpy()
 
     def features_and_positions(self, images):
         """Return pooled features (n, d) and local embeddings (n, h, w, e) of one pass."""
@@ -217,6 +237,7 @@ def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
         network, sizing = _wrap_module(backbone, image_size, shapes)
     else:
         build = _build_embedded if backbone == "embedded" else _build_timm
+        build = _build_open_clip if backbone.startswith(PREFIX) else build
         network, sizing = build(backbone, weights, image_size, shapes, max_pixels, seed)
         network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
     network.eval()
@@ -292,6 +313,12 @@ def _build_timm(name, weights, image_size, shapes, max_pixels, seed):
     # what a name on the hub stands for is known there alone
     recipe = None if ":" in name else {"name": name, "options": options}
     return Backbone(body, data["mean"], data["std"], origin, recipe), sizing
+
+
+def _build_open_clip(name, weights, image_size, shapes, max_pixels, seed):
+    """Build a model of open_clip's, which sees all images at one size."""
+    body, mean, std, own, origin = create_open_clip(name, weights, image_size, seed)
+    return Backbone(body, mean, std, origin), Sizing(own)
 
 
 def _check_name(name):

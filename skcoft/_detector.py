@@ -2,7 +2,6 @@
 
 from functools import partial
 from numbers import Integral
-from os import PathLike
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -23,10 +22,11 @@ from ._input import read_input
 from ._join import JointScore
 from ._labels import split_by_label, split_for_training
 from ._measuring import MeasuringMixin
-from ._memory import check_storable
+from ._memory import MEMORY, check_storable
 from ._model_file import ModelFileMixin
 from ._onnx import ExportMixin
 from ._parts import Branch
+from ._prompts import PROMPTS, check_prompts
 from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
 from ._support import SHOT, VIEW
 from ._threshold import automatic_offset, check_finite_scores, map_threshold
@@ -155,6 +155,10 @@ class COFTDetector(
         coarse shows in the small, what is fine in the large. The densities of both are joined as
         the others are. Not used where ``image_size`` is given, for rows, for modules and for
         transformers, which see images at one size.
+    prompts : dict or None, default=None
+        What images are called, ``{"normal": ["a bottle"], "anomalous": ["a cracked bottle", "a
+        dirty bottle"]}``: how much nearer one is to the former counts in the score. For backbones
+        that know text: ``"open_clip:..."``, or a module with ``encode_text`` (list to (n, d)).
     contamination : "auto" or float in (0, 0.5], default="auto"
         ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
         that about 5 % of unseen normal images fall below it, more with 1 or 2 shots (a warning
@@ -270,6 +274,7 @@ class COFTDetector(
         density="kde",
         local=True,
         multiscale=True,
+        prompts=None,
         contamination="auto",
         on_error="raise",
         device=None,
@@ -298,6 +303,7 @@ class COFTDetector(
         self.density = density
         self.local = local
         self.multiscale = multiscale
+        self.prompts = prompts
         self.contamination = contamination
         self.on_error = on_error
         self.device = device
@@ -312,11 +318,8 @@ class COFTDetector(
         "density": any_of(_density, list_of(_density)),
         "local": boolean(),
         "multiscale": boolean(),
-        "memory": any_of(
-            one_of(None),
-            (lambda v: isinstance(v, (str, PathLike)), "a folder"),
-            having("cache"),
-        ),
+        "prompts": any_of(PROMPTS, one_of(None)),
+        "memory": MEMORY,
         "on_error": one_of("raise", "nan"),
         "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
     }
@@ -357,8 +360,10 @@ class COFTDetector(
         with all_or_nothing(self), usual_torch():
             forget_columns(self)
             inputs = read_input(self, X, reset=True).masked(self.mask)
-            anybodys = inputs.kind == "rows"
-            shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys)
+            check_prompts(self.prompts, self.backbone, inputs.kind)
+            shots, anomalies = split_for_training(
+                inputs, y, self.negatives, anybodys=inputs.kind == "rows"
+            )
             embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
             if self.memory is not None:
                 check_storable(embedder)

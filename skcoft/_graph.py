@@ -13,6 +13,7 @@ from ._mask import at_size, nearest_inside, pixels_inside, positions_inside
 from ._modules import copy_of
 from ._pixels import TOLERANCE
 from ._positions import local_embeddings, resize_maps
+from ._prompts import SIDES, TEMPERATURE
 from ._whole import SeveralDensities
 from .density import LOG_2PI, GaussianDensity, KernelDensity, log_constant
 
@@ -102,7 +103,7 @@ class BranchGraph(nn.Module):
         self.shape = shape and tuple(shape)
         self.size = shape and tuple(map(int, encoder.sizing.of(shape)))
         self.resize = Resizing(resize_maps)
-        unknown = set(branch.parts) - {"whole", "local", "labelled"}
+        unknown = set(branch.parts) - {"whole", "local", *OTHERS}
         if unknown:
             raise ValueError(f"to_onnx does not know the parts {sorted(unknown)} of the score.")
         whole = branch.parts["whole"]
@@ -110,8 +111,8 @@ class BranchGraph(nn.Module):
         self.whole = MeanGraph(whole) if several else graph_of_density(whole.fitted)
         local = branch.parts.get("local")
         self.local = None if local is None else LocalGraph(local.density)
-        head = branch.parts.get("labelled")
-        self.head = None if head is None else HeadGraph(head)
+        others = {name: part for name, part in branch.parts.items() if name in OTHERS}
+        self.others = nn.ModuleList(OTHERS[name](part) for name, part in others.items())
         self.mask, self.inside = encoder.mask, None
         if encoder.mask is not None:
             inside = pixels_inside(encoder.mask, shape, self.size, resize)
@@ -135,13 +136,13 @@ class BranchGraph(nn.Module):
             flat = self.local(positions.flatten(1, 2)[:, chosen])
             log_map = flat[:, nearest].unflatten(1, tuple(map(int, positions.shape[1:3])))
         least = flat.topk(count_lowest(int(flat.shape[1])), dim=1, largest=False)[0]
-        whole, *labelled = self.of_embeddings(features)
-        return [whole, least.mean(1), *labelled], log_map
+        whole, *others = self.of_embeddings(features)
+        return [whole, least.mean(1), *others], log_map
 
     def of_embeddings(self, features):
         """Scores of the parts that see whole images."""
         rows = unit_rows(features)
-        return [self.whole(rows)] + ([] if self.head is None else [self.head(rows)])
+        return [self.whole(rows), *(other(rows) for other in self.others)]
 
     def choose(self, grid):
         """Which positions of a grid are inside, and of each the nearest of these; found once."""
@@ -233,6 +234,21 @@ class HeadGraph(nn.Module):
 
     def forward(self, rows):
         return rows @ self.coefficients + self.intercept
+
+
+class PromptsGraph(nn.Module):
+    """Score of embeddings by prompts, as ``TextPrompts``."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.sides = nn.ParameterList(doubles(part.texts[side] / TEMPERATURE) for side in SIDES)
+
+    def forward(self, rows):
+        normal, anomalous = (torch.logsumexp(rows @ side.T, 1) for side in self.sides)
+        return normal - anomalous
+
+
+OTHERS = {"labelled": HeadGraph, "prompts": PromptsGraph}  # parts that see embeddings
 
 
 class KernelGraph(nn.Module):

@@ -56,7 +56,7 @@ class MeasuringMixin:
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
         times the likeness of the shots (see the user guide); with ``multiscale``, plus both at
         half the size, brought to the same scale, a half of each; with labelled anomalies, plus a
-        linear head's.
+        linear head's; with ``prompts``, plus the log odds of these.
 
         Parameters
         ----------

@@ -19,6 +19,11 @@ from sklearn.utils.validation import check_memory
 from ._code import class_parts, function_parts, is_users
 from ._images import Images
 from ._modalities import Modalities
+from ._validation import any_of, having, one_of
+
+MEMORY = any_of(
+    one_of(None), (lambda v: isinstance(v, (str, PathLike)), "a folder"), having("cache")
+)
 
 
 def cached(memory, function, *args, files=()):

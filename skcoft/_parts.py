@@ -9,6 +9,7 @@ from ._encoder import Encoder, embeddings_of
 from ._labelled import LabelledHead
 from ._local import LocalDensity
 from ._memory import cached
+from ._prompts import TextPrompts
 from ._support import FEW, Support
 from ._whole import WholeImage
 
@@ -33,6 +34,7 @@ PARTS = {
     "whole": WholeImage.build,
     "local": LocalDensity.build,
     "labelled": LabelledHead.build,
+    "prompts": TextPrompts.build,
 }
 
 
@@ -75,8 +77,9 @@ class Branch:
         parts = build_parts(settings, self.encoder)
         if set(parts) != set(self.parts):
             raise ValueError(
-                f"local={settings.local!r} and negatives={settings.negatives!r} are not those of "
-                f"the fit, after which the score joins {' and '.join(self.parts)}: call fit."
+                f"local={settings.local!r}, negatives={settings.negatives!r} and "
+                f"prompts={settings.prompts!r} are not those of the fit, after which the score "
+                f"joins {' and '.join(self.parts)}: call fit."
             )
         options = self.views, deepcopy(needing_positions(self.parts))
         first = self.support.n_images

@@ -117,6 +117,7 @@ class RowsNetwork(nn.Module):
     kind = "rows"
     depths = None
     origin = None
+    knows_text = False
     view_options = {}
 
     def __init__(self, rows, seed):
