@@ -72,6 +72,20 @@ def test_large(run):
 
 
 @pytest.mark.slow
+def test_labelled(run):
+    counts, worn, others = zip(*map(numbers_in, run("plot_labelled.py").splitlines()), strict=True)
+    assert counts == (0, 1, 5, 10) and worn == tuple(sorted(worn))
+    assert worn[2] > worn[0] + 0.03 and min(others) > others[0] - 0.01
+
+
+@pytest.mark.slow
+def test_adversarial(run):
+    sound, attacked, noisy = map(numbers_in, run("plot_adversarial.py").splitlines())
+    assert min(sound) >= 10 and max(attacked) <= 1  # of 12 plates: classifier, detector
+    assert noisy[0] >= 10 and attacked[1] < noisy[1] < sound[1]
+
+
+@pytest.mark.slow
 def test_modalities(run):
     told = dict(re.findall(r"^(\w+) is told by (.*)$", run("plot_modalities.py"), re.M))
     assert told["bulge"] == "depth; colour and depth"
