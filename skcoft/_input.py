@@ -228,7 +228,8 @@ def _check_items(items, first, modality):
     for i, item in enumerate(items, first):
         name = item_name(i, modality)
         if is_path(item):
-            checked.append(check_file(fspath(item), repr(fspath(item))))
+            of = "" if modality is None else f" of {name}"
+            checked.append(check_file(fspath(item), repr(fspath(item)) + of))
         elif is_bytes(item) or is_open(item):
             checked.append(check_file(content_of(item, name), name))
         elif isinstance(item, Image.Image):

@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_nan(fitted, plates, depths, files):
     columns = pd.DataFrame(records)
     tolerant = pickle.loads(pickle.dumps(fitted)).set_params(on_error="nan")
     for X in (records, columns, {name: columns[name] for name in columns}):
-        with pytest.warns(UserWarning, match=r"1 of 6 images cannot be read.*X\[2\].*missing.png"):
+        with pytest.warns(UserWarning, match=r"1 of 6 images .*missing.png' of X\[2\]\['depth'"):
             scores = tolerant.score_samples(X)
         assert_array_equal(np.isnan(scores), np.arange(6) == 2)
         assert_array_equal(np.delete(scores, 2), np.delete(expected, 2))
@@ -360,6 +360,12 @@ def test_what_is_refused(fitted, plates, depths, name):
     make, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         fitted.predict(make(plates.images, depths))
+
+
+def test_a_column_of_text_that_names_no_file_is_named(fitted, files):
+    frame = pd.DataFrame({"colour": [row[0] for row in files], "depth": "cat"})
+    with pytest.raises(FileNotFoundError, match=r"Image file 'cat' of X\[0\]\['depth'\] does not"):
+        fitted.predict(frame)
 
 
 def test_samples_where_images_were_fitted(plates, depths):
