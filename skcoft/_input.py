@@ -1,6 +1,5 @@
 """What X may be: the one place that turns any collection into ``Images`` or ``Rows``."""
 
-from collections.abc import Mapping
 from os import fspath
 
 import numpy as np
@@ -18,6 +17,7 @@ from ._refusals import (
     content_of,
     is_bytes,
     is_image,
+    is_mapping,
     is_open,
     is_path,
     no_image,
@@ -121,7 +121,7 @@ def as_items(X):
     if issparse(X):
         return None
     refuse_collection(X)
-    if isinstance(X, Mapping):
+    if is_mapping(X):
         return _samples_of(columns_of(X))
     if isinstance(X, torch.Tensor):
         return None

@@ -1,12 +1,11 @@
 """The one parser of y: +1 for normal, -1 for anomalous, nothing else."""
 
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ._refusals import refuse_array
+from ._refusals import is_mapping, refuse_array
 
 WANTED = "y must hold +1 (normal) and -1 (anomalous)"
 
@@ -14,7 +13,7 @@ WANTED = "y must hold +1 (normal) and -1 (anomalous)"
 def check_labels(X, y):
     """Return y, as long as X, as +1 and -1; raise ValueError where it holds other labels."""
     counted = hasattr(X, "__len__") or hasattr(X, "shape")
-    if counted and not isinstance(X, Mapping):  # of modalities, each as long as y
+    if counted and not is_mapping(X):  # of modalities, each as long as y
         check_consistent_length(X, y)
     refuse_array(y, "y")
     y = column_or_1d(y)

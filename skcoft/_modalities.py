@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from ._refusals import is_image
+from ._refusals import is_image, is_mapping
 
 
 class Modalities:
@@ -49,7 +49,7 @@ def columns_of(X):
     X may be a mapping of names to collections, a sequence of samples, which are mappings of names
     to images, a frame with several columns of images, or an array (n, m, H, W, C).
     """
-    if isinstance(X, Mapping):
+    if is_mapping(X):
         return _checked(dict(X))
     if isinstance(X, (np.ndarray, torch.Tensor)) and X.ndim == 5 and X.shape[1] > 1:
         return {i: X[:, i] for i in range(X.shape[1])}

@@ -9,6 +9,8 @@ from joblib import cpu_count
 from PIL import Image
 from sklearn import get_config
 
+from ._refusals import is_mapping
+
 MOST = 1024  # images at once: so many embeddings are kept
 SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
 DECODED = 1 / 4  # of it, for what files are resized to
@@ -17,7 +19,7 @@ LEAST = 8  # images of which that is kept, however large they are
 
 def read_once(X):
     """Return X, which will be read more than once: of a stream, a list."""
-    if isinstance(X, Mapping):
+    if is_mapping(X):
         return {name: read_once(column) for name, column in X.items()}
     return list(X) if is_stream(X) else X
 

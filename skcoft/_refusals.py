@@ -26,6 +26,11 @@ def is_open(item):
     return callable(getattr(item, "read", None)) and callable(getattr(item, "seek", None))
 
 
+def is_mapping(X):
+    """Whether X has values by name, as a sparse matrix by its keys has not."""
+    return isinstance(X, Mapping) and not issparse(X)
+
+
 def is_image(item):
     """Whether an item is, names or holds an image."""
     if isinstance(item, (np.ndarray, torch.Tensor)):

@@ -257,9 +257,12 @@ def _settings(detector):
     shown = detector.get_params(deep=False)
     usual = type(detector)().get_params(deep=False)
     changed = [f"{k}={v!r}" for k, v in shown.items() if repr(v) != repr(usual[k])]
+    seen = [encoder.modality for encoder in detector.embedder_.encoders_]
+    modalities = dict.fromkeys(name for name in seen if name is not None)
     pairs = [
         ("backbone", shown["backbone"]),
         ("weights", detector.weights_ or "random"),
+        ("images a sample", ", ".join(map(str, modalities)) or "one"),
         ("shots", len(detector.embeddings_)),
         ("iterations of fine-tuning", detector.n_iter_),
         ("threshold", f"{detector.offset_:.6g}"),

@@ -74,8 +74,8 @@ def test_files_of_others(path):
 
 
 def test_files_of_a_newer_format(content, path):
-    forge(content, path, metadata={"format_version": "2", "versions": '{"skcoft": "9.0"}'})
-    with pytest.raises(ValueError, match="is of format 2, .* reads formats up to 1. Update"):
+    forge(content, path, metadata={"format_version": "3", "versions": '{"skcoft": "9.0"}'})
+    with pytest.raises(ValueError, match="is of format 3, .* reads formats up to 2. Update"):
         COFTDetector.load(path)
 
 

@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_decoded_again(detector, photographs, decoded, monk
 def test_arrays_are_not_kept(detector, photographs):
     arrays = [np.asarray(Image.open(path)) for path in photographs]
     images = detector._read(arrays)
-    (piece,) = images.pieces([branch.sizing for branch in detector._joint.branches])
+    (piece,) = images.pieces([branch.scaled for branch in detector._joint.branches])
     assert piece._wanted == ()
 
 

@@ -341,6 +341,7 @@ def test_defaults_of_the_recipe():
         "density": "kde",
         "local": True,
         "multiscale": True,
+        "prompts": None,
         "contamination": "auto",
         "on_error": "raise",
         "memory": None,

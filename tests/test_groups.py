@@ -121,7 +121,7 @@ def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
         found = Shots.of(as_images(first[:4]))
         assert found.limits.shape == (4,)
         with pytest.warns(UserWarning, match="X.1. is one of shot 3 of an earlier call"):
-            found = found.extend(as_images(later[[4, 3]]), None, None)
+            found = found.extend(as_images(later[[4, 3]]), None, {None: None})
         assert_array_equal(found.ids, [0, 1, 2, 3, 4, 3])
     detector = COFTDetector(**FAST).fit(SHOTS)
     with pytest.warns(UserWarning, match="is one of shot 0 of an earlier call and 7 more"):
@@ -189,7 +189,7 @@ def test_groups_and_later_calls():
     assert_array_equal(first.ids, [0, 1, 0, 3])
     added = np.concatenate([SHOTS[4:6], SHOTS[3:4]])
     with pytest.warns(UserWarning, match=r"X\[2\] is one of shot 3 of an earlier call"):
-        both = first.extend(as_images(added), ["b", "c", None], None)
+        both = first.extend(as_images(added), ["b", "c", None], {None: None})
     assert_array_equal(both.ids, [0, 1, 0, 3, 1, 5, 3])
     assert_array_equal(first.ids, [0, 1, 0, 3])
 

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skcoft import COFTDetector, COFTEmbedder
+from skcoft._encoder import accept
 from skcoft._images import Images, resize
 from skcoft._mask import (
     at_size,
@@ -150,7 +151,7 @@ def test_mirror_images_are_looked_at_where_their_inside_is(masked):
     support = encoder.embed_shots(plain.masked(MASK), **options)
     count = positions_inside(MASK, (8, 10)).sum()
     assert {row.shape for row in support.positions} == {(1, count, 16)}
-    flipped = encoder.accept(plain).loader(encoder.sizing, "cpu")(torch.arange(6)).flip(3)
+    flipped = accept([encoder], plain).loader(encoder.sizing, "cpu")(torch.arange(6)).flip(3)
     whole = encoder.network.features_and_positions(flipped)[1].detach().numpy()
     chosen = positions_inside(MASK[:, ::-1].copy(), (8, 10))
     assert_allclose(support.positions[6][0], whole[0][chosen], rtol=1e-5)

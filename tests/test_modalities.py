@@ -20,7 +20,12 @@ from skcoft import COFTDetector, COFTEmbedder
 from skcoft._join import JointScore
 from skcoft.datasets import make_plates
 from skcoft.model_selection import LabelFreeScorer, OneClassShuffleSplit
-from skcoft.plotting import ScoreDisplay
+from skcoft.plotting import (
+    AnomalyMapDisplay,
+    NearestShotsDisplay,
+    ScoreDisplay,
+    TrainingDisplay,
+)
 from skcoft.report import score_images, write_report
 
 FAST = {"backbone": TinyNet(), "image_size": 64, "max_iter": 0, "random_state": 0}
@@ -318,6 +323,18 @@ def test_pages_and_plots_show_the_first_modality(plates, depths, tmp_path):
     assert "The most similar" in page.read_text()
     write_report(detector, pd.DataFrame({name: list(v) for name, v in X.items()}), page)
     ScoreDisplay.from_estimator(detector, X)
+    AnomalyMapDisplay.from_estimator(detector, X)
+    NearestShotsDisplay.from_estimator(detector, X, shots)
+    assert "colour, depth" in page.read_text()
+
+
+def test_histories_are_drawn_by_modality(plates, depths):
+    X = both(plates, depths, SHOTS)
+    detector = COFTDetector(**{**FAST, "max_iter": 1}).fit(X)
+    assert TrainingDisplay.from_estimator(detector).labels == ["colour", "depth"]
+    options = {**FAST, "max_iter": 1, "backbone": [TinyNet(), TinyNet(seed=1)]}
+    labels = TrainingDisplay.from_estimator(COFTEmbedder(**options).fit(X)).labels
+    assert labels[0] == "colour, TinyNet (1)" and labels[3] == "depth, TinyNet (4)"
 
 
 REFUSED = {

@@ -276,7 +276,7 @@ def test_rows_in_any_memory_layout():
 def test_what_the_score_joins_is_settled_by_fit():
     X = np.random.default_rng(0).random((6, 16, 16))
     fitted = COFTDetector("embedded", max_iter=0, local=False, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="local=True .* not those of .* joins whole: call fit"):
+    with pytest.raises(ValueError, match="local=True, .* not those of .* joins whole: call fit"):
         fitted.set_params(local=True).partial_fit(X[:1] / 2)
     with pytest.raises(ValueError, match="multiscale=False is not what .* fitted with: call fit"):
         fitted.set_params(local=False, multiscale=False).partial_fit(X[:1] / 2)

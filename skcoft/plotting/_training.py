@@ -107,7 +107,7 @@ class TrainingDisplay:
         detector, _ = split_pipeline(detector, (COFTDetector, COFTEmbedder))
         several = isinstance(detector.history_, list)
         histories = detector.history_ if several else [detector.history_]
-        labels = _labels(detector.backbone) if several else None
+        labels = _labels(detector) if several else None
         return cls(histories=histories, labels=labels, name=name).plot(ax, figure=figure)
 
     def plot(self, ax=None, *, figure=None):
@@ -168,9 +168,20 @@ class TrainingDisplay:
         return [term for term in TERMS if any(np.any(h.get(term, 0)) for h in self.histories)]
 
 
-def _labels(backbones):
-    """Return what each backbone is called; of several alike, with its number."""
+def _labels(detector):
+    """Return what each network is called: its backbone, or the modality that it looks at.
+
+    Of several backbones for each modality both; of several alike, with their number.
+    """
+    several = isinstance(detector.backbone, (list, tuple))
+    backbones = detector.backbone if several else [detector.backbone]
     names = [name if isinstance(name, str) else type(name).__name__ for name in backbones]
+    encoders = getattr(detector, "embedder_", detector).encoders_
+    if encoders[0].modality is not None:
+        seen = [str(encoder.modality) for encoder in encoders]
+        names = names * (len(seen) // len(names))
+        pairs = zip(seen, names, strict=True)
+        names = [f"{modality}, {name}" for modality, name in pairs] if several else seen
     if len(set(names)) == len(names):
         return names
     return [f"{name} ({number})" for number, name in enumerate(names, 1)]
