@@ -57,10 +57,9 @@ def _read_modality(estimator, X, first, modality):
     items = as_items(X)
     if items and is_sample(items[0]):
         raise ValueError(f"X[{modality!r}] must hold one image for each sample; it holds several.")
-    inputs = _read_one(estimator, X, items, False, first, modality)
-    if inputs.kind != "images":
-        raise ValueError(f"X[{modality!r}] must hold images; got rows of features.")
-    return inputs
+    if items is None and np.ndim(X) < 3 and estimator.image_shape is None:
+        raise ValueError(f"X[{modality!r}] must hold images; its shape is {np.shape(X)}.")
+    return _read_one(estimator, X, items, False, first, modality)
 
 
 def _read_one(estimator, X, items, reset, first, modality=None):

@@ -354,10 +354,8 @@ REFUSED = {
         lambda c, d: {"a": c, "b": [{"c": c[0], "d": d[0]}] * 12},
         r"X\['b'\] must hold one image for each sample; it holds several",
     ),
-    "rows": (
-        lambda c, d: {"a": c, "b": (d[:, 0] / 255).tolist()},
-        r"X\['b'\] must hold images; got rows",
-    ),
+    "rows": (lambda c, d: {"a": c, "b": d[:, 0].tolist()}, r"X\['b'\] must .*is \(12, 64\)"),
+    "labels": (lambda c, d: {"a": c, "b": np.ones(12)}, r"X\['b'\] must hold.*is \(12,\)"),
     "range": (lambda c, d: {"a": c, "b": d * 1.0}, r"X\['b'\] holds float values from .* in 0..1"),
     "file": (
         lambda c, d: [{"a": c[0], "b": d[0]}, {"a": c[0], "b": b"no image"}],
