@@ -17,6 +17,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skcoft import COFTDetector, COFTEmbedder
+from skcoft import _images as images
+from skcoft._files import values_of
 from skcoft._join import JointScore
 from skcoft.datasets import make_plates
 from skcoft.model_selection import LabelFreeScorer, OneClassShuffleSplit
@@ -258,6 +260,33 @@ def test_what_cannot_be_read_is_nan(fitted, plates, depths, files):
         assert "missing.png" in found.errors[2] and not any(np.delete(found.errors, 2))
         with pytest.raises(FileNotFoundError, match="missing.png"):
             fitted.score_samples(X)
+
+
+def test_files_are_decoded_once_for_the_sizes_of_their_modality(files, tmp_path, monkeypatch):
+    """Of small files and of larger ones, which are seen at other sizes."""
+    rng, large = np.random.default_rng(0), []
+    for i in range(12):
+        squares = rng.integers(0, 255, (8, 4)).astype(np.uint8)
+        large.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(np.kron(squares, np.ones((40, 90), np.uint8))).save(large[-1])
+    frame = pd.DataFrame({"large": large, "small": [path for _, path in files]})
+    detector = COFTDetector("embedded", max_iter=0, random_state=0).fit(frame[:6])
+    decoded = []
+
+    def noted(item, name):
+        decoded.append(name)
+        return values_of(item, name)
+
+    monkeypatch.setattr(images, "values_of", noted)
+    detector.score_samples(frame[6:])
+    assert sorted(decoded) == [f"X[{i}]['{name}']" for i in range(6) for name in frame]
+    encoders = [branch.scaled for branch in detector._joint.branches]
+    (piece,) = detector._read(frame[6:]).pieces(encoders)
+    sizes = {
+        name: [sizing.of(part.sizes[0]) for sizing in part._wanted]
+        for name, part in piece.parts.items()
+    }
+    assert sizes == {"large": [(160, 192), (96, 96)], "small": [(192, 192), (96, 96)]}
 
 
 def test_stored_and_loaded(fitted, plates, depths, tmp_path):
