@@ -1,6 +1,5 @@
 """Backbones: embedded, by timm name or a user's module, as one network, images to features."""
 
-import difflib
 import re
 from numbers import Integral
 
@@ -17,6 +16,7 @@ from ._positions import WIDTH, choose_depths, local_embeddings
 from ._random import seeded
 from ._sizes import Sizing, is_size, native_sizing
 from ._state import usual_torch
+from ._validation import near_names
 from ._views import VIEW_OPTIONS, image_synthesizer, image_views
 from ._weights import cached_by_hub, find_weights, hub_error, load_weights, read_state
 
@@ -326,8 +326,7 @@ def _check_name(name):
 
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(name.split(".")[0]):
         return
-    near = difflib.get_close_matches(name, ["embedded", *timm.list_models()], n=5, cutoff=0.6)
-    hint = f" Near names: {', '.join(near)}." if near else ""
+    hint = near_names(name, ["embedded", *timm.list_models()])
     if "/" in name:
         hint = f" For a repository of the hub pass 'hf-hub:{name}'."
     raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")

@@ -389,8 +389,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def n_iter_(self):
         """Iterations of fine-tuning done."""
-        histories = self.history_ if isinstance(self.history_, list) else [self.history_]
-        return one_or_all([len(history.get("loss", ())) for history in histories])
+        return one_or_all([len(history.get("loss", ())) for history in all_of(self.history_)])
 
     @property
     def _n_features_out(self):
@@ -406,6 +405,11 @@ def one_or_all(values):
     return values[0] if len(values) == 1 else values
 
 
+def all_of(value):
+    """Return a list of what may be one or several."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def single_backbones(embedder, kind):
     """Return an embedder for each of the backbones, its random state left out.
 
@@ -415,7 +419,7 @@ def single_backbones(embedder, kind):
     if kind == "rows":
         return [COFTEmbedder(**params)]
     several = isinstance(embedder.backbone, (list, tuple))
-    columns = {"backbone": embedder.backbone if several else [embedder.backbone]}
+    columns = {"backbone": all_of(embedder.backbone)}
     for name in PER_BACKBONE:
         columns[name] = one_for_each(name, params[name], len(columns["backbone"]), several)
     return [
@@ -451,7 +455,6 @@ def fit_embedder(embedder, shots, ids, anomalies, memory=None):
         for single in single_backbones(embedder, shots.kind):
             seen = part, ids, labelled, seed
             fits.append(cached(memory, fit_encoder, single, *seen, files=[single.weights]))
-            fits[-1][0].modality = modality  # what is cached does not know it
     encoders, histories = map(list, zip(*fits, strict=True))
     embedder.encoders_, embedder.history_ = encoders, one_or_all(histories)
     return embedder

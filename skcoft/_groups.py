@@ -8,6 +8,7 @@ import torch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._copies import WIDTH, are_plain, compare_rows, compare_samples
+from ._images import name_in_x
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,8 @@ class Shots:
         limits = np.empty(0 if several == 1 else (0, several))
         depths = {modality: part.depth for modality, part in inputs.parts.items()}
         found = cls(pictures, limits, [], np.empty(0, int)).extend(inputs, known, depths, mirrored)
-        seen = np.split(found.pictures, several, axis=1)
-        for modality, part in zip(inputs.parts, seen, strict=True):
-            if not rows and are_plain(part):
-                of = "X" if modality is None else f"X[{modality!r}]"
-                warnings.warn(
-                    f"Every one of the {len(inputs)} images of {of} is of one colour all over, so "
-                    "there is nothing to learn of them.",
-                    stacklevel=4,
-                )
+        if not rows:
+            _warn_of_plain(inputs, found.pictures)
         return found
 
     def extend(self, inputs, known, depths, mirrored=False):
@@ -81,6 +75,18 @@ class Shots:
             firsts[name] = ids[i]
         _warn_of_copies(copies, start)
         return Shots(pictures, limits, names, np.array(ids))
+
+
+def _warn_of_plain(inputs, pictures):
+    """Name the modalities whose pictures are of one colour all over."""
+    parts = np.split(pictures, len(inputs.parts), axis=1)
+    for modality, part in zip(inputs.parts, parts, strict=True):
+        if are_plain(part):
+            warnings.warn(
+                f"Every one of the {len(inputs)} images of {name_in_x(modality)} is of one colour "
+                "all over, so there is nothing to learn of them.",
+                stacklevel=5,
+            )
 
 
 def _warn_of_copies(copies, start):

@@ -46,7 +46,7 @@ class Images:
 
     def name_of(self, i):
         """Return what messages call an image."""
-        return item_name(self.first + i, self.modality)
+        return name_in_x(self.modality, self.first + i)
 
     @property
     def parts(self):
@@ -238,9 +238,10 @@ class Images:
         return torch.stack(filled)
 
 
-def item_name(i, modality=None):
-    """Return what messages call an image of X."""
-    return f"X[{i}]" if modality is None else f"X[{i}][{modality!r}]"
+def name_in_x(modality=None, i=None):
+    """Return what messages call the images of a modality, or one of them; None: of X."""
+    item = "" if i is None else f"[{i}]"
+    return f"X{item}" if modality is None else f"X{item}[{modality!r}]"
 
 
 def _bytes_of(sizings):

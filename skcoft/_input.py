@@ -9,8 +9,8 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from ._files import check_file
-from ._images import Images, item_name
-from ._modalities import Modalities, check_counts, columns_of, is_sample
+from ._images import Images, name_in_x
+from ._modalities import Modalities, check_counts, columns_of, is_frame, is_sample
 from ._pieces import is_stream
 from ._pixels import checked_batch
 from ._refusals import (
@@ -41,12 +41,12 @@ def read_input(estimator, X, *, reset, first=0):
     before these, of which X is a piece. Of samples of several images, returns ``Modalities``.
     """
     refuse_collection(X)
-    columns = columns_of(X)
+    columns, items = columns_of(X), None
     if columns is None:
-        items = as_items(X)
-        if not items or not is_sample(items[0]):
-            return _read_one(estimator, X, items, reset, first)
-        columns = columns_of(items)
+        items = _items_of(X)
+        columns = columns_of(items) if items and is_sample(items[0]) else None
+    if columns is None:
+        return _read_one(estimator, X, items, reset, first)
     return Modalities(
         {name: _read_modality(estimator, part, first, name) for name, part in columns.items()}
     )
@@ -55,10 +55,11 @@ def read_input(estimator, X, *, reset, first=0):
 def _read_modality(estimator, X, first, modality):
     """Return the images of one modality."""
     items = as_items(X)
+    name = name_in_x(modality)
     if items and is_sample(items[0]):
-        raise ValueError(f"X[{modality!r}] must hold one image for each sample; it holds several.")
+        raise ValueError(f"{name} must hold one image for each sample; it holds several.")
     if items is None and np.ndim(X) < 3 and estimator.image_shape is None:
-        raise ValueError(f"X[{modality!r}] must hold images; its shape is {np.shape(X)}.")
+        raise ValueError(f"{name} must hold images; its shape is {np.shape(X)}.")
     return _read_one(estimator, X, items, False, first, modality)
 
 
@@ -66,13 +67,9 @@ def _read_one(estimator, X, items, reset, first, modality=None):
     """Return the images or rows of X, whose items are these, or None."""
     image_shape = estimator.image_shape
     bit_depth = getattr(estimator, "bit_depth", None)
-    name = "X" if modality is None else f"X[{modality!r}]"
-    options = {
-        "n_jobs": estimator.n_jobs,
-        "bit_depth": bit_depth,
-        "first": first,
-        "modality": modality,
-    }
+    name = name_in_x(modality)
+    options = {"n_jobs": estimator.n_jobs, "bit_depth": bit_depth}
+    options |= {"first": first, "modality": modality}
     if items is not None:
         return Images(_check_items(items, first, modality), **options)
     if isinstance(X, torch.Tensor):
@@ -117,18 +114,19 @@ def as_items(X):
 
     What can be iterated over but once is read here, so nobody may need it again.
     """
-    if issparse(X):
-        return None
     refuse_collection(X)
-    if is_mapping(X):
-        return _samples_of(columns_of(X))
-    if isinstance(X, torch.Tensor):
+    columns = columns_of(X) if is_mapping(X) or is_frame(X) else None
+    return _items_of(X) if columns is None else _samples_of(columns)
+
+
+def _items_of(X):
+    """Return the items of a collection of single images; of samples, where X is a sequence."""
+    if issparse(X) or isinstance(X, torch.Tensor):
         return None
     if isinstance(X, np.ndarray):
         return _items_of_array(X)
-    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
-        columns = columns_of(X)
-        return _column_of_frame(X) if columns is None else _samples_of(columns)
+    if is_frame(X):
+        return _column_of_frame(X)
     if hasattr(X, "compute") and getattr(X, "ndim", 1) == 1:
         X = X.compute()  # a lazy column of Dask's
     for method in ("to_list", "to_pylist"):  # a column of pandas or polars, of Arrow
@@ -225,7 +223,7 @@ def _check_items(items, first, modality):
         raise ValueError("X is empty: found 0 images, at least 1 is needed.")
     checked, channels = [], {}
     for i, item in enumerate(items, first):
-        name = item_name(i, modality)
+        name = name_in_x(modality, i)
         if is_path(item):
             of = "" if modality is None else f" of {name}"
             checked.append(check_file(fspath(item), repr(fspath(item)) + of))
@@ -240,7 +238,7 @@ def _check_items(items, first, modality):
         else:
             raise ValueError(no_image(item, name))
     if len(channels) > 1:
-        seen = " and ".join(f"{c} ({item_name(i, modality)})" for c, i in channels.items())
+        seen = " and ".join(f"{c} ({name_in_x(modality, i)})" for c, i in channels.items())
         raise ValueError(
             f"Arrays in X must have the same number of channels (sizes may differ); got {seen}."
         )

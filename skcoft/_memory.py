@@ -89,10 +89,10 @@ def _contents(value):
         with open(value, "rb") as file:
             return file_digest(file, "sha256").hexdigest()
     if isinstance(value, Modalities):
-        return [(str(name), _contents(part)) for name, part in value.parts.items()]
+        return [_contents(part) for part in value.parts.values()]
     if isinstance(value, Images):
         whole = isinstance(value.items, torch.Tensor)
-        return value.items if whole else [*map(_contents, value.items)]
+        return value.modality, value.items if whole else [*map(_contents, value.items)]
     return value
 
 

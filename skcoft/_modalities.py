@@ -55,9 +55,12 @@ def columns_of(X):
         return {i: X[:, i] for i in range(X.shape[1])}
     if isinstance(X, (list, tuple)) and len(X) and is_sample(X[0]):
         return _transposed(X)
-    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
-        return _columns_of_frame(X)
-    return None
+    return _columns_of_frame(X) if is_frame(X) else None
+
+
+def is_frame(X):
+    """Whether X is a data frame: pandas', polars', Arrow's or Dask's."""
+    return hasattr(X, "columns") and getattr(X, "ndim", 2) == 2
 
 
 def check_counts(columns):
@@ -108,7 +111,7 @@ def _transposed(samples):
 
 
 def _columns_of_frame(X):
-    """Return the columns of a frame (pandas, polars, Arrow, Dask) that holds images alone."""
+    """Return the columns of a frame that holds images alone."""
     names = [str(name) for name in getattr(X, "column_names", X.columns)]
     if len(names) < 2 or not _first_row_has_images(X):
         return None
@@ -117,6 +120,8 @@ def _columns_of_frame(X):
 
 
 def _first_row_has_images(X):
+    if any(getattr(dtype, "kind", "O") in "biufc" for dtype in getattr(X, "dtypes", [])):
+        return False  # before a lazy one is computed
     if hasattr(X, "head"):  # all but Arrow's
         X = X.head(1)
     if hasattr(X, "column_names"):

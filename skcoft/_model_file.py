@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import __version__
 from ._backbone import REGISTERED
 from ._device import resolve_device
-from ._embedder import EMBEDDER_CONSTRAINTS
+from ._embedder import EMBEDDER_CONSTRAINTS, all_of
 from ._file_format import Reader, Writer
 from ._state import usual_torch
 from ._validation import check_parameters
@@ -146,7 +146,7 @@ class ModelFileMixin:
 
 def check_names(backbone):
     """Raise ValueError where a backbone's name would be looked up on a hub or in a folder."""
-    for name in backbone if isinstance(backbone, (list, tuple)) else [backbone]:
+    for name in all_of(backbone):
         if isinstance(name, str) and not REGISTERED.fullmatch(name):
             raise ValueError(
                 f"A model file holds the architectures of timm's registry; backbone={name!r} is "

@@ -1,10 +1,9 @@
 """Models of images and text from open_clip, as bodies of backbones."""
 
-import difflib
-
 from torch import nn
 
 from ._random import seeded
+from ._validation import near_names
 from ._weights import find_weights
 
 PREFIX = "open_clip:"  # of the names of backbones
@@ -94,9 +93,7 @@ def _known_tag(open_clip, model, tag):
     """Return the tag of a model's weights; ValueError, which lists what there is, for others."""
     models = open_clip.list_models()
     if model not in models:
-        near = difflib.get_close_matches(model, models, n=5, cutoff=0.6)
-        hint = f" Near names: {', '.join(near)}." if near else ""
-        raise ValueError(f"open_clip has no model {model!r}.{hint}")
+        raise ValueError(f"open_clip has no model {model!r}.{near_names(model, models)}")
     known = open_clip.list_pretrained_tags_by_model(model)
     if tag not in known:
         raise ValueError(

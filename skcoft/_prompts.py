@@ -1,8 +1,8 @@
 """Evidence of text prompts: whether images look like what normal or anomalous ones are called."""
 
-import numpy as np
 from scipy.special import logsumexp
 
+from ._embedder import all_of
 from ._open_clip import PREFIX
 from ._whole import WholeImage
 
@@ -67,10 +67,7 @@ def are_prompts(value):
     )
 
 
-PROMPTS = (
-    are_prompts,
-    "a dict of 'normal' and 'anomalous' to a list of texts each",
-)
+PROMPTS = are_prompts, "a dict of 'normal' and 'anomalous' to a list of texts each"
 
 
 def check_prompts(prompts, backbone, kind):
@@ -79,10 +76,13 @@ def check_prompts(prompts, backbone, kind):
         return
     if kind == "rows":
         raise ValueError("prompts are for images; X holds rows of features.")
-    backbones = backbone if isinstance(backbone, (list, tuple)) else [backbone]
-    named = [isinstance(one, str) and one.startswith(PREFIX) for one in backbones]
-    if not np.any(named) and not any(hasattr(one, "encode_text") for one in backbones):
+    if not any(map(_knows_text, all_of(backbone))):
         raise ValueError(
             f"prompts need a backbone that knows text: a name that starts with {PREFIX!r}, or a "
             f"module with encode_text; got backbone={backbone!r}."
         )
+
+
+def _knows_text(backbone):
+    named = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    return named or hasattr(backbone, "encode_text")

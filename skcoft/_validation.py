@@ -1,5 +1,6 @@
 """Checks of constructor parameters: one declarative table per estimator."""
 
+import difflib
 from math import isfinite
 from numbers import Integral, Real
 
@@ -57,6 +58,12 @@ def any_of(*constraints):
     """Return (test, description) that holds where one of the constraints does."""
     tests, texts = zip(*constraints, strict=True)
     return (lambda value: any(test(value) for test in tests)), " or ".join(texts)
+
+
+def near_names(name, known):
+    """Return a hint, with a space before it, at known names that are like one; "" of none."""
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
+    return f" Near names: {', '.join(near)}." if near else ""
 
 
 def check_parameters(estimator, table):
