@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 dist = Path(sys.argv[1])
-version = re.search('__version__ = "(.+)"', Path("skcoft/__init__.py").read_text())[1]
+version = re.search('__version__ = "(.+)"', Path("skcoft/_version.py").read_text())[1]
 with tarfile.open(dist / f"skcoft-{version}.tar.gz") as archive:
     source = {name.partition("/")[2] for name in archive.getnames()}
 with zipfile.ZipFile(dist / f"skcoft-{version}-py3-none-any.whl") as archive:

@@ -35,9 +35,9 @@ from sklearn.model_selection import GridSearchCV
 
 import skcoft
 from skcoft import COFTDetector
-from skcoft._backbone import build_backbone
-from skcoft._folding import unfold
-from skcoft._parts import PROBES
+from skcoft._evidence.backbone_score import PROBES
+from skcoft._network.bn_folding import unfold
+from skcoft._network.factory import build_backbone
 from skcoft.datasets import make_plates
 
 BATCH = 8  # images that the bare loops pass through the network at once
@@ -112,7 +112,7 @@ def bare_forward(network, batches):
 def compare_networks(table, detector, build, args, shots, queries):
     """Fine-tuning and scoring against the bare passes of the same network."""
     frozen = detector().set_params(max_iter=0).fit(shots)
-    encoders = [branch.encoder.at(branch.scale) for branch in frozen._joint.branches]
+    encoders = [branch.encoder.at(branch.scale) for branch in frozen._joint.backbone_scores]
     shapes = [encoder.sizing.size for encoder in encoders]
     trained = encoders[0].training_sizing.size
     print(f"scored at {shapes}, fine-tuned at {trained}")

@@ -19,8 +19,8 @@ def alone_and_joined(detector, images):
     """Scores of images by every part of a fitted detector, and by all of them."""
     joint, kept = detector._joint, detector._measure(detector._read(images))
     scores = {
-        f"{name} x{joint.branches[i].scale:g}": part.score(kept[i, name])
-        for (i, name), part in joint.parts.items()
+        f"{name} x{joint.backbone_scores[i].scale:g}": part.score(kept[i, name])
+        for (i, name), part in joint.components.items()
     }
     return {**scores, "joined": joint.score(kept)}
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from skcoft._embedded import (
+from skcoft._network.embedded import (
     ARCHITECTURE,
-    DEPTHS,
-    LOCAL_DEPTHS,
+    LAYERS,
     MEAN,
     OPTIONS,
+    PATCH_LAYERS,
     SIZE,
     STD,
     Embedded,
     average_cells,
 )
-from skcoft._positions import average_neighbours
+from skcoft._network.patches import average_neighbours
 
 from .images import draw_formulas, photograph, render
 
@@ -45,8 +45,8 @@ def project(trunk, seed, n_images=512, floor=0.1):
         images = (images - MEAN[0]) / STD[0]
         maps = network.trunk.forward_intermediates(images, intermediates_only=True)
         found.append(
-            [average_cells(maps[depth]) for depth in DEPTHS]
-            + [average_neighbours(maps[depth]) for depth in LOCAL_DEPTHS]
+            [average_cells(maps[depth]) for depth in LAYERS]
+            + [average_neighbours(maps[depth]) for depth in PATCH_LAYERS]
         )
     layers = [*network.whiten, *network.whiten_local.values()]
     for groups, whiten in zip(zip(*found, strict=True), layers, strict=True):

@@ -186,7 +186,7 @@ def leaves(p, x, y, generator):
 
 
 def glyphs(p, x, y, generator):
-    """Rows of a printed character of four strokes; every third cell may be blank."""
+    """Table of a printed character of four strokes; every third cell may be blank."""
     frequency = _between(p[0], 0.7, 4)
     a, b = chance(x, generator, 2)
     u, v = (x + a) * frequency, (y + b) * frequency * 0.8

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from skcoft._embedded import ARCHITECTURE, MEAN, OPTIONS, STD
+from skcoft._network.embedded import ARCHITECTURE, MEAN, OPTIONS, STD
 from skcoft.augmentation import cutpaste, noise_texture
 
 from .images import draw_formulas, photograph, recolour, render

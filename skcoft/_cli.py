@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import roc_auc_score
 
-from . import __version__
 from ._detector import COFTDetector
-from ._model_file import check_output
+from ._utils.files import check_output_path
+from ._version import __version__
 from .datasets import load_folder
 from .report import score_images, write_maps, write_regions, write_report, write_scores
 
@@ -153,7 +153,7 @@ TEXTS = {
 
 
 def _fit(options):
-    check_output(options.output)
+    check_output_path(options.output)
     if options.max_fpr is not None and options.calibrate is None:
         raise ValueError("--max-fpr needs --calibrate, a folder of other normal images.")
     shots = _normal_images(options.normal_folder, options.normal)
@@ -186,11 +186,11 @@ def _read_mask(path):
 
 
 def _score(options):
-    check_output(options.output)
+    check_output_path(options.output)
     if options.maps is not None:
         _check_maps(options.maps, options.folder)
     if options.regions is not None:
-        check_output(options.regions)
+        check_output_path(options.regions)
     detector = COFTDetector.load(options.model, device=options.device)
     paths, names, y = _images(options.folder, options.normal)
     found = score_images(detector, paths, verbose=_at_terminal())
@@ -205,7 +205,7 @@ def _score(options):
 
 
 def _report(options):
-    check_output(options.output)
+    check_output_path(options.output)
     detector = COFTDetector.load(options.model, device=options.device)
     paths, names, y = _images(options.folder, options.normal)
     found = write_report(

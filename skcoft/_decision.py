@@ -7,15 +7,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._labels import are_classes, check_labels
-from ._pieces import read_once
-from ._threshold import (
+from ._evidence.threshold import (
     best_offset,
     check_finite_scores,
     conformal_offset,
     conformal_pvalues,
-    labels_of,
+    labels_from_decision,
 )
+from ._input.chunks import as_rereadable
+from ._input.labels import are_classes, check_labels
 
 
 class DecisionMixin:
@@ -59,7 +59,7 @@ class DecisionMixin:
         ValueError
             If X is invalid or of another kind than in fit.
         """
-        return labels_of(self.decision_function(X))
+        return labels_from_decision(self.decision_function(X))
 
     def fit_predict(self, X, y=None, groups=None):
         """Fit, then decide for each image of X.
@@ -83,7 +83,7 @@ class DecisionMixin:
         ValueError
             As in fit.
         """
-        X = read_once(X)
+        X = as_rereadable(X)
         return self.fit(X, y, groups).predict(X)
 
     def predict_pvalue(self, X):
@@ -195,7 +195,7 @@ class DecisionMixin:
                 stacklevel=3,
             )
         alike = len(scores) - len(np.unique(scores))
-        if alike and self.embedder_.encoders_[0].network.kind == "images":
+        if alike and self.embedder_.encoders_[0].network.input_type == "images":
             warnings.warn(
                 f"{alike} of the {len(scores)} images of X score exactly as others do, as copies "
                 "would. Copies tell no more than one image does: of unseen images more may be "
@@ -215,7 +215,7 @@ class DecisionMixin:
                 f"one of {promise} was set for the density of before. Set it again.",
                 stacklevel=3,
             )
-        if self.contamination != "auto" and self._joint.drawing():
+        if self.contamination != "auto" and self._joint.map_components():
             warnings.warn(
                 f"contamination={self.contamination!r} is met in fit alone: local scores of "
                 "earlier images stay as they were, so that another share of all images lies below "
@@ -226,7 +226,7 @@ class DecisionMixin:
     def _calibrating(self, inputs):
         """Scores of inputs, peaks of their maps, and how many of them are shots."""
         kept, joint = self._measure(inputs), self._joint
-        peaks = joint.peaks(kept) if joint.drawing() else []
+        peaks = joint.map_maxima(kept) if joint.map_components() else []
         return joint.score(kept), peaks, joint.count_shots(kept)
 
     def tune_threshold(self, X, y, *, scoring="balanced_accuracy"):
@@ -304,7 +304,9 @@ class DecisionMixin:
                 "score needs y, +1 (normal) and -1 (anomalous). A search over normal images alone "
                 "takes scoring=skcoft.model_selection.LabelFreeScorer()."
             )
-        if self.embedder_.encoders_[0].network.kind == "rows" and are_classes(np.asarray(y)):
+        if self.embedder_.encoders_[0].network.input_type == "tabular" and are_classes(
+            np.asarray(y)
+        ):
             warnings.warn("y holds class labels, by which nothing can be scored.", stacklevel=2)
             self._read(X)
             return float("nan")

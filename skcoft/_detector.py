@@ -13,26 +13,32 @@ from ._embedder import (
     EMBEDDER_PARAMETERS,
     COFTEmbedder,
     fit_embedder,
-    one_or_all,
+    unwrap_single,
 )
-from ._encoder import join_embeddings
+from ._evidence.backbone_score import BackboneScore
+from ._evidence.image_density import DENSITIES
+from ._evidence.joint_score import JointScore
+from ._evidence.prompts import PROMPTS, check_prompts
+from ._evidence.threshold import automatic_offset, check_finite_scores, map_threshold
 from ._explanation import ExplanationMixin
-from ._groups import Shots, groups_of_shots, mean_of_shots
-from ._input import read_input
-from ._join import JointScore
-from ._labels import split_by_label, split_for_training
+from ._export.onnx import ExportMixin
+from ._input.labels import split_by_label, split_for_training
+from ._input.reader import read_input
+from ._input.shots import Shots, mean_per_shot, parse_groups
 from ._measuring import MeasuringMixin
-from ._memory import MEMORY, check_storable
-from ._model_file import ModelFileMixin
-from ._onnx import ExportMixin
-from ._parts import Branch
-from ._prompts import PROMPTS, check_prompts
-from ._state import ONE_AT_A_TIME, all_or_nothing, columns_of, forget_columns, usual_torch
-from ._support import SHOT, VIEW
-from ._threshold import automatic_offset, check_finite_scores, map_threshold
-from ._validation import any_of, boolean, check_parameters, having, list_of, number, one_of
-from ._views import are_mirrored
-from ._whole import DENSITIES
+from ._network.encoder import concat_embeddings
+from ._network.support import SHOT, VIEW
+from ._network.views import mirrors_are_normal
+from ._persistence.model_file import ModelFileMixin
+from ._utils.cache import MEMORY, check_storable
+from ._utils.params import any_of, boolean, check_parameters, having, list_of, number, one_of
+from ._utils.torch_context import (
+    UPDATE_LOCK,
+    columns_of,
+    reset_columns,
+    restored_on_failure,
+    torch_defaults,
+)
 
 _density = any_of(
     one_of(*DENSITIES["images"]), having("score_samples"), having("decision_function")
@@ -145,7 +151,7 @@ class COFTDetector(
         each is brought to the first one's scale, on which the held-out shots vary alike.
     local : bool, default=True
         Whether scores also count a kernel density of local embeddings, those at every position
-        of two middle depths of the backbone, which sees small defects and draws
+        of two middle bit_depths of the backbone, which sees small defects and draws
         :meth:`anomaly_map`. The two log densities are joined on the scale of held-out shots; the
         local one weighs less the more the shots differ, as objects in scenes do and photographs
         of one part do not. False leaves it out, as the paper does. Not used for rows and for
@@ -177,7 +183,7 @@ class COFTDetector(
         fine-tuning; scores of the same images are not computed twice either. Images count by
         their contents. None keeps nothing.
     n_jobs : int or None, default=None
-        Threads that decode files ahead of the network, -1 for as many as there are cores; None
+        Threads that decode files prefetch of the network, -1 for as many as there are cores; None
         means that it waits for them. They pay where photographs have many megapixels.
     random_state : int, RandomState or None, default=None
         Seed of random weights, views, negatives and batches.
@@ -357,23 +363,23 @@ class COFTDetector(
             If the loss becomes infinite or NaN.
         """
         check_parameters(self, self._constraints)
-        with all_or_nothing(self), usual_torch():
-            forget_columns(self)
+        with restored_on_failure(self), torch_defaults():
+            reset_columns(self)
             inputs = read_input(self, X, reset=True).masked(self.mask)
-            check_prompts(self.prompts, self.backbone, inputs.kind)
+            check_prompts(self.prompts, self.backbone, inputs.input_type)
             shots, anomalies = split_for_training(
-                inputs, y, self.negatives, anybodys=inputs.kind == "rows"
+                inputs, y, self.negatives, allow_class_labels=inputs.input_type == "tabular"
             )
             embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
             if self.memory is not None:
                 check_storable(embedder)
             vars(embedder).update(columns_of(self))
             seen = Shots.of(
-                shots, groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
+                shots, parse_groups(inputs, y, groups), mirrors_are_normal(self.augmentation)
             )
             fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
             seeing = {"shots": shots, "ids": seen.ids, "anomalies": anomalies}
-            grow = partial(Branch.grow, self, **seeing, memory=self.memory)
+            grow = partial(BackboneScore.embed_and_fit, self, **seeing, memory=self.memory)
             branches = [
                 grow(encoder, scale)
                 for encoder in embedder.encoders_
@@ -417,22 +423,22 @@ class COFTDetector(
             return self.fit(X, y, groups)
         check_parameters(self, self._constraints)
         scales = [scale for encoder in self.embedder_.encoders_ for scale in self._scales(encoder)]
-        if scales != [branch.scale for branch in self._joint.branches]:
+        if scales != [branch.scale for branch in self._joint.backbone_scores]:
             raise ValueError(
                 f"multiscale={self.multiscale!r} is not what the detector was fitted with: "
                 "call fit."
             )
         inputs = self._read(X)
-        shots, _ = split_by_label(inputs, y, inputs.kind == "rows")
-        with ONE_AT_A_TIME, usual_torch():
-            promise, known = self._promise, groups_of_shots(inputs, y, groups)
+        shots, _ = split_by_label(inputs, y, inputs.input_type == "tabular")
+        with UPDATE_LOCK, torch_defaults():
+            promise, known = self._promise, parse_groups(inputs, y, groups)
             if self.offset_ != self._set_offset:
                 promise = f"offset_={self.offset_:.6g}"
             encoders = self.embedder_.encoders_
-            depths = {encoder.modality: encoder.depth for encoder in encoders}
-            seen = self._seen.extend(shots, known, depths, encoders[0].mirrors)
+            bit_depths = {encoder.modality: encoder.bit_depth for encoder in encoders}
+            seen = self._seen.extend(shots, known, bit_depths, encoders[0].mirrors)
             ids = seen.ids[-len(shots) :]
-            branches = [branch.extend(self, shots, ids) for branch in self._joint.branches]
+            branches = [branch.extend(self, shots, ids) for branch in self._joint.backbone_scores]
             self._set_fit(self.embedder_, branches, seen)
         self._warn_of_threshold(promise)
         return self
@@ -440,21 +446,21 @@ class COFTDetector(
     def _set_fit(self, embedder, branches, seen):
         """Join the branches and set the threshold, then all fitted state at once."""
         joint, support = JointScore(branches), branches[0].support
-        held_out, roles = joint.held_out(), support.roles[support.calibrating]
-        calibration = mean_of_shots(held_out[roles == SHOT], seen.ids)
+        held_out, roles = joint.held_out_scores(), support.roles[support.is_calibration]
+        calibration = mean_per_shot(held_out[roles == SHOT], seen.ids)
         check_finite_scores(calibration, f"held-out shots (density={self.density!r})")
         if self.contamination == "auto":
             offset = automatic_offset(calibration, held_out[roles == VIEW])
         else:
-            offset = float(np.percentile(joint.in_sample(), 100 * self.contamination))
+            offset = float(np.percentile(joint.score_training(), 100 * self.contamination))
         full_size = [branch for branch in branches if branch.scale == 1]
-        shots = [branch.support.embeddings[support.own] for branch in full_size]
+        shots = [branch.support.embeddings[support.is_shot] for branch in full_size]
         # at once: other threads see the state before or the state after
         vars(self).update(
             embedder_=embedder,
             _joint=joint,
-            density_=one_or_all([branch.parts["whole"].fitted for branch in full_size]),
-            embeddings_=join_embeddings(shots),
+            density_=unwrap_single([branch.components["image"].fitted for branch in full_size]),
+            embeddings_=concat_embeddings(shots),
             classes_=np.array([-1, 1]),
             offset_=offset,
             map_threshold_=map_threshold(joint, roles, seen.ids),

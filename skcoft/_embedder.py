@@ -9,20 +9,29 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._contrast import FAMILIES
-from ._device import resolve_device
-from ._encoder import accept, build_encoder, join_embeddings
-from ._finetune import fine_tune, is_trained
-from ._groups import Shots, groups_of_shots
-from ._input import read_input
-from ._labels import split_for_training
-from ._mask import is_mask
-from ._memory import cached
-from ._pieces import in_pieces, read_once
-from ._random import draw_seed
-from ._state import all_or_nothing, forget_columns, usual_torch
-from ._validation import any_of, check_parameters, key_of, list_of, number, one_of
-from ._views import VIEW_OPTIONS, are_mirrored
+from ._input.chunks import as_rereadable, iter_chunks
+from ._input.labels import split_for_training
+from ._input.mask import is_mask
+from ._input.reader import read_input
+from ._input.shots import Shots, parse_groups
+from ._network.encoder import build_encoder, concat_embeddings, match_inputs
+from ._network.views import VIEW_OPTIONS, mirrors_are_normal
+from ._training.contrastive import FAMILIES
+from ._training.loop import fine_tune, needs_training
+from ._utils.cache import cached
+from ._utils.device import resolve_device
+from ._utils.params import (
+    any_of,
+    as_list,
+    check_parameters,
+    key_of,
+    list_of,
+    number,
+    one_of,
+    unwrap_single,
+)
+from ._utils.random import draw_seed
+from ._utils.torch_context import reset_columns, restored_on_failure, torch_defaults
 from .augmentation import SYNTHESIZERS
 
 _path = (lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path")
@@ -170,7 +179,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     device : str, torch.device or None, default=None
         Where the network runs; None means CUDA where there is one, else the CPU.
     n_jobs : int or None, default=None
-        Threads that decode files ahead of the network, -1 for as many as there are cores; None
+        Threads that decode files prefetch of the network, -1 for as many as there are cores; None
         means that it waits for them. They pay where photographs have many megapixels.
     random_state : int, RandomState or None, default=None
         Seed of random weights, views, negatives and batches.
@@ -303,11 +312,16 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If the loss becomes infinite or NaN.
         """
         check_parameters(self, EMBEDDER_CONSTRAINTS)
-        with all_or_nothing(self), usual_torch():
-            forget_columns(self)
+        with restored_on_failure(self), torch_defaults():
+            reset_columns(self)
             inputs = read_input(self, X, reset=True).masked(self.mask)
-            shots, anomalies = split_for_training(inputs, y, self.negatives, anybodys=True)
-            known, mirrored = groups_of_shots(inputs, y, groups), are_mirrored(self.augmentation)
+            shots, anomalies = split_for_training(
+                inputs, y, self.negatives, allow_class_labels=True
+            )
+            known, mirrored = (
+                parse_groups(inputs, y, groups),
+                mirrors_are_normal(self.augmentation),
+            )
             ids = Shots.of(shots, known, mirrored).ids
             return fit_embedder(self, shots, ids, anomalies)
 
@@ -333,7 +347,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ValueError
             As in fit.
         """
-        X = read_once(X)
+        X = as_rereadable(X)
         return self.fit(X, y, groups).transform(X)
 
     def transform(self, X):
@@ -358,18 +372,18 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return np.concatenate([self._embed(inputs) for inputs in self._pieces(X)])
 
     def _pieces(self, X):
-        for first, piece in in_pieces(X):
+        for first, piece in iter_chunks(X):
             inputs = read_input(self, piece, reset=False, first=first)
-            yield from accept(self.encoders_, inputs).pieces(self.encoders_)
+            yield from match_inputs(self.encoders_, inputs).iter_chunks(self.encoders_)
 
     def _embed(self, inputs):
-        with usual_torch():
-            return join_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
+        with torch_defaults():
+            return concat_embeddings([encoder.embed(inputs) for encoder in self.encoders_])
 
     @property
     def network_(self):
         """The fine-tuned network."""
-        return one_or_all([encoder.network for encoder in self.encoders_])
+        return unwrap_single([encoder.network for encoder in self.encoders_])
 
     @property
     def device_(self):
@@ -379,17 +393,17 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def weights_(self):
         """Where the weights came from; None for random ones and for a module's own."""
-        return one_or_all([encoder.network.origin for encoder in self.encoders_])
+        return unwrap_single([encoder.network.origin for encoder in self.encoders_])
 
     @property
     def image_size_(self):
         """Size (H, W) that images of the shots' shape are resized to; None for rows."""
-        return one_or_all([encoder.image_size for encoder in self.encoders_])
+        return unwrap_single([encoder.image_size for encoder in self.encoders_])
 
     @property
     def n_iter_(self):
         """Iterations of fine-tuning done."""
-        return one_or_all([len(history.get("loss", ())) for history in all_of(self.history_)])
+        return unwrap_single([len(history.get("loss", ())) for history in as_list(self.history_)])
 
     @property
     def _n_features_out(self):
@@ -400,26 +414,16 @@ EMBEDDER_PARAMETERS = tuple(COFTEmbedder().get_params(deep=False))
 PER_BACKBONE = ("weights", "image_size")  # parameters of which a list has one for each backbone
 
 
-def one_or_all(values):
-    """Return the one of a list, or where there are several, the list."""
-    return values[0] if len(values) == 1 else values
-
-
-def all_of(value):
-    """Return a list of what may be one or several."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
 def single_backbones(embedder, kind):
     """Return an embedder for each of the backbones, its random state left out.
 
-    Rows of features have no backbone and are embedded once.
+    Table of features have no backbone and are embedded once.
     """
     params = {**embedder.get_params(deep=False), "random_state": None}
-    if kind == "rows":
+    if kind == "tabular":
         return [COFTEmbedder(**params)]
     several = isinstance(embedder.backbone, (list, tuple))
-    columns = {"backbone": all_of(embedder.backbone)}
+    columns = {"backbone": as_list(embedder.backbone)}
     for name in PER_BACKBONE:
         columns[name] = one_for_each(name, params[name], len(columns["backbone"]), several)
     return [
@@ -450,13 +454,13 @@ def fit_embedder(embedder, shots, ids, anomalies, memory=None):
     """
     seed = int(check_random_state(embedder.random_state).randint(2**31 - 1))
     fits = []
-    for modality, part in shots.parts.items():
-        labelled = None if anomalies is None else anomalies.parts[modality]
-        for single in single_backbones(embedder, shots.kind):
+    for modality, part in shots.by_modality.items():
+        labelled = None if anomalies is None else anomalies.by_modality[modality]
+        for single in single_backbones(embedder, shots.input_type):
             seen = part, ids, labelled, seed
             fits.append(cached(memory, fit_encoder, single, *seen, files=[single.weights]))
     encoders, histories = map(list, zip(*fits, strict=True))
-    embedder.encoders_, embedder.history_ = encoders, one_or_all(histories)
+    embedder.encoders_, embedder.history_ = encoders, unwrap_single(histories)
     return embedder
 
 
@@ -465,7 +469,7 @@ def fit_encoder(settings, shots, ids, anomalies, seed):
 
     Several encoders of one seed are trained on the same batches and views.
     """
-    trained = is_trained(settings, shots, ids, anomalies)
+    trained = needs_training(settings, shots, ids, anomalies)
     device = resolve_device(settings.device)
     generator = torch.Generator(device).manual_seed(seed)
     network_seed, head_seed, view_seed = (draw_seed(generator) for _ in range(3))

@@ -6,11 +6,10 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
-from ._join import enlarge
-from ._mask import hide_outside
-from ._regions import regions_of
-from ._state import usual_torch
-from ._validation import number
+from ._evidence.maps import regions_from_map, resize_map
+from ._input.mask import hide_outside
+from ._utils.params import number
+from ._utils.torch_context import torch_defaults
 
 FAR = 0.05  # between embeddings of one image, on whatever devices
 
@@ -46,12 +45,12 @@ class ExplanationMixin:
 
     def _shown(self, inputs):
         """Return the images that maps are laid over: those of the first modality."""
-        return self.embedder_.encoders_[0].own(inputs)
+        return self.embedder_.encoders_[0].select_modality(inputs)
 
     def _drawing(self, name):
         """Return the parts that draw maps; ValueError, which names a method, without any."""
         check_is_fitted(self, "embedder_")
-        drawing = self._joint.drawing()
+        drawing = self._joint.map_components()
         if not drawing:
             raise ValueError(
                 f"{name} needs images, local other than False and a backbone with feature "
@@ -63,11 +62,11 @@ class ExplanationMixin:
     def _draw(self, inputs, drawing):
         """Yield the map of each input, at its own size."""
         methods = {key: part.log_maps for key, part in drawing.items()}
-        with usual_torch():
-            maps = self._joint.maps(self._joint.measure(inputs, methods))
+        with torch_defaults():
+            maps = self._joint.maps(self._joint.summarize(inputs, methods))
         shown = self._shown(inputs)
         for drawn, size in zip(maps, shown.sizes, strict=True):
-            yield hide_outside(enlarge(drawn, size), shown.mask)
+            yield hide_outside(resize_map(drawn, size), shown.mask)
 
     def find_regions(self, X, *, threshold=None):
         """Find the regions of each image where its anomaly map is above a threshold.
@@ -118,7 +117,7 @@ class ExplanationMixin:
                 f"{threshold!r}."
             )
         return [
-            regions_of(drawn, threshold)
+            regions_from_map(drawn, threshold)
             for inputs in self._pieces(X)
             for drawn in self._draw(inputs, drawing)
         ]

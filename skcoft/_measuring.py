@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ._encoder import Encoder, accept, embeddings_of, join_embeddings
-from ._input import as_items, is_file, read_input
-from ._memory import cached
-from ._pieces import in_pieces, readable
-from ._state import usual_torch
+from ._input.chunks import iter_chunks
+from ._input.reader import read_input
+from ._input.unreadable import score_readable
+from ._network.encoder import Encoder, concat_embeddings, embeddings_of, match_inputs
+from ._utils.cache import cached
+from ._utils.torch_context import torch_defaults
 
 MOST_NAMED = 5  # unreadable images in a warning
 
@@ -41,10 +42,10 @@ class MeasuringMixin:
 
     def _embed(self, inputs):
         keep = {"embeddings": embeddings_of}
-        with usual_torch():
-            return join_embeddings(
+        with torch_defaults():
+            return concat_embeddings(
                 [
-                    cached(self.memory, Encoder.measure, encoder, inputs, keep)["embeddings"]
+                    cached(self.memory, Encoder.summarize, encoder, inputs, keep)["embeddings"]
                     for encoder in self.embedder_.encoders_
                 ]
             )
@@ -54,8 +55,9 @@ class MeasuringMixin:
 
         That of its embedding; with ``local``, plus the mean log density of its least likely
         hundredth of positions, shifted and scaled so that both vary alike over held-out shots,
-        times the likeness of the shots (see the user guide); with ``multiscale``, plus both at
-        half the size, brought to the same scale, a half of each; with labelled anomalies, plus a
+        times the within/between ratio of the shots (see the user guide); with ``multiscale``, plus
+        both at half the size, brought to the same scale, a half of each; with labelled
+        anomalies, plus a
         linear head's; with ``prompts``, plus the log odds of these.
 
         Parameters
@@ -76,28 +78,28 @@ class MeasuringMixin:
             If X is invalid or of another kind than in fit.
         """
         check_is_fitted(self, "embedder_")
-        if self.on_error == "nan" and self.embedder_.encoders_[0].network.kind == "images":
+        if self.on_error == "nan" and self.embedder_.encoders_[0].network.input_type == "images":
             return self._score_readable(X)
         return np.concatenate([self._joint.score(self._measure(i)) for i in self._pieces(X)])
 
     def _pieces(self, X):
         """Yield X as validated inputs, piece by piece."""
         check_is_fitted(self, "embedder_")
-        encoders = [branch.scaled for branch in self._joint.branches]
-        for first, piece in in_pieces(X):
-            yield from self._read(piece, first).pieces(encoders)
+        encoders = [branch.scaled for branch in self._joint.backbone_scores]
+        for first, piece in iter_chunks(X):
+            yield from self._read(piece, first).iter_chunks(encoders)
 
     def _read(self, X, first=0):
         """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
         inputs = read_input(self, X, reset=False, first=first)
-        return accept(self.embedder_.encoders_, inputs)
+        return match_inputs(self.embedder_.encoders_, inputs)
 
     def _measure(self, inputs):
         """Keep of inputs what the parts of the score need."""
-        methods = {key: part.keep for key, part in self._joint.parts.items()}
-        with usual_torch():
-            return self._joint.measure(inputs, methods, self.memory)
+        methods = {key: part.summarize for key, part in self._joint.components.items()}
+        with torch_defaults():
+            return self._joint.summarize(inputs, methods, self.memory)
 
     def _score_readable(self, X):
         """Score what can be read; NaN for the rest, and a warning that names it."""
@@ -122,33 +124,3 @@ class MeasuringMixin:
         one_each = {encoder.modality: encoder for encoder in self.embedder_.encoders_}
         for encoder in one_each.values():
             encoder.load(inputs)(torch.zeros(1, dtype=torch.long))
-
-
-def score_readable(score, read, X, first=0):
-    """Scores of what can be read, NaN for the rest, and what is wrong with that, by number.
-
-    ``score`` maps a piece of X, and how many images came before it, to scores; ``read`` takes one
-    image with its number and raises where that fails. What is wrong with X as a whole is raised.
-    """
-    scores, faults = [], {}
-    for before, piece in in_pieces(X):
-        items = as_items(piece)
-        for start, part in in_pieces(piece if items is None else iter(items)):
-            found, unread = _try_to_score(score, read, part, first + before + start)
-            scores.append(found)
-            faults |= unread
-    return np.concatenate(scores), faults
-
-
-def _try_to_score(score, read, piece, first):
-    """Return scores of a piece, and what is wrong with those images that are unreadable."""
-    try:
-        return score(piece, first), {}
-    except (ValueError, OSError):
-        fine, faults = readable(piece, read, first)
-        if not faults or not (fine or all(map(is_file, piece))):
-            raise  # not for single images' sake
-    scores = np.full(len(piece), np.nan)
-    if fine:
-        scores[fine] = score([piece[i] for i in fine], first)
-    return scores, {first + i: fault for i, fault in faults.items()}

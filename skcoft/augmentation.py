@@ -216,7 +216,7 @@ def patch_shuffle(images, *, generator=None, grid=4):
     generator : torch.Generator, default=None
         Source of randomness, on the device of the images; None draws a fresh seed.
     grid : int, default=4
-        Tiles along each side. Rows and columns beyond a multiple of it stay in place.
+        Tiles along each side. Table and columns beyond a multiple of it stay in place.
 
     Returns
     -------

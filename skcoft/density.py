@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from ._validation import any_of, check_parameters, number, one_of
+from ._utils.params import any_of, check_parameters, number, one_of
 
 __all__ = ["GaussianDensity", "KernelDensity"]
 
@@ -91,7 +91,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
         y : None
             Ignored.
         groups : array-like of shape (n_samples,), default=None
-            Rows of one group (views of one shot) are not independent: together they count once,
+            Table of one group (views of one shot) are not independent: together they count once,
             in ``"scale"`` and by the weights of their kernels where groups differ in size, and are
             left out together in ``"loo"``. By default each row is its own.
 

@@ -6,7 +6,7 @@ r"""The terms of COFT-AD's objective, as pure functions on embeddings.
     + \lambda_{\mathrm{NP}}\,L_{\mathrm{NP}}
 
 The objective is that of Liao et al. (IEEE TIP 2024, arXiv 2402.18998). The exact form of each
-term is this package's reading of it and is stated in the function that computes it. Rows are
+term is this package's reading of it and is stated in the function that computes it. Table are
 L2-normalised inside, so any scale may be passed. ``shots`` says which shot (normal image) every
 row comes from: two views of one shot are never each other's negatives, also when a batch holds
 the same shot several times.

@@ -16,11 +16,11 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state, indexable
 
 from ._embedder import EMBEDDER_CONSTRAINTS
-from ._groups import is_missing
-from ._input import read_input
-from ._labels import check_labels
-from ._validation import any_of, check_parameters, number, one_of
-from ._views import image_synthesizer, make_synthesizer
+from ._input.labels import check_labels
+from ._input.reader import read_input
+from ._input.shots import is_missing
+from ._network.views import image_synthesizer, make_synthesizer
+from ._utils.params import any_of, check_parameters, number, one_of
 from .augmentation import SYNTHESIZERS
 
 __all__ = ["LabelFreeScorer", "OneClassKFold", "OneClassShuffleSplit"]
@@ -303,7 +303,7 @@ class LabelFreeScorer(BaseEstimator):
     image_shape : (H, W) or (H, W, C), default=None
         Shape of the images where the rows of a two-dimensional X are flattened ones.
     n_jobs : int or None, default=None
-        Threads that decode files ahead, as in :class:`skcoft.COFTDetector`; None means none.
+        Threads that decode files prefetch, as in :class:`skcoft.COFTDetector`; None means none.
     random_state : int, default=0
         Seed of the anomalies, which are the same for every candidate.
 
@@ -368,15 +368,15 @@ class LabelFreeScorer(BaseEstimator):
         check_parameters(self, SCORER_CONSTRAINTS)
         self._check_kinds(estimator)
         inputs = read_input(self, X, reset=False)
-        if inputs.kind != "images":
+        if inputs.input_type != "images":
             raise ValueError(
                 "X must hold images; got rows of features. If they are flattened images, set "
                 "image_shape of the scorer."
             )
-        if len(inputs.parts) > 1:
+        if len(inputs.by_modality) > 1:
             raise ValueError(
                 "LabelFreeScorer makes anomalies of one image a sample; X has samples of "
-                f"{list(inputs.parts)}."
+                f"{list(inputs.by_modality)}."
             )
         if y is not None:
             inputs = inputs.take(check_labels(X, y) == 1)
@@ -430,9 +430,9 @@ def _depth_of(estimator, inputs):
     for step in steps:
         encoders = getattr(getattr(step, "embedder_", step), "encoders_", None)
         # what a step before it makes of X need not be whole numbers
-        if encoders and (encoders[0].depth is not None or step is steps[0]):
-            return encoders[0].depth
-    return inputs.depth
+        if encoders and (encoders[0].bit_depth is not None or step is steps[0]):
+            return encoders[0].bit_depth
+    return inputs.bit_depth
 
 
 def _batches(inputs, depth):

@@ -216,7 +216,7 @@ def run(name, data, *arguments):
 def test_parts_alone_and_joined(data, capsys):
     run("parts", data, "--shots", "4", "--detector", SMALL)
     head, row, mean = capsys.readouterr().out.splitlines()
-    assert head.split() == ["whole", "x1", "local", "x1", "joined"]
+    assert head.split() == ["image", "x1", "patch", "x1", "joined"]
     assert row.startswith("parts ") and row.split()[1:] == mean.split()[1:]
     assert all(0 <= float(value) <= 100 for value in row.split()[1:])
 

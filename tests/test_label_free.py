@@ -91,7 +91,7 @@ def test_rows_are_given_as_rows(dtype):
     rows = (rows * 255).round().astype(dtype) if dtype == np.uint8 else rows
     seen = []
 
-    class Rows(BaseEstimator):
+    class Table(BaseEstimator):
         def score_samples(self, X):
             seen.append(X)
             return np.asarray(X, dtype=float).mean(axis=1)
@@ -99,7 +99,7 @@ def test_rows_are_given_as_rows(dtype):
     def dimmed(images):
         return images - 0.6 / 255 * (images > 0.5)
 
-    LabelFreeScorer([dimmed], n_draws=1, image_shape=(6, 5, 3))(Rows(), rows)
+    LabelFreeScorer([dimmed], n_draws=1, image_shape=(6, 5, 3))(Table(), rows)
     np.testing.assert_allclose(seen[0], rows, atol=1e-6)
     assert seen[0].dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     expected = photos - 0.6 / 255 * (photos > 0.5)

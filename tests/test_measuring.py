@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn import config_context
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft import _images as images_module
-from skcoft import _pieces as pieces_module
-from skcoft._pieces import in_pieces
+from skcoft._input import chunks as pieces_module
+from skcoft._input import images as images_module
+from skcoft._input.chunks import iter_chunks
 
 RNG = np.random.default_rng(0)
 X = (RNG.random((14, 32, 32, 3)) * 255).astype(np.uint8)
@@ -115,7 +115,7 @@ def test_iterators_are_read_as_they_are_needed(fitted, small_pieces, monkeypatch
     ],
 )
 def test_what_comes_in_pieces(make, lengths, small_pieces):
-    found = list(in_pieces(make(X)))
+    found = list(iter_chunks(make(X)))
     assert [len(piece) for _, piece in found] == lengths
     assert [first for first, _ in found] == np.cumsum([0, *lengths])[:-1].tolist()
 
@@ -124,12 +124,12 @@ def test_a_piece_takes_a_sixteenth_of_the_working_memory():
     assert pieces_module.MOST == 1024 and pieces_module.SHARE == 1 / 16
     large = np.zeros((40, 256, 256), np.uint8)
     with config_context(working_memory=16):  # a piece has 1 MiB
-        assert [len(piece) for _, piece in in_pieces(large)] == [16, 16, 8]
-        assert [len(piece) for _, piece in in_pieces(iter(large))] == [17, 17, 6]
+        assert [len(piece) for _, piece in iter_chunks(large)] == [16, 16, 8]
+        assert [len(piece) for _, piece in iter_chunks(iter(large))] == [17, 17, 6]
         photos = [Image.fromarray(image) for image in large]
-        assert [len(piece) for _, piece in in_pieces(iter(photos))] == [17, 17, 6]
+        assert [len(piece) for _, piece in iter_chunks(iter(photos))] == [17, 17, 6]
         pairs = Lazy([(torch.from_numpy(image), 0) for image in large])
-        assert [len(piece) for _, piece in in_pieces(pairs)] == [17, 17, 6]
+        assert [len(piece) for _, piece in iter_chunks(pairs)] == [17, 17, 6]
 
 
 def test_memory_maps_are_read_in_pieces(fitted, tmp_path, monkeypatch, small_pieces):
@@ -238,7 +238,7 @@ def test_rows_are_scored_as_ever():
 )
 def test_a_batch_that_memory_does_not_hold_is_halved(fitted, error, monkeypatch):
     network = fitted.embedder_.network_
-    own, sizes = network.features_and_positions, []
+    own, sizes = network.features_and_patches, []
 
     def starved(images):
         sizes.append(len(images))
@@ -247,7 +247,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(fitted, error, monkeypatch)
         return own(images)
 
     expected = fitted.score_samples(X)
-    monkeypatch.setattr(network, "features_and_positions", starved)
+    monkeypatch.setattr(network, "features_and_patches", starved)
     with pytest.warns(UserWarning, match="8 images at once are more than the memory of cpu holds"):
         found = fitted.score_samples(X)
     assert sizes == [8, 4, 2, 2, 4, 2, 2] * 2
@@ -263,7 +263,7 @@ def test_other_errors_of_a_network_and_single_images_that_do_not_fit(fitted, mon
             calls.append(len(images))
             raise RuntimeError(message)
 
-        monkeypatch.setattr(network, "features_and_positions", broken)
+        monkeypatch.setattr(network, "features_and_patches", broken)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with pytest.raises(RuntimeError, match=message):

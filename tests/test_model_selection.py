@@ -319,7 +319,7 @@ def test_label_free_score_is_an_area_under_the_roc_curve():
 
 @pytest.mark.parametrize("kind", ["arrays", "uint8 rows", "float rows", "sizes"])
 def test_label_free_score_of_other_inputs(kind, photos):
-    """Rows are given to the detector as rows, images of several sizes one by one."""
+    """Table are given to the detector as rows, images of several sizes one by one."""
     if kind == "sizes":
         X, params = [p[: 24 - i] for i, p in enumerate(photos)], {"image_size": (24, 20)}
     elif kind == "arrays":

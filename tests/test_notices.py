@@ -10,7 +10,9 @@ from conftest import TinyNet
 from PIL import Image
 from torch import nn
 
-from skcoft import COFTDetector, COFTEmbedder, _backbone, _images
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._input import images as _images
+from skcoft._network import factory as _backbone
 
 BLACK = "hold no value above 1 of 255, which is black. Of masks of 0 and 1 pass X.astype"
 MASKS = np.random.default_rng(0).integers(0, 2, (6, 16, 16), dtype=np.uint8)

@@ -13,8 +13,9 @@ from pretraining.project import main, project
 from pretraining.shapes import SHAPES
 from pretraining.textures import TEXTURES
 from pretraining.train import Pool, multi_positive, parse, put_defects, train
-from skcoft import COFTEmbedder, _embedded
-from skcoft._positions import average_neighbours
+from skcoft import COFTEmbedder
+from skcoft._network import embedded as _embedded
+from skcoft._network.patches import average_neighbours
 
 
 def seeded(seed=0):
@@ -185,7 +186,7 @@ def test_projection_keeps_the_largest_components_at_unit_variance():
     images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
     with torch.inference_mode():
         maps = network.trunk.forward_intermediates((images - 0.5) / 0.25, intermediates_only=True)
-    maps = [maps[depth] for depth in _embedded.DEPTHS]
+    maps = [maps[depth] for depth in _embedded.LAYERS]
     for found, whiten in zip(maps, network.whiten, strict=True):
         cells = _embedded.average_cells(found)
         rows, projected = (c.movedim(1, -1).flatten(0, 2) for c in (cells, whiten(cells).detach()))
@@ -203,7 +204,7 @@ def test_local_maps_are_whitened_position_by_position():
     generator = seeded(0)
     images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
     with torch.inference_mode():
-        _, maps = network.forward_intermediates((images - 0.5) / 0.25, _embedded.LOCAL_DEPTHS)
+        _, maps = network.forward_intermediates((images - 0.5) / 0.25, _embedded.PATCH_LAYERS)
     for found in maps:
         rows = average_neighbours(found).movedim(1, -1).flatten(0, 2)
         torch.testing.assert_close(rows.mean(dim=0), torch.zeros(rows.shape[1]), atol=0.02, rtol=0)

@@ -9,15 +9,15 @@ from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._contrast import FAMILIES, MeanShifted
-from skcoft._parts import PARTS
-from skcoft._weights import SOURCES, Weights
+from skcoft._evidence.backbone_score import COMPONENTS
+from skcoft._network.weights import SOURCES, Weights
+from skcoft._training.contrastive import FAMILIES, MeanShifted
 
 
 class Brightness:
     """A part of evidence, complete: how bright the positions of an image are for the network."""
 
-    needs_positions = True
+    needs_patches = True
     weight = 2.0
 
     def __init__(self):
@@ -25,23 +25,23 @@ class Brightness:
 
     @classmethod
     def build(cls, settings, encoder):
-        return cls() if encoder.has_positions else None
+        return cls() if encoder.has_patches else None
 
-    def learn(self, added):
-        means = np.array([row.mean() for row in added.positions])
-        self.learned += [means[added.calibrating], means[added.own]]
+    def add_patches(self, added):
+        means = np.array([row.mean() for row in added.patches])
+        self.learned += [means[added.is_calibration], means[added.is_shot]]
 
     def fit(self, support):
-        self.held_out = np.concatenate(self.learned[::2])
+        self.held_out_scores = np.concatenate(self.learned[::2])
         return self
 
-    def keep(self, features):
-        return features.positions.mean(axis=(1, 2, 3)).cpu().numpy()
+    def summarize(self, features):
+        return features.patches.mean(axis=(1, 2, 3)).cpu().numpy()
 
     def score(self, kept):
         return kept
 
-    def in_sample(self, support):
+    def score_training(self, support):
         return np.concatenate(self.learned[1::2])
 
 
@@ -49,20 +49,20 @@ class Brightness:
 def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
     params = dict(max_iter=0, random_state=0, contamination=contamination)
     two = COFTDetector(TinyNet(), **params).fit(photos[:8])
-    monkeypatch.setitem(PARTS, "brightness", Brightness.build)
+    monkeypatch.setitem(COMPONENTS, "brightness", Brightness.build)
     for memory in (None, tmp_path, tmp_path):
         three = COFTDetector(TinyNet(), memory=memory, **params).fit(photos[:6])
         three.partial_fit(photos[6:8])
-        assert list(three._joint.parts) == [(0, "whole"), (0, "local"), (0, "brightness")]
+        assert list(three._joint.components) == [(0, "image"), (0, "patch"), (0, "brightness")]
         assert np.isfinite(three.offset_) and len(three.calibration_scores_) == 8
         assert not np.allclose(three.score_samples(photos), two.score_samples(photos))
     three = COFTDetector(TinyNet(), **params).fit(photos[:8])
     gain = three.score_samples(photos) - two.score_samples(photos)
-    encoder, keep = three.embedder_.encoders_[0], {"b": Brightness().keep}
-    kept = encoder.measure(three._read(photos), keep, with_positions=True)["b"]
+    encoder, keep = three.embedder_.encoders_[0], {"b": Brightness().summarize}
+    kept = encoder.summarize(three._read(photos), keep, with_patches=True)["b"]
     assert np.corrcoef(gain, kept)[0, 1] == pytest.approx(1)
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
-    assert list(rows._joint.parts) == [(0, "whole")]
+    assert list(rows._joint.components) == [(0, "image")]
 
 
 class Still(MeanShifted):

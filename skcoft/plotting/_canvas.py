@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .._validation import number
+from .._utils.params import number
 
 # Okabe and Ito's colours, which every kind of eye tells apart
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -5,8 +5,8 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 
-from .._scoring import BRIGHTEST  # noise of normal images alone is not to fill the scale
-from .._validation import number
+from .._utils.params import number
+from ..report._tables import BRIGHTEST
 from ._canvas import (
     grid_size,
     import_pyplot,

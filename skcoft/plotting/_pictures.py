@@ -6,17 +6,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector
 from .._embedder import COFTEmbedder
-from .._input import read_input
-from .._pieces import read_once
+from .._input.chunks import as_rereadable
+from .._input.reader import read_input
 
 
 def split_pipeline(estimator, kinds=(COFTDetector,)):
     """Return the fitted detector and, of a pipeline, the function that X goes through before."""
-    before = read_once
+    before = as_rereadable
     if isinstance(estimator, Pipeline):
         steps, estimator = estimator[:-1], estimator[-1]
         if len(steps):
-            before = lambda X: steps.transform(read_once(X))  # noqa: E731
+            before = lambda X: steps.transform(as_rereadable(X))  # noqa: E731
     if not isinstance(estimator, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
@@ -34,7 +34,7 @@ def pictures_for(detector, X, name="X"):
 
 def pictures_of(X, name, bit_depth=None):
     """Return the images of X, as arrays (H, W, 3) of uint8, read without a detector."""
-    return _pictures(COFTEmbedder(bit_depth=bit_depth), read_once(X), name)
+    return _pictures(COFTEmbedder(bit_depth=bit_depth), as_rereadable(X), name)
 
 
 def _pictures(estimator, X, name, encoder=None):
@@ -44,13 +44,17 @@ def _pictures(estimator, X, name, encoder=None):
     """
     try:
         inputs = read_input(estimator, X, reset=False)
-        if inputs.kind != "images":
+        if inputs.input_type != "images":
             raise ValueError(
                 f"images are needed to draw, X has {len(inputs)} rows of features. Of flattened "
                 "images, pass X.reshape(-1, H, W), or fit with image_shape=(H, W)."
             )
-        inputs = encoder.own(inputs) if encoder else next(iter(inputs.parts.values()))
-        depth = inputs.depth if encoder is None or encoder.depth is None else encoder.depth
+        inputs = (
+            encoder.select_modality(inputs) if encoder else next(iter(inputs.by_modality.values()))
+        )
+        depth = (
+            inputs.bit_depth if encoder is None or encoder.bit_depth is None else encoder.bit_depth
+        )
         images = [
             inputs.load(torch.tensor([i]), size, depth)[0] for i, size in enumerate(inputs.sizes)
         ]

@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
-from .._labels import check_labels
-from .._threshold import conformal_pvalues
-from .._validation import number
+from .._evidence.threshold import conformal_pvalues
+from .._input.labels import check_labels
+from .._utils.params import number
 from ._canvas import BLACK, BLUE, GRAY, VERMILLION, import_pyplot
 from ._pictures import split_pipeline
 

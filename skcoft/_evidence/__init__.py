@@ -1,0 +1,1 @@
+"""Components of the anomaly score, their sum, anomaly maps and the threshold."""

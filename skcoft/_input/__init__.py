@@ -1,0 +1,1 @@
+"""What X, y, groups and mask may be: recognised, decoded, cut into chunks."""

@@ -1,0 +1,1 @@
+"""Backbones, their weights, and the encoder that maps images to embeddings."""

@@ -1,0 +1,1 @@
+"""Contrastive fine-tuning: the objective, the batches and the training loop."""

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import sklearn
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skcoft._evidence.patch_kde import PatchKDE
+from skcoft.density import KernelDensity
+
+
+def units(*shape, seed=0):
+    points = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return points / np.linalg.norm(points, axis=-1, keepdims=True)
+
+
+def kernels_and_images():
+    """PatchKDE, and images some of whose positions lie close to kernels, some far off."""
+    points, images = units(2048, 128), units(3, 20, 30, 128, seed=1)
+    images[0, :10] = points[:300].reshape(10, 30, 128) + 0.01 * images[0, :10]
+    images[1, 0] *= 3
+    return points, images
+
+
+def test_log_densities_are_those_of_double_precision():
+    points, images = kernels_and_images()
+    for bandwidth in (None, 0.05, 0.5):
+        exact = KernelDensity(bandwidth or "scale").fit(points)
+        kernels = PatchKDE(points, bandwidth)
+        expected = exact.score_samples(images.reshape(-1, 128)).reshape(3, 20, 30)
+        found = kernels.log_maps(torch.from_numpy(images))
+        assert found.dtype == np.float64 and kernels.bandwidth == exact.bandwidth_
+        near = expected > -1000
+        assert near.sum() >= 1770
+        assert_allclose(found[near], expected[near], rtol=0, atol=1e-3)
+        assert_allclose(found, expected, rtol=1e-6, atol=1e-3)
+
+
+def test_what_an_image_gets_depends_on_no_other_image():
+    points, images = kernels_and_images()
+    kernels, tensor = PatchKDE(points), torch.from_numpy(images)
+    whole = kernels.log_maps(tensor)
+    for i in range(3):
+        assert_array_equal(kernels.log_maps(tensor[i : i + 1])[0], whole[i])
+    changed = tensor.clone()
+    changed[0, 0] = 0  # nor do its rows on each other
+    assert_array_equal(kernels.log_maps(changed)[0, 1:], whole[0, 1:])
+
+
+def test_memory_for_exponents_is_bounded(monkeypatch):
+    points, images = kernels_and_images()
+    kernels = PatchKDE(points)
+    assert kernels._at_once == 256
+    whole = kernels.log_maps(torch.from_numpy(images))
+    with sklearn.config_context(working_memory=1):
+        assert kernels._at_once == 128
+        assert_allclose(kernels.log_maps(torch.from_numpy(images)), whole, atol=1e-4)
+    with sklearn.config_context(working_memory=0):
+        assert kernels._at_once == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_points_have_a_density(value):
+    points = np.full((32, 8), value, dtype=np.float32)
+    maps = PatchKDE(points).log_maps(torch.full((1, 2, 2, 8), value))
+    assert_allclose(maps, -4 * np.log(2 * np.pi))

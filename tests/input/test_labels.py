@@ -1,0 +1,125 @@
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TinyNet
+from numpy.testing import assert_array_equal
+
+from skcoft import COFTDetector, COFTEmbedder
+from skcoft._input.labels import check_labels, split_by_label, split_for_training
+from skcoft._input.table import Table
+from skcoft.model_selection import LabelFreeScorer, OneClassKFold
+
+ROWS = Table(np.arange(8.0).reshape(4, 2))
+SIGNS = [1, -1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    "y",
+    [SIGNS, np.array(SIGNS, float), np.array(SIGNS, object), pd.Series(SIGNS), np.int8(SIGNS)],
+    ids=lambda y: type(y).__name__,
+)
+@pytest.mark.parametrize("allow_class_labels", [False, True])
+def test_minus_one_is_anomalous(y, allow_class_labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(check_labels(ROWS, y), SIGNS)
+        normals, anomalies = split_by_label(ROWS, y, allow_class_labels)
+    assert_array_equal(normals.values, ROWS.values[[0, 2]])
+    assert_array_equal(anomalies.values, ROWS.values[[1, 3]])
+
+
+NAN = float("nan")
+FOREIGN = {  # never taken: labels, what the error says
+    "booleans": ([True, False, True, False], r"False, True. .* np.where\(y, -1, 1\), else"),
+    "booleans as objects": (np.array([True, False] * 2, object), r"np.where\(y, -1, 1\), else"),
+    "text": (["good", "bad", "good", "bad"], r"'bad', 'good'. .* np.where\(y == 'bad', 1, -1\)"),
+    "numbers as text": (["1", "-1", "1", "1"], r"labels '-1', '1'"),
+    "not a number": ([1, -1, NAN, 1], "Leave out the images without a label"),
+    "all not a number": ([NAN] * 4, "Leave out the images without a label"),
+    "-1 and 0": ([1, -1, 0, 1], "labels -1, 0, 1. Leave out the images with other labels"),
+    "-1 and 2": ([-1, 2, -1, 2], "Leave out the images with other labels"),
+    "-1 and True": (np.array([True, -1, True, -1], object), "got the labels -1, True"),
+}
+ANYBODYS = {  # may be class labels of others
+    "0 and 1": ([1, 0, 1, 0], r"labels 0, 1. Where 1 means an anomaly, pass np.where\(y == 1, -1"),
+    "0": ([0] * 4, r"labels 0. Where 1 means an anomaly"),
+    "classes": ([0, 1, 2, 1], r"labels 0, 1, 2. Name the normal ones, .* np.where\(y == 0, 1, -1"),
+    "fractions": ([0.5, 1, 1, 1], "labels 0.5, 1.0"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN | ANYBODYS)
+def test_other_labels_are_refused(case):
+    y, message = (FOREIGN | ANYBODYS)[case]
+    for parse in (check_labels, split_by_label):
+        with pytest.raises(
+            ValueError, match=r"\+1 \(normal\) and -1 \(anomalous\); got the l"
+        ) as e:
+            parse(ROWS, y)
+        assert e.match(message)
+    if case in FOREIGN:
+        with pytest.raises(ValueError, match=message):
+            split_by_label(ROWS, y, allow_class_labels=True)
+        return
+    with pytest.warns(UserWarning, match="all samples are taken for normal"):
+        assert split_by_label(ROWS, y, allow_class_labels=True) == (ROWS, None)
+
+
+def test_one_rule_wherever_labels_are_taken(photos):
+    """What says 0 = normal, 1 = anomaly cannot invert anything."""
+    y = np.repeat([0, 1], [8, 4])
+    detector = COFTDetector(TinyNet(), max_iter=0, random_state=0)
+    fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(photos[:8])
+    takers = [
+        detector.fit,
+        detector.partial_fit,
+        detector.fit_predict,
+        fitted.partial_fit,
+        fitted.score,
+        fitted.tune_threshold,
+        lambda X, y: LabelFreeScorer()(fitted, X, y),
+        lambda X, y: next(OneClassKFold(2).split(X, y)),
+    ]
+    before = fitted.score_samples(photos)
+    for taker in takers:
+        for labels in (y, y == 0, np.where(y, "bad", "good")):
+            with pytest.raises(ValueError, match="y must hold"):
+                taker(photos, labels)
+    assert_array_equal(fitted.score_samples(photos), before)
+    with pytest.warns(UserWarning, match="y holds the labels 0, 1, which name neither normal"):
+        COFTEmbedder(TinyNet(), max_iter=0).fit(photos, y)  # a step before a classifier
+    with pytest.warns(UserWarning, match="y holds the labels 0, 1, which name neither normal"):
+        COFTDetector(max_iter=0).fit(np.eye(12), y)  # scikit-learn's checks do
+
+
+def test_without_labels_and_of_one_label():
+    assert split_by_label(ROWS, None) == (ROWS, None)
+    normals, anomalies = split_by_label(ROWS, [1] * 4)
+    assert len(normals) == 4 and anomalies is None
+    with pytest.raises(ValueError, match="no normal image .* among n_samples=4"):
+        split_by_label(ROWS, [-1] * 4)
+    for parse in (check_labels, split_by_label):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            parse(ROWS, [1, -1])
+
+
+@pytest.mark.parametrize("negatives", ["labelled", ["cutpaste", "labelled"]], ids=str)
+def test_anomalies_are_trained_against_only_where_asked_for(negatives):
+    y = [1, 1, -1, -1]
+    assert len(split_for_training(ROWS, y, negatives)[1]) == 2
+    for other in ("cutpaste", ["crack"], None):
+        normals, anomalies = split_for_training(ROWS, y, other)
+        assert len(normals) == 2 and anomalies is None
+
+
+def test_a_detector_fits_and_predicts_on_what_y_calls_normal(photos):
+    """``fit_predict`` is ``fit``, then ``predict``, also of what can be read but once."""
+    y = [1] * 6 + [-1] * 2
+    params = dict(max_iter=0, random_state=0)
+    expected = COFTDetector(TinyNet(), **params).fit(photos[:8], y)
+    together = COFTDetector(TinyNet(), **params)
+    assert_array_equal(together.fit_predict(photos[:8], y), expected.predict(photos[:8]))
+    assert len(together.embeddings_) == 6
+    assert_array_equal(together.fit_predict(iter(photos[:8]), y), expected.predict(photos[:8]))

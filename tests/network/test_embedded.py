@@ -1,0 +1,217 @@
+"""The weights that come with the package: what they are, and that they work without a network."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from pretraining.images import draw_formulas, photograph, render
+from skcoft import COFTEmbedder
+from skcoft._network import embedded as _embedded
+from skcoft._network.factory import build_backbone
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_file_agrees_with_the_code():
+    assert hashlib.sha256(_embedded.WEIGHTS.read_bytes()).hexdigest() == _embedded.SHA256
+    assert _embedded.WEIGHTS.stat().st_size < 6_000_000
+    own = _embedded.Embedded().state_dict()
+    with safe_open(_embedded.WEIGHTS, framework="pt") as file:
+        assert set(file.keys()) == {k for k in own if "num_batches" not in k}
+        for key in file.keys():
+            tensor = file.get_tensor(key)
+            assert tensor.dtype == torch.float16 and tensor.shape == own[key].shape
+            assert torch.isfinite(tensor).all()
+        noted = file.metadata()
+    assert noted["architecture"] == _embedded.ARCHITECTURE
+    assert json.loads(noted["options"]) == {k: list(v) for k, v in _embedded.OPTIONS.items()}
+    assert json.loads(noted["mean"]) == list(_embedded.MEAN)
+    assert json.loads(noted["std"]) == list(_embedded.STD)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((32, 32), (192, 192)), ((300, 200), (224, 160)), ((999, 999), (192, 192))]
+)
+def test_size(shape, size):
+    network, sizing = build_backbone("embedded", "pretrained", None, [shape], None, 0)
+    assert sizing.size == size
+    assert network(torch.zeros(2, 3, *size)).shape == (2, 2176)
+
+
+@pytest.mark.parametrize("size", [(48, 48), (64, 160), 33])
+def test_other_sizes(size):
+    images = np.random.default_rng(0).random((3, 40, 50))
+    embedder = COFTEmbedder("embedded", image_size=size, max_iter=0).fit(images)
+    assert embedder.transform(images).shape == (3, 2176)
+
+
+@pytest.mark.slow
+def test_features_are_what_and_where_of_whitened_cells():
+    network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
+    generator = torch.Generator().manual_seed(5)
+    images = photograph(render(draw_formulas(200, generator), 128, generator), 128, generator)
+    with torch.inference_mode():
+        images = (images - 0.5) / 0.25
+        features = network.body(images)
+        maps = network.body.trunk.forward_intermediates(images, intermediates_only=True)[3:]
+    for group, found, whiten in zip(
+        features.split(17 * 64, 1), maps, network.body.whiten, strict=True
+    ):
+        cells = whiten(_embedded.average_cells(found)).flatten(2).detach()
+        covariance = cells.movedim(1, 2).flatten(0, 1).T.cov()
+        assert (covariance.diag() > 0.4).all() and (covariance.diag() < 1.5).all()
+        assert (covariance - torch.diag(covariance.diag())).abs().mean() < 0.1
+        where, what = group[:, : 16 * 64].unflatten(1, (64, 16)), group[:, 16 * 64 :]
+        torch.testing.assert_close(where.flatten(1).norm(dim=1), torch.ones(200))
+        torch.testing.assert_close(where.sum(dim=2), torch.zeros(200, 64), atol=1e-4, rtol=0)
+        mean = cells.mean(dim=2)
+        torch.testing.assert_close(what, 0.5 * mean / mean.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.slow
+def test_pretrained_tells_kinds_apart_better_than_random_weights():
+    generator = torch.Generator().manual_seed(123)
+    formulas = draw_formulas(60, generator)
+    first, second = (
+        photograph(render(formulas, 128, generator), 128, generator) for _ in range(2)
+    )
+    rates = {}
+    for weights in ("pretrained", None):
+        embedder = COFTEmbedder("embedded", weights=weights, max_iter=0, random_state=0)
+        embedder.fit(first[:4])
+        a, b = embedder.transform(first), embedder.transform(second)
+        rates[weights] = ((a @ b.T).argmax(axis=1) == np.arange(60)).mean()
+    assert rates["pretrained"] > rates[None] + 0.1
+
+
+@pytest.mark.slow
+def test_works_without_network_and_with_an_empty_cache(tmp_path):
+    code = (
+        "import socket, numpy as np\n"
+        "def refuse(*args, **kwargs): raise OSError('no network')\n"
+        "socket.socket.connect = refuse\n"
+        "from skcoft import COFTDetector\n"
+        "images = np.random.default_rng(0).random((12, 64, 64))\n"
+        "fitted = COFTDetector('embedded', max_iter=1, random_state=0).fit(images[:8])\n"
+        "assert fitted.score_samples(images).shape == (12,)\n"
+    )
+    env = {"HF_HOME": str(tmp_path), "HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    path = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=env | path, cwd=tmp_path, check=True)
+
+
+def test_wheel_holds_the_weights_and_is_small(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "skcoft", source / "skcoft")
+    for name in ("pyproject.toml", "README.rst", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-q", "-w", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 10_000_000
+    with zipfile.ZipFile(wheel) as archive:
+        assert "skcoft/_network/embedded.safetensors" in archive.namelist()
+        assert not [n for n in archive.namelist() if n.startswith("pretraining")]
+
+
+def test_constants():
+    assert (_embedded.ARCHITECTURE, _embedded.GRID, _embedded.WIDTH) == ("resnet18", 4, 64)
+    assert _embedded.OPTIONS == {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
+    assert (_embedded.LAYERS, _embedded.PATCH_LAYERS) == ([3, 4], [2, 3])
+    assert (_embedded.MEAN_WEIGHT, _embedded.SIZE) == (0.5, (128, 128))
+    assert (_embedded.MEAN, _embedded.STD) == ((0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """The network with random weights, two images and their maps of all depths."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = _embedded.Embedded().eval()
+        images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        maps = network.trunk.forward_intermediates(images, intermediates_only=True)
+        yield network, images, maps
+
+
+def test_strides_and_widths_of_the_maps(bare):
+    _, _, maps = bare
+    strides = (2, 4, 8, 16, 32)
+    assert [tuple(m.shape[2:]) for m in maps] == [(64 // s, 96 // s) for s in strides]
+    assert [m.shape[1] for m in maps][1:] == [32, 64, 128, 256]
+
+
+def test_features_are_the_equation(bare):
+    """Of the depths 16 and 32: where (deviations of cells, length 1), what (mean, length 0.5)."""
+    network, images, maps = bare
+    parts = []
+    for found, whiten in zip(maps[3:], network.whiten, strict=True):
+        averaged = torch.nn.functional.adaptive_avg_pool2d(found, 4)
+        weight, bias = whiten.weight[:, :, 0, 0], whiten.bias
+        cells = torch.einsum("ec,nchw->nehw", weight, averaged) + bias[:, None, None]
+        what = cells.mean(dim=(2, 3))
+        where = (cells - what[:, :, None, None]).flatten(1)
+        parts += [where / where.norm(dim=1, keepdim=True), what / what.norm(dim=1)[:, None] / 2]
+    expected = torch.cat(parts, dim=1).numpy()
+    assert expected.shape == (2, 2176)
+    np.testing.assert_allclose(network(images), expected, atol=1e-6)
+    np.testing.assert_array_equal(network.forward_head(network(images)), network(images))
+
+
+def test_cells_are_averages():
+    """Of equal parts where the side is a multiple of 4, also of a map smaller than the grid."""
+    maps = torch.arange(96.0).view(1, 1, 8, 12)
+    expected = maps.view(4, 2, 4, 3).mean(dim=(1, 3))
+    np.testing.assert_allclose(_embedded.average_cells(maps)[0, 0], expected)
+    np.testing.assert_array_equal(
+        _embedded.average_cells(maps[..., :1, :1]), np.zeros((1, 1, 4, 4))
+    )
+
+
+@pytest.mark.parametrize("indices", [None, [2, 3], [1], []])
+def test_maps_of_local_depths_are_whitened_and_others_are_not(bare, indices):
+    network, images, maps = bare
+    features, got = network.forward_intermediates(images, indices)
+    np.testing.assert_array_equal(features, network(images))
+    for depth, found in zip(range(5) if indices is None else indices, got, strict=True):
+        expected = maps[depth]
+        if depth in (2, 3):
+            layer = network.whiten_local[str(depth)]
+            expected = torch.einsum("ec,nchw->nehw", layer.weight[:, :, 0, 0], expected)
+            expected = expected + layer.bias[:, None, None]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_features_of_one_image():
+    """The weights and all that leads to them: numbers that figures were published with."""
+    network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
+    y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
+    image = torch.stack([x, y, (x - y).abs()])[None]
+    with torch.inference_mode():
+        features = network(image)
+    expected = [-0.1233, -0.1498, 0.1259, 0.1576]  # the greatest of each part
+    np.testing.assert_allclose(features[0, [240, 1075, 1621, 2151]], expected, atol=5e-4)
+
+
+def test_rounding_noise_is_no_feature():
+    """Of a 1 x 1 map, whose cells are all the same, the deviations are rounding errors."""
+    images = np.random.default_rng(0).random((6, 32, 32))
+    embedder = COFTEmbedder("embedded", image_size=32, max_iter=0).fit(images)
+    moved = np.clip(images + 1e-7, 0, 1)
+    difference = embedder.transform(images) - embedder.transform(moved)
+    assert np.linalg.norm(difference, axis=1).max() < 0.01
+    cells = torch.ones(1, 2, 4)
+    deviations = torch.zeros(1, 8)
+    deviations[0, 0] = 8**0.5 * 1e-4  # a tenth of what is rounding
+    assert _embedded.unit_length(deviations, cells).norm() == pytest.approx(0.1)
+    assert _embedded.unit_length(20 * deviations, cells).norm() == pytest.approx(1)
+    assert not _embedded.unit_length(torch.zeros(1, 8), torch.zeros(1, 2, 4)).isnan().any()

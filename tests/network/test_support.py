@@ -1,0 +1,68 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from skcoft._network.support import FEW, MIRROR, PROBE, SHOT, VIEW, Support
+
+
+def support(n_shots, n_views, mirror, first=0):
+    rows = Support.allot(np.arange(n_shots) + first, n_views, mirror)
+    embeddings = np.arange(2.0 * len(rows.roles)).reshape(-1, 2)
+    positions = np.zeros((len(rows.roles), 1, 1, 2))
+    return dataclasses.replace(rows, embeddings=embeddings, patches=positions)
+
+
+def test_rows_are_shots_then_mirror_images_then_views():
+    rows = Support.allot([10, 11, 12, 13], 2, mirror=True)
+    assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, VIEW], 4))
+    assert_array_equal(rows.shot_ids, [10, 11, 12, 13] * 4)
+    assert rows.n_shots == 4
+    assert_array_equal(rows.is_shot, np.arange(16) < 4)
+    plain = Support.allot(range(4), 0, mirror=False)
+    assert_array_equal(plain.roles, [SHOT] * 4)
+
+
+@pytest.mark.parametrize(("n_shots", "views_count"), [(1, True), (3, True), (4, False)])
+def test_views_of_fewer_than_four_shots_calibrate_too(n_shots, views_count):
+    rows = Support.allot(range(n_shots), 3, mirror=True)
+    assert FEW == 4
+    assert_array_equal(rows.is_calibration, views_count | (rows.roles != VIEW))
+
+
+def test_probes_are_in_no_density():
+    rows = Support.allot([0, 1, 2, 3], 1, True, n_probes=2)
+    assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, PROBE, PROBE], 4))
+    assert_array_equal(rows.is_view, np.arange(20) >= 8)
+    assert_array_equal(Support.allot([0], 1, False, 1).is_calibration, [True, True, False])
+    full = dataclasses.replace(rows, embeddings=np.arange(20.0)[:, None], patches=[*range(20)])
+    kept = full.without_probes()
+    assert_array_equal(kept.embeddings[:, 0], np.arange(12))
+    assert kept.patches == [*range(12)]
+    for name in ("shot_ids", "roles", "is_calibration"):
+        assert_array_equal(getattr(kept, name), getattr(full, name)[:12])
+
+
+def test_copies_are_one_shot():
+    rows = Support.allot([0, 1, 0, 3, 3], 1, mirror=True)
+    assert (rows.n_shots, rows.n_images) == (3, 5)
+    assert rows.is_calibration.all()  # three are few
+    assert_array_equal(rows.shot_ids, [0, 1, 0, 3, 3] * 3)
+
+
+def test_rows_of_a_shot_are_one_group_but_of_a_single_shot_each_its_own():
+    assert_array_equal(support(3, 1, False).groups, [0, 1, 2, 0, 1, 2])
+    assert_array_equal(support(1, 2, True).groups, [0, 1, 2, 3])
+
+
+def test_more_shots_are_appended_and_positions_let_go():
+    first, added = support(5, 1, True), support(2, 1, True, first=5)
+    joined = first.extend(added)
+    assert joined.n_shots == 7 and joined.patches is None
+    for name in ("embeddings", "shot_ids", "roles", "is_calibration"):
+        halves = getattr(first, name), getattr(added, name)
+        assert_array_equal(getattr(joined, name), np.concatenate(halves))
+    assert joined.is_calibration.sum() == 5 * 2 + 2 * 3  # views of the two count
+    assert first.without_patches().patches is None
+    assert first.patches is not None
