@@ -285,9 +285,9 @@ def check_depth(images, bit_depth):
     white = 2**bit_depth - 1
     if images.max() > white:
         warnings.warn(
-            f"X holds values up to {int(images.max())}; of {bit_depth} bits, as in fit, "
-            f"the "
-            f"greatest is {white}, and those above count as that. bit_depth states another number.",
+            f"X holds values up to {int(images.max())}, but images of {bit_depth} bits, as in "
+            f"fit, hold at most {white}. Larger values count as {white}. bit_depth states another "
+            "number.",
             stacklevel=2,
         )
 
