@@ -17,7 +17,7 @@ from skcoft import COFTDetector
 
 def alone_and_joined(detector, images):
     """Scores of images by every part of a fitted detector, and by all of them."""
-    joint, kept = detector._joint, detector._measure(detector._read(images))
+    joint, kept = detector._model.joint, detector._model.summarize(detector._read(images))
     scores = {
         f"{name} x{joint.backbone_scores[i].scale:g}": part.score(kept[i, name])
         for (i, name), part in joint.components.items()

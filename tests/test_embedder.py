@@ -4,7 +4,7 @@ from conftest import TinyNet
 from sklearn.datasets import load_digits
 
 from skcoft import COFTEmbedder
-from skcoft._embedder import EMBEDDER_CONSTRAINTS
+from skcoft._parameters import EMBEDDER_CONSTRAINTS
 
 PARAMS = dict(backbone=TinyNet(), max_iter=2, random_state=0)
 

@@ -13,6 +13,7 @@ from skcoft import COFTDetector, COFTEmbedder
 from skcoft._input import chunks as pieces_module
 from skcoft._input import images as images_module
 from skcoft._input.chunks import iter_chunks
+from skcoft._model import FittedModel
 
 RNG = np.random.default_rng(0)
 X = (RNG.random((14, 32, 32, 3)) * 255).astype(np.uint8)
@@ -96,7 +97,7 @@ def spy(monkeypatch, owner, name, note):
 
 def test_iterators_are_read_as_they_are_needed(fitted, small_pieces, monkeypatch):
     events = []
-    spy(monkeypatch, COFTDetector, "_measure", lambda *args: events.append("scored"))
+    spy(monkeypatch, FittedModel, "summarize", lambda *args: events.append("scored"))
     fitted.score_samples(events.append("read") or image for image in X)
     assert events == [*["read"] * 5, "scored", *["read"] * 5, "scored", *["read"] * 4, "scored"]
 
@@ -156,7 +157,7 @@ def test_thresholds_of_several_pieces(fitted, small_pieces):
     assert_array_equal(
         model.set_threshold(iter(unseen)).calibration_scores_, model.score_samples(unseen)
     )
-    with pytest.warns(UserWarning, match="2 of the 20 images of X are among the shots"):
+    with pytest.warns(UserWarning, match="2 of the 20 images of X are training images"):
         model.set_threshold([*unseen[:18], X[1], X[7]])
 
 
@@ -167,7 +168,7 @@ def test_one_bad_file_neither_stops_nor_shifts_a_run(fitted, tmp_path, small_pie
     paths[13].unlink()
     model = pickle.loads(pickle.dumps(fitted)).set_params(on_error="nan")
     for collection in (paths, iter(paths), Lazy(paths), np.array(paths, dtype=object)):
-        with pytest.warns(UserWarning, match="3 of 14 images cannot be read") as caught:
+        with pytest.warns(UserWarning, match="3 of 14 images are unreadable") as caught:
             scores = model.score_samples(collection)
         text = str(caught[0].message)
         for i in (3, 12, 13):
@@ -175,9 +176,9 @@ def test_one_bad_file_neither_stops_nor_shifts_a_run(fitted, tmp_path, small_pie
         bad = np.isin(np.arange(14), [3, 12, 13])
         assert_array_equal(np.isnan(scores), bad)
         assert_array_equal(scores[~bad], fitted.score_samples(X)[~bad])
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with pytest.warns(UserWarning, match="unreadable"):
         assert_array_equal(model.predict(paths)[bad], -1)
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with pytest.warns(UserWarning, match="unreadable"):
         assert (model.predict_pvalue(paths)[bad] == 1 / 9).all()
     for path in (paths[3], paths[12]):
         with pytest.raises(ValueError, match="Cannot"):

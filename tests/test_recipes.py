@@ -53,7 +53,11 @@ def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
     for memory in (None, tmp_path, tmp_path):
         three = COFTDetector(TinyNet(), memory=memory, **params).fit(photos[:6])
         three.partial_fit(photos[6:8])
-        assert list(three._joint.components) == [(0, "image"), (0, "patch"), (0, "brightness")]
+        assert list(three._model.joint.components) == [
+            (0, "image"),
+            (0, "patch"),
+            (0, "brightness"),
+        ]
         assert np.isfinite(three.offset_) and len(three.calibration_scores_) == 8
         assert not np.allclose(three.score_samples(photos), two.score_samples(photos))
     three = COFTDetector(TinyNet(), **params).fit(photos[:8])
@@ -62,7 +66,7 @@ def test_a_third_part(contamination, photos, monkeypatch, tmp_path):
     kept = encoder.summarize(three._read(photos), keep, with_patches=True)["b"]
     assert np.corrcoef(gain, kept)[0, 1] == pytest.approx(1)
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
-    assert list(rows._joint.components) == [(0, "image")]
+    assert list(rows._model.joint.components) == [(0, "image")]
 
 
 class Still(MeanShifted):

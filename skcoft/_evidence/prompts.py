@@ -2,8 +2,8 @@
 
 from scipy.special import logsumexp
 
-from .._embedder import as_list
 from .._network.open_clip import PREFIX
+from .._utils.params import as_list
 from .image_density import ImageDensity
 
 TEMPERATURE = 0.01  # of CLIP's training, by which cosines are compared

@@ -1,6 +1,7 @@
 """Where normal ends: a threshold on scores from a handful of normal shots."""
 
 import warnings
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
@@ -13,6 +14,23 @@ from .._network.support import SHOT, VIEW
 
 FALSE_ALARMS = 0.05
 FEWEST = 3  # shots that a limit can be calibrated on
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Score below which an image is anomalous.
+
+    Attributes
+    ----------
+    value : float
+        The threshold.
+    source : str or None
+        What set it, for messages, such as ``"set_threshold(max_fpr=0.01)"``. None if it was
+        computed from the training images.
+    """
+
+    value: float
+    source: str | None = None
 
 
 def automatic_offset(scores, of_views):

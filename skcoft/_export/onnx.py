@@ -6,10 +6,10 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
 from .._evidence.joint_score import JointScore
 from .._evidence.maps import resize_map
@@ -30,69 +30,20 @@ AT_ONCE = 8  # images or rows that a file is checked with
 ABSOLUTE, RELATIVE = 1e-3, 1e-5
 
 
-class ExportMixin:
-    """A fitted detector for runtimes that know neither torch nor skcoft."""
+def check_export(path: str | os.PathLike[str]) -> Path:
+    """Return the path of an ONNX file; raise if it or a package is missing, before the work."""
+    path = checked_path(path)
+    for name in NEEDED:
+        imported(name)
+    return path
 
-    def to_onnx(self, path, X):
-        """Write one ONNX file that does everything from pixels to the decision.
 
-        It takes any number of images of one shape, that of X, as float32 ``(n, 3, H, W)`` in 0..1,
-        or rows of features as float64 ``(n, d)``, and gives ``score``, ``decision``, ``label``
-        and, where the detector draws maps, ``anomaly_map``: see the user guide.
-
-        Before it is written, it is run on X by ``onnxruntime`` and compared with the detector as
-        that computes on a CPU. Networks are of single precision, which runtimes round each in
-        their own way. So scores may differ by a thousandth of the standard deviation of held-out
-        shots and 1e-5 of the distance from the threshold; maps, which are in units of such
-        deviations, by 1e-3 and 1e-5 of the value; labels where the decision is that close.
-
-        Parameters
-        ----------
-        path : path
-            The file to write. One that is there is replaced.
-        X : images or rows, see the user guide
-            A few to compare by, such as the shots, of the kind seen in fit. Images have the one
-            shape that the file will take, and are resized in it as the detector does it.
-
-        Returns
-        -------
-        dict of str to float
-            Greatest difference of ``"score"``, in nats, and of ``"anomaly_map"``. The metadata of
-            the file have it too, besides the versions of skcoft and torch.
-
-        Raises
-        ------
-        ImportError
-            If onnx, onnxruntime or onnxscript is missing.
-        ValueError
-            If X is invalid or its images differ in shape, or density is an estimator of others.
-        FileNotFoundError
-            If the folder of ``path`` does not exist.
-        RuntimeError
-            If torch cannot export the backbone, or onnxruntime cannot run the file or computes
-            something else. Nothing is written then.
-
-        Examples
-        --------
-        >>> import numpy as np, os, skcoft, tempfile
-        >>> X = np.random.default_rng(0).normal(size=(12, 5))
-        >>> detector = skcoft.COFTDetector(max_iter=0, random_state=0).fit(X[:8])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     differences = detector.to_onnx(os.path.join(folder, "rows.onnx"), X)
-        >>> differences["score"] < 1e-3
-        True
-        """
-        check_is_fitted(self, "embedder_")
-        path = checked_path(path)
-        for name in NEEDED:
-            imported(name)
-        inputs = self._read(X)
-        with torch_defaults():
-            model, differences = checked_model(self, on_cpu(self._joint), inputs)
-        atomic_write(path, model.SerializeToString())
-        if self.verbose:
-            print(f"{path} differs from the detector by {differences} at most.")
-        return differences
+def export_onnx(path: Path, joint: JointScore, offset: float, inputs: Any) -> dict[str, float]:
+    """Write the ONNX file of a joint score and a threshold; return its differences on inputs."""
+    with torch_defaults():
+        model, differences = checked_model(on_cpu(joint), offset, inputs)
+    atomic_write(path, model.SerializeToString())
+    return differences
 
 
 def checked_path(path):
@@ -113,7 +64,7 @@ def imported(name):
         raise ImportError(f"to_onnx needs {name}: pip install 'skcoft[onnx]'.") from error
 
 
-def checked_model(detector, joint, inputs):
+def checked_model(joint, offset, inputs):
     """Return the ONNX model of a detector, and how far it differs on inputs."""
     if len(inputs.by_modality) > 1:
         raise ValueError(
@@ -121,10 +72,10 @@ def checked_model(detector, joint, inputs):
             f"{list(inputs.by_modality)}. COFTDetector.save stores such a detector."
         )
     values, shape = values_of(inputs, joint.backbone_scores[0].encoder.bit_depth)
-    model = exported(Scorer(joint, detector.offset_, shape), values[:1])
+    model = exported(Scorer(joint, offset, shape), values[:1])
     found, expected = run(model.SerializeToString(), values), computed(joint, inputs, shape)
     unit = float(np.std(joint.held_out_scores())) or 1.0
-    differences = compare(found, expected, detector.offset_, unit)
+    differences = compare(found, expected, offset, unit)
     imported("onnx").helper.set_model_props(model, properties(differences))
     return model, differences
 

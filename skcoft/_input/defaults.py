@@ -24,6 +24,15 @@ class InputDefaults:
     fits_densities_on_views : bool
         Whether densities are fitted on views for ``n_views="auto"``. Views of photographs cost
         accuracy in our measurements; mirror images do not.
+    needs_backbone : bool
+        Whether the network is a backbone; ``backbone`` is ignored otherwise.
+    allows_class_labels : bool
+        Whether y may hold class labels, which scikit-learn's tools pass to every step. They are
+        ignored.
+    may_be_unreadable : bool
+        Whether single samples may be unreadable, as image files are.
+    warns_of_equal_scores : bool
+        Whether equal scores are a sign of duplicates. Rows of tabular data are often equal.
     """
 
     description: str
@@ -33,8 +42,35 @@ class InputDefaults:
     kernel_covariance: str
     trains_on_one_shot: bool
     fits_densities_on_views: bool
+    needs_backbone: bool
+    allows_class_labels: bool
+    may_be_unreadable: bool
+    warns_of_equal_scores: bool
 
 
-# On a CPU small batches of images are as fast as large ones.
-IMAGE_DEFAULTS = InputDefaults("images", 2e-5, 8, 64, "full", False, False)
-TABULAR_DEFAULTS = InputDefaults("tabular data", 1e-3, 256, 256, "spherical", True, True)
+IMAGE_DEFAULTS = InputDefaults(
+    description="images",
+    learning_rate=2e-5,
+    cpu_batch_size=8,  # on a CPU, small batches of images are as fast as large ones
+    accelerator_batch_size=64,
+    kernel_covariance="full",
+    trains_on_one_shot=False,
+    fits_densities_on_views=False,
+    needs_backbone=True,
+    allows_class_labels=False,
+    may_be_unreadable=True,
+    warns_of_equal_scores=True,
+)
+TABULAR_DEFAULTS = InputDefaults(
+    description="tabular data",
+    learning_rate=1e-3,
+    cpu_batch_size=256,
+    accelerator_batch_size=256,
+    kernel_covariance="spherical",
+    trains_on_one_shot=True,
+    fits_densities_on_views=True,
+    needs_backbone=False,
+    allows_class_labels=True,
+    may_be_unreadable=False,
+    warns_of_equal_scores=False,
+)

@@ -2,145 +2,75 @@
 
 import json
 import os
+from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save as as_safetensors
-from sklearn.utils.validation import check_is_fitted
 
-from .._embedder import EMBEDDER_CONSTRAINTS, as_list
 from .._network.backbone import REGISTERED
+from .._parameters import DETECTOR_CONSTRAINTS, EMBEDDER_CONSTRAINTS
 from .._utils.device import resolve_device
 from .._utils.files import atomic_write
-from .._utils.params import check_parameters
+from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
 from .schema import FORMAT, Reader, Writer
 
+Detector = TypeVar("Detector")
+
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
 
-class ModelFileMixin:
-    """A fitted detector's way to a file and back."""
+def save_detector(
+    path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any]
+) -> None:
+    """Write the parameters and fitted attributes of a detector to a model file."""
+    path = _checked(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
+    atomic_write(path, to_bytes(parameters, fitted))
 
-    def save(self, path):
-        """Write the fitted detector to one file, from which ``load`` makes it again.
 
-        A `safetensors <https://github.com/huggingface/safetensors>`_ file: arrays, and what else
-        there is as JSON. It takes the place of an earlier file at once, when all of it is on the
-        disk, and holds its own SHA-256. The shots are in it as embeddings and, to know copies of
-        them, as pictures of 64 × 64 pixels; rows of features as they are. The cache of ``memory``
-        belongs to the machine and is left out; a ``random_state`` that is a ``RandomState`` is
-        stored as it stands.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file, with any suffix; an earlier one is replaced.
-
-        Raises
-        ------
-        NotFittedError
-            If the detector is not fitted.
-        TypeError
-            If it has what no file without code can hold: an ``nn.Module``, a callable, a density
-            that is not skcoft's. ``joblib.dump`` and ``skops.io.dump`` store these.
-        ValueError
-            If its backbone is a name that only a hub or a folder knows (``"hf-hub:..."``), or
-            something was attached to it.
-        OSError
-            If the file cannot be written; FileNotFoundError if its folder does not exist.
-
-        See Also
-        --------
-        load : Make the detector again.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-        >>> from skcoft import COFTDetector
-        >>> X = np.random.default_rng(0).normal(size=(20, 5))
-        >>> detector = COFTDetector(max_iter=0, random_state=0).fit(X[:8])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "wall.skcoft")
-        ...     detector.save(path)
-        ...     again = COFTDetector.load(path)
-        >>> bool((again.score_samples(X) == detector.score_samples(X)).all())
-        True
-        """
-        check_is_fitted(self, "embedder_")
-        path = _checked(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
-        fitted = dict(vars(self))  # as it is now, whatever other threads add to it
-        parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
-        atomic_write(path, to_bytes({**parameters, "memory": None}, fitted))
-
-    @classmethod
-    def load(cls, path, device=None):
-        """Make a detector of a file that ``save`` wrote; it scores as the one that was saved.
-
-        No code of the file runs, whoever wrote it: it holds arrays and plain values, of which
-        skcoft's own objects are made, and networks of timm by the names of their architectures.
-        Nothing is fetched. Files of earlier versions are read as well.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-        device : str, torch.device or None, default=None
-            Where the network runs; it becomes the parameter ``device`` too. None means where it
-            ran when it was saved or, where that is not there, the first CUDA device, else the CPU.
-
-        Returns
-        -------
-        COFTDetector
-            The fitted detector, with ``memory=None``.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the file does not exist.
-        ValueError
-            If it is not a model file, is damaged or cut off, was changed after it was saved or
-            was written by a newer skcoft, or the device is not available.
-
-        See Also
-        --------
-        save : Write the file.
-        """
-        put_on = None if device is None else str(resolve_device(device))
-        path = _checked(path)
-        if not path.exists():
-            raise FileNotFoundError(f"There is no model file path={str(path)!r}.")
-        metadata, arrays = read(path)
-        try:
-            model = json.loads(metadata["model"])
-            with torch_defaults():
-                format_version = int(metadata["format_version"])
-                reader = Reader(model["objects"], arrays, put_on, format_version)
-                parameters = {k: reader.decode(node) for k, node in model["parameters"].items()}
-                detector = cls(**{**parameters, "memory": None})
-                fitted = reader.decode_fitted(model["fitted"])
-            if device is not None:
-                detector.device = fitted["embedder_"].device = device
-            check_parameters(detector, cls._constraints)
-            check_fitted(detector.backbone, fitted)
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever a file may hold that somebody else wrote
-            reason = str(error).rstrip(".") if isinstance(error, ValueError) else repr(error)
-            raise ValueError(
-                f"No detector can be made of {str(path)!r}, which {_written_by(metadata)} wrote: "
-                f"{reason}. Here are {_listed(VERSIONS)}: update what is older, else save the "
-                "detector anew."
-            ) from error
-        vars(detector).update(fitted)
-        return detector
+def load_detector(
+    cls: Callable[..., Detector],
+    path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+) -> Detector:
+    """Make a detector of class ``cls`` from a model file."""
+    target = None if device is None else str(resolve_device(device))
+    path = _checked(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file path={str(path)!r}.")
+    metadata, arrays = read(path)
+    try:
+        model = json.loads(metadata["model"])
+        with torch_defaults():
+            format_version = int(metadata["format_version"])
+            reader = Reader(model["objects"], arrays, target, format_version)
+            parameters = {name: reader.decode(node) for name, node in model["parameters"].items()}
+            detector = cls(**{**parameters, "memory": None})
+            fitted = reader.decode_fitted(model["fitted"])
+        if device is not None:
+            detector.device = fitted["embedder_"].device = device
+        check_parameters(detector, DETECTOR_CONSTRAINTS)
+        check_fitted(detector.backbone, fitted)
+    except MemoryError:
+        raise
+    except Exception as error:  # a file may hold anything
+        reason = str(error).rstrip(".") if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f"No detector can be made of {str(path)!r}, which {_written_by(metadata)} wrote: "
+            f"{reason}. Here are {_listed(VERSIONS)}: update what is older, else save the "
+            "detector anew."
+        ) from error
+    vars(detector).update(fitted)
+    return detector
 
 
 def check_names(backbone):
@@ -155,15 +85,15 @@ def check_names(backbone):
             )
 
 
-def check_fitted(backbone, fitted):
-    """Raise ValueError where the fitted attributes of a file do not belong together."""
-    embedder, branches = fitted["embedder_"], fitted["_joint"].backbone_scores
+def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
+    """Raise ValueError if the contents of a file do not belong together."""
+    embedder, model = fitted["embedder_"], fitted["_model"]
     check_parameters(embedder, EMBEDDER_CONSTRAINTS)
     check_names(backbone)
     check_names(embedder.backbone)
     total = sum(encoder.network.width for encoder in embedder.encoders_)
-    widths = [{fitted["embeddings_"].shape[1], total}]
-    for branch in branches:
+    widths = [{model.embeddings.shape[1], total}]
+    for branch in model.joint.backbone_scores:
         known = branch.components["image"].fitted
         densities = known if isinstance(known, list) else [known]
         found = branch.encoder.network.width, branch.support.embeddings.shape[1]

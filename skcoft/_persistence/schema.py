@@ -20,14 +20,17 @@ from .._evidence.joint_score import JointScore
 from .._evidence.labelled import LabelledHead
 from .._evidence.patch_density import PatchDensity
 from .._evidence.patch_kde import PatchKDE
+from .._evidence.threshold import Threshold
 from .._input.shots import Shots
 from .._input.sizing import Sizing, is_size
+from .._model import FittedModel
 from .._network.backbone import Backbone, check_recipe
 from .._network.encoder import Encoder
 from .._network.support import Support
 from .._network.tabular import HeldOutStandardizer, TabularNetwork
 from .._utils.torch_context import COLUMNS
 from ..density import GaussianDensity, KernelDensity
+from .legacy import upgrade, upgrade_detector_state
 
 FORMAT = 3  # of what this version writes; it reads those before as well
 TEXT = (str, None)
@@ -143,56 +146,21 @@ CLASSES = {
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"backbone_scores": [BackboneScore]},
+    FittedModel: {
+        "joint": JointScore,
+        "registry": Shots,
+        "calibration_scores": "f8 c",
+        "threshold": Threshold,
+        "map_threshold": (Real, None),
+    },
+    Threshold: {"value": Real, "source": TEXT},
     Shots: {"pictures": "f N _", "limits": ("f8 N", "f8 N m"), "known": list, "ids": "i N"},
 }
-ADDED = {"Encoder": {"modality": None}}  # what the state of files of format 1 lacks
-# Classes and fields of formats 1 and 2 that have other names today.
-RENAMED = {
-    "Backbone": ("Backbone", {"depths": "layers"}),
-    "RowsNetwork": ("TabularNetwork", {}),
-    "Encoder": ("Encoder", {"depth": "bit_depth"}),
-    "Unseen": ("HeldOutStandardizer", {"standard": "is_reference"}),
-    "Support": (
-        "Support",
-        {
-            "shots": "shot_ids",
-            "calibrating": "is_calibration",
-            "positions": "patches",
-            "unseen": "standardizer",
-            "anomalies": "anomaly_embeddings",
-        },
-    ),
-    "WholeImage": ("ImageDensity", {"held_out": "held_out_scores"}),
-    "SeveralDensities": ("MeanOfDensities", {"held_out": "held_out_scores"}),
-    "Kernels": ("PatchKDE", {}),
-    "LocalDensity": (
-        "PatchDensity",
-        {
-            "density": "kde",
-            "held_out": "held_out_scores",
-            "lows": "held_out_minima",
-            "means": "patch_means",
-        },
-    ),
-    "LabelledHead": ("LabelledHead", {"held_out": "held_out_scores"}),
-    "Branch": ("BackboneScore", {"parts": "components"}),
-    "JointScore": ("JointScore", {"branches": "backbone_scores"}),
-}
-COMPONENT_NAMES = {"whole": "image", "local": "patch"}  # likewise
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 
 FITTED = {  # of the detector itself, beside its parameters
     "embedder_": COFTEmbedder,
-    "_joint": JointScore,
-    "density_": (*DENSITY, [(*DENSITY, [DENSITY])]),
-    "embeddings_": "f8 N _",
-    "classes_": "i 2",
-    "offset_": Real,
-    "_set_offset": Real,
-    "map_threshold_": (Real, None),
-    "calibration_scores_": "f8 c",
-    "_promise": TEXT,
-    "_seen": Shots,
+    "_model": FittedModel,
     **KNOWN_COLUMNS,
 }
 
@@ -206,7 +174,7 @@ HINTS = {
     "augmentation": "; a dict of options can be held",
     "negatives": "; names can be held",
     "random_state": "; an integer can be held",
-    "_seen": "; groups= of numbers or text can be held",
+    "_model": "; groups= of numbers or text can be held",
 }
 
 
@@ -286,17 +254,6 @@ def _described(value):
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape},"
     return f"a {type(value).__name__}"
-
-
-def upgrade(name, state):
-    """Return the name and state that an object of formats 1 and 2 has today."""
-    new_name, fields = RENAMED.get(name, (name, {}))
-    state = {**ADDED.get(name, {}), **state}
-    state = {fields.get(field, field): value for field, value in state.items()}
-    if "components" in state:
-        components = state["components"].items()
-        state["components"] = {COMPONENT_NAMES.get(key, key): part for key, part in components}
-    return new_name, state
 
 
 class Writer:
@@ -455,6 +412,8 @@ class Reader:
     def decode_fitted(self, nodes):
         """Return the detector's own fitted attributes."""
         state = {name: self.decode(node) for name, node in nodes.items()}
+        if self.format_version < 3:
+            state = upgrade_detector_state(state)
         check_fields("the detector", FITTED, state, self._shared)
         return state
 

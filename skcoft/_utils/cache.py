@@ -42,9 +42,9 @@ def cached(memory, function, *args, files=()):
     return compute(key, function, args)
 
 
-def check_storable(estimator):
+def check_storable(parameters):
     """Raise ValueError for the first parameter that ``memory`` could not keep."""
-    for name, value in estimator.get_params(deep=False).items():
+    for name, value in parameters.items():
         try:
             pickle.dumps(value)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

@@ -1,8 +1,10 @@
 """Checks of constructor parameters: one declarative table per estimator."""
 
 import difflib
+from inspect import signature
 from math import isfinite
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -85,3 +87,12 @@ def unwrap_single(values):
 def as_list(value):
     """Return a list of what may be one or several."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def add_missing_parameters(cls: type, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an estimator with defaults of parameters that it lacks.
+
+    A pickle of an earlier version lacks the parameters that were added later.
+    """
+    parameters = signature(cls).parameters.values()
+    return {**{p.name: p.default for p in parameters}, **state}

@@ -27,7 +27,7 @@ def reset_columns(estimator):
         vars(estimator).pop(name, None)
 
 
-def columns_of(estimator):
+def fitted_columns(estimator):
     """Return what an estimator knows of the columns of X: a dict of fitted attributes."""
     return {name: vars(estimator)[name] for name in COLUMNS if name in vars(estimator)}
 

@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .._explanation import check_shots
+from ..report._training_images import check_shots
 from ._canvas import (
     grid_size,
     import_pyplot,

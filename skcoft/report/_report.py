@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
-from .._explanation import check_shots
 from .._input.labels import check_labels
 from .._input.reader import read_input
 from .._persistence.model_file import VERSIONS, atomic_write
@@ -17,6 +16,7 @@ from .._utils.files import check_output_path
 from . import _html as _page
 from ._svg import ANOMALOUS, NORMAL, data_uri, histogram, number, overlay, photograph
 from ._tables import BRIGHTEST, collection_of, names_of, score_images
+from ._training_images import check_shots
 
 
 def write_report(

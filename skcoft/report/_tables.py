@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
 from .._input.reader import as_items
-from .._measuring import score_readable
+from .._input.unreadable import score_readable
 from .._persistence.model_file import atomic_write
 
 AT_ONCE, MAPS_AT_ONCE = 64, 8  # images; maps are as large as the images

@@ -12,7 +12,7 @@ from skcoft.density import KernelDensity
 
 def support_of(X, **params):
     fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0, **params).fit(X)
-    return fitted._joint.backbone_scores[0].support, fitted
+    return fitted._model.joint.backbone_scores[0].support, fitted
 
 
 def counts(support):
@@ -57,7 +57,10 @@ def test_copies_make_shots_few(photos):
 
 def test_densities_do_not_see_probes(photos):
     support, fitted = support_of(photos[:5])
-    whole, local = fitted._joint.components[0, "image"], fitted._joint.components[0, "patch"]
+    whole, local = (
+        fitted._model.joint.components[0, "image"],
+        fitted._model.joint.components[0, "patch"],
+    )
     seen = support.roles != PROBE
     fresh = KernelDensity(covariance_type="full")
     fresh.fit(support.embeddings[seen], groups=support.shot_ids[seen])
@@ -67,5 +70,5 @@ def test_densities_do_not_see_probes(photos):
     assert_allclose(local.weight, within_between_ratio(local.patch_means, support))
     grid = 6 * 5  # positions of an image
     assert sum(map(len, local.coresets.values())) == 5 * 2 * grid
-    more = fitted.partial_fit(photos[5:7])._joint.backbone_scores[0].support
+    more = fitted.partial_fit(photos[5:7])._model.joint.backbone_scores[0].support
     assert counts(more) == {SHOT: 7, MIRROR: 7, PROBE: 28}

@@ -86,8 +86,8 @@ def test_shots_are_scored_by_heads_that_have_not_seen_them():
 def test_score_is_that_of_the_densities_and_the_heads(plates, fitted):
     X = plates.images[8:20]
     plain = COFTDetector(**FAST).fit(plates.images[:8])
-    part = fitted._joint.components[0, "labelled"]
-    whole = plain._joint.components[0, "image"]
+    part = fitted._model.joint.components[0, "labelled"]
+    whole = plain._model.joint.components[0, "image"]
     head = part.score(fitted.embed(X)) - part.held_out_scores.mean()
     expected = 4 / 9 * head * whole.held_out_scores.std() / part.held_out_scores.std()
     assert_allclose(fitted.score_samples(X) - plain.score_samples(X), expected, rtol=1e-6)
@@ -127,11 +127,14 @@ def test_real_anomalies_of_a_labelled_kind_are_found_better(shared):
 
 def test_no_head_without_being_asked_and_none_for_rows(plates):
     X, y = plates.images[[0, 1, 2, 3, 20]], [1, 1, 1, 1, -1]
-    assert set(COFTDetector(**FAST).fit(X, y)._joint.components) == {(0, "image"), (0, "patch")}
+    assert set(COFTDetector(**FAST).fit(X, y)._model.joint.components) == {
+        (0, "image"),
+        (0, "patch"),
+    }
     rows = np.random.default_rng(0).normal(size=(9, 4))
     labels = [1] * 7 + [-1] * 2
     of_rows = COFTDetector(max_iter=1, negatives="labelled", random_state=0).fit(rows, labels)
-    assert set(of_rows._joint.components) == {(0, "image")}
+    assert set(of_rows._model.joint.components) == {(0, "image")}
 
 
 @pytest.mark.filterwarnings("ignore:contamination")  # of so few shots
@@ -150,7 +153,7 @@ def test_it_is_kept_by_copies_files_and_more_shots(plates, fitted, tmp_path):
     again = COFTDetector.load(tmp_path / "told.skcoft")
     assert_array_equal(again.score_samples(X), expected)
     again.partial_fit(plates.images[8:12])
-    assert again._joint.components[0, "labelled"].weight == 4 / 9
+    assert again._model.joint.components[0, "labelled"].weight == 4 / 9
     assert not np.allclose(again.score_samples(X), expected)
     with pytest.raises(
         ValueError, match=r"negatives='cutpaste' and prompts=None are not those of"
@@ -170,7 +173,7 @@ def test_it_is_exported(plates, fitted, tmp_path):
 
 def test_each_scale_and_backbone_has_one(plates):
     both = fit(plates, backbone=["embedded", "embedded"], image_size=[64, 96])
-    assert {key for key in both._joint.components if key[1] == "labelled"} == {
+    assert {key for key in both._model.joint.components if key[1] == "labelled"} == {
         (0, "labelled"),
         (1, "labelled"),
     }

@@ -74,8 +74,8 @@ def test_the_level_is_the_limit_of_held_out_peaks():
     """Of shots alone, each held out: the upper end of the interval that scores have as well."""
     X = stripes(8, seed=0)
     fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(X)
-    part = fitted._joint.components[0, "patch"]
-    support = fitted._joint.backbone_scores[0].support
+    part = fitted._model.joint.components[0, "patch"]
+    support = fitted._model.joint.backbone_scores[0].support
     roles = support.roles[support.is_calibration]
     assert set(roles) == {SHOT, MIRROR} and len(part.held_out_minima) == 16
     peaks = (
@@ -86,14 +86,14 @@ def test_the_level_is_the_limit_of_held_out_peaks():
     fitted.partial_fit(stripes(4, seed=3))
     again = (
         part.held_out_scores.mean(),
-        len(fitted._joint.components[0, "patch"].held_out_minima),
+        len(fitted._model.joint.components[0, "patch"].held_out_minima),
     )
     assert again[1] == 24 and np.isfinite(fitted.map_threshold_)
 
 
 def test_peaks_of_several_scales_are_no_less_than_those_of_the_map(inspector, plates):
-    joint, inputs = inspector._joint, inspector._read(plates.images)
-    peaks = joint.map_maxima(inspector._measure(inputs))
+    joint, inputs = inspector._model.joint, inspector._read(plates.images)
+    peaks = joint.map_maxima(inspector._model.summarize(inputs))
     drawn = inspector.anomaly_map(plates.images).max(axis=(1, 2))
     assert (peaks >= drawn - 1e-9).all()
     assert_allclose(peaks, drawn, atol=2)
@@ -109,8 +109,8 @@ def test_of_too_few_shots_it_is_the_highest_peak(n):
     with pytest.warns(UserWarning, match="cannot calibrate a threshold") as caught:
         fitted = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(stripes(n, seed=0))
     assert len(caught) == 1
-    roles = fitted._joint.backbone_scores[0].support.roles
-    peaks = fitted._joint.held_out_map_maxima()[roles != MIRROR]
+    roles = fitted._model.joint.backbone_scores[0].support.roles
+    peaks = fitted._model.joint.held_out_map_maxima()[roles != MIRROR]
     assert fitted.map_threshold_ == peaks.max()
 
 
@@ -118,7 +118,7 @@ def test_set_threshold_sets_that_of_maps_as_well(normal):
     X = stripes(25, seed=4)
     calibrated = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(stripes(8, seed=0))
     calibrated.set_threshold(X, max_fpr=0.2)
-    joint, drawing = normal._joint, normal._joint.map_components()
+    joint, drawing = normal._model.joint, normal._model.joint.map_components()
     methods = {key: part.log_maps for key, part in drawing.items()}
     grids = joint.maps(joint.summarize(normal._read(X), methods))
     peaks = np.array([drawn.max() for drawn in grids])

@@ -223,7 +223,7 @@ def test_scores_join_both_densities(tiny_net):
         COFTDetector(tiny_net, local=local, **params).fit(stripes(8)) for local in (True, False)
     )
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
-    part = joined._joint.components[0, "patch"]
+    part = joined._model.joint.components[0, "patch"]
     inputs = read_input(joined, X, reset=False)
     encoder = joined.embedder_.encoders_[0]
     local = encoder.summarize(inputs, {"l": part.summarize}, with_patches=True)["l"][:, 0]
@@ -243,19 +243,22 @@ def test_mirror_images_of_shots_count_as_normal(tiny_net, n_shots):
     """In the densities and held out; images are scored as they are."""
     shots = stripes(n_shots)
     fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(shots)
-    support, part = fitted._joint.backbone_scores[0].support, fitted._joint.components[0, "patch"]
+    support, part = (
+        fitted._model.joint.backbone_scores[0].support,
+        fitted._model.joint.components[0, "patch"],
+    )
     mirrored = fitted.embed(shots[:, :, ::-1])
     assert_array_equal(support.embeddings[support.roles == MIRROR], mirrored)
     assert len(part.held_out_scores) == n_shots * (2 if n_shots >= 4 else 10)
     assert len(part.in_sample_scores) == n_shots
     own = support.roles[support.is_calibration] == SHOT
-    assert_array_equal(fitted.calibration_scores_, fitted._joint.held_out_scores()[own])
+    assert_array_equal(fitted.calibration_scores_, fitted._model.joint.held_out_scores()[own])
 
 
 def test_no_mirror_images_where_views_have_none(tiny_net):
     for changes in ({"augmentation": {"flip": 0}}, {"augmentation": lambda x: x}, {"n_views": 0}):
         fitted = COFTDetector(tiny_net, max_iter=0, random_state=0, **changes).fit(stripes(4))
-        assert MIRROR not in fitted._joint.backbone_scores[0].support.roles
+        assert MIRROR not in fitted._model.joint.backbone_scores[0].support.roles
 
 
 def unlike(n, seed=0):
@@ -270,22 +273,24 @@ def test_shots_that_differ_weigh_local_density_less(tiny_net):
         COFTDetector(tiny_net, max_iter=0, random_state=0).fit(make(8))
         for make in (stripes, unlike)
     )
-    weights = [fitted._joint.components[0, "patch"].weight for fitted in (alike, differing)]
+    weights = [fitted._model.joint.components[0, "patch"].weight for fitted in (alike, differing)]
     assert weights[0] > 1 and weights[1] < 0.6
 
 
 def test_rows_of_local_means_are_those_of_the_support(tiny_net):
     fitted = COFTDetector(tiny_net, max_iter=0, random_state=0).fit(stripes(4))
-    first = fitted._joint.components[0, "patch"].patch_means
+    first = fitted._model.joint.components[0, "patch"].patch_means
     added = (255 * unlike(3)[..., 0]).astype(np.uint8)
     fitted.partial_fit(added)
-    means = fitted._joint.components[0, "patch"].patch_means
-    assert len(means) == len(fitted._joint.backbone_scores[0].support.embeddings)
+    means = fitted._model.joint.components[0, "patch"].patch_means
+    assert len(means) == len(fitted._model.joint.backbone_scores[0].support.embeddings)
     assert_array_equal(means[: len(first)], first)
     inputs = read_input(fitted, np.concatenate([stripes(4), added]), reset=False)
     keep = {"mean": lambda features: features.patches.mean(axis=(1, 2)).numpy()}
     expected = fitted.embedder_.encoders_[0].summarize(inputs, keep, with_patches=True)["mean"]
-    assert_allclose(means[fitted._joint.backbone_scores[0].support.is_shot], expected, atol=1e-6)
+    assert_allclose(
+        means[fitted._model.joint.backbone_scores[0].support.is_shot], expected, atol=1e-6
+    )
 
 
 def test_shots_without_any_difference():

@@ -85,27 +85,27 @@ def test_embeddings_are_those_of_open_clip(fitted, clip, plates):
         clip, plates.images[6:], [*PROMPTS["normal"], *PROMPTS["anomalous"]]
     )
     assert_allclose(fitted.embed(plates.images[6:]), images, atol=1e-6)
-    part = fitted._joint.components[0, "prompts"]
+    part = fitted._model.joint.components[0, "prompts"]
     assert_allclose(np.concatenate([*part.texts.values()]), texts, atol=1e-6)
     assert fitted.weights_ == f"local-dir:{clip}"
     assert fitted.embedder_.image_size_ == (64, 64)
 
 
 def test_score_is_the_log_odds_of_the_prompts(fitted, plates):
-    part, rows = fitted._joint.components[0, "prompts"], fitted.embed(plates.images)
+    part, rows = fitted._model.joint.components[0, "prompts"], fitted.embed(plates.images)
     cosines = {side: np.exp(rows @ texts.T / 0.01) for side, texts in part.texts.items()}
     expected = np.log(cosines["normal"].sum(1)) - np.log(cosines["anomalous"].sum(1))
     assert_allclose(part.score(rows), expected, rtol=1e-9)
     assert part.score(part.texts["normal"]) > 0 > part.score(part.texts["anomalous"]).max()
     assert len(part.held_out_scores) == np.count_nonzero(
-        fitted._joint.backbone_scores[0].support.is_calibration
+        fitted._model.joint.backbone_scores[0].support.is_calibration
     )
 
 
 def test_it_counts_as_much_as_the_density(fitted, clip, plates):
-    assert [name for _, name in fitted._joint.components] == ["image", "patch", "prompts"]
-    first, *_, prompts = fitted._joint.components.values()
-    weight = fitted._joint.weights[0, "prompts"]
+    assert [name for _, name in fitted._model.joint.components] == ["image", "patch", "prompts"]
+    first, *_, prompts = fitted._model.joint.components.values()
+    weight = fitted._model.joint.weights[0, "prompts"]
     assert weight * prompts.held_out_scores.std() == pytest.approx(first.held_out_scores.std())
     without = COFTDetector(**options(clip, prompts=None)).fit(plates.images[:6])
     gain = fitted.score_samples(plates.images) - without.score_samples(plates.images)
@@ -114,7 +114,7 @@ def test_it_counts_as_much_as_the_density(fitted, clip, plates):
     turned = dict(zip(PROMPTS, reversed(PROMPTS.values()), strict=True))
     other = COFTDetector(**options(clip, prompts=turned)).fit(plates.images[:6])
     assert_allclose(
-        other._joint.components[0, "prompts"].held_out_scores, -prompts.held_out_scores
+        other._model.joint.components[0, "prompts"].held_out_scores, -prompts.held_out_scores
     )
 
 
@@ -128,7 +128,7 @@ def test_prompts_tell_what_they_name(plates):
     images[11:, ..., 2] += 0.1
     prompts = {"normal": ["green"], "anomalous": ["red"]}
     detector = COFTDetector(Colours(), max_iter=0, prompts=prompts, random_state=0)
-    part = detector.fit(images[:8])._joint.components[0, "prompts"]
+    part = detector.fit(images[:8])._model.joint.components[0, "prompts"]
     scores = part.score(detector.embed(images))
     assert scores[8:11].max() < min(scores[:8].min(), scores[11:].min())
 
@@ -152,7 +152,7 @@ def test_fine_tuned_searched_and_stored(clip, plates, tmp_path):
         kept = COFTDetector(**options(clip, max_iter=2, memory=tmp_path)).fit(plates.images[:6])
         assert_array_equal(kept.score_samples(plates.images), expected)
     detector.partial_fit(plates.images[6:8])
-    assert detector._joint.components[0, "prompts"].held_out_scores.size > len(
+    assert detector._model.joint.components[0, "prompts"].held_out_scores.size > len(
         detector.embeddings_
     )
     with pytest.raises(ValueError, match=r"and prompts=None are not those of the fit.*prompts"):
@@ -164,9 +164,12 @@ def test_fine_tuned_searched_and_stored(clip, plates, tmp_path):
 def test_beside_another_backbone(clip, plates):
     both = options(clip, backbone=["embedded", options(clip)["backbone"]])
     detector = COFTDetector(**both).fit(plates.images[:6])
-    named = [(branch, name) for branch, name in detector._joint.components if name == "prompts"]
+    named = [
+        (branch, name) for branch, name in detector._model.joint.components if name == "prompts"
+    ]
     assert (
-        len(named) == 1 and detector._joint.backbone_scores[named[0][0]].encoder.network.knows_text
+        len(named) == 1
+        and detector._model.joint.backbone_scores[named[0][0]].encoder.network.knows_text
     )
 
 

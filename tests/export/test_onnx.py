@@ -229,7 +229,7 @@ def test_densities_and_parts_of_others_are_refused(tiny, photos, tmp_path):
     detector = COFTDetector(TinyNet(), density=OtherDensity(), **params).fit(photos[:6])
     with pytest.raises(ValueError, match=r"one of skcoft.density; got density=KernelDensity\("):
         detector.to_onnx(tmp_path / "file.onnx", photos)
-    branch = tiny._joint.backbone_scores[0]
+    branch = tiny._model.joint.backbone_scores[0]
     branch = branch.fit(branch.encoder, 1, branch.support, branch.components, branch.views)
     branch.components["brightness"] = branch.components["image"]
     with pytest.raises(ValueError, match=r"does not know the parts \['brightness'\]"):

@@ -142,8 +142,10 @@ def test_each_modality_is_learned_as_it_would_be_alone(plates, depths):
     alone = [COFTDetector(**options).fit(images) for images in X.values()]
     for encoder, other in zip(detector.embedder_.encoders_, alone, strict=True):
         assert_array_equal(encoder.embed(detector._read(X)), other.embeddings_)
-    joint = JointScore([branch for other in alone for branch in other._joint.backbone_scores])
-    assert_array_equal(detector._joint.held_out_scores(), joint.held_out_scores())
+    joint = JointScore(
+        [branch for other in alone for branch in other._model.joint.backbone_scores]
+    )
+    assert_array_equal(detector._model.joint.held_out_scores(), joint.held_out_scores())
     assert len(detector.history_) == len(detector.weights_) == 2
     side_by_side = np.hstack([other.embeddings_ for other in alone]) / 2**0.5
     assert_allclose(detector.embeddings_, side_by_side, rtol=1e-12)
@@ -239,7 +241,7 @@ def test_labels_and_groups(plates, depths):
     detector = COFTDetector(**{**FAST, "negatives": "labelled", "max_iter": 1})
     detector.fit(X, y, groups=np.arange(12) // 2)
     assert detector.shot_ids_.tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8]
-    assert {"image", "labelled"} <= {name for _, name in detector._joint.components}
+    assert {"image", "labelled"} <= {name for _, name in detector._model.joint.components}
     assert 0 <= detector.score(X, y) <= 1
     detector.tune_threshold(X, y)
     assert detector.fit_predict({"colour": iter(X["colour"]), "depth": depths}, y).shape == (12,)
@@ -280,7 +282,7 @@ def test_files_are_decoded_once_for_the_sizes_of_their_modality(files, tmp_path,
     monkeypatch.setattr(images, "values_of", noted)
     detector.score_samples(frame[6:])
     assert sorted(decoded) == [f"X[{i}]['{name}']" for i in range(6) for name in frame]
-    encoders = [branch.scaled for branch in detector._joint.backbone_scores]
+    encoders = [branch.scaled for branch in detector._model.joint.backbone_scores]
     (piece,) = detector._read(frame[6:]).iter_chunks(encoders)
     sizes = {
         name: [sizing.of(part.sizes[0]) for sizing in part._wanted]

@@ -139,17 +139,17 @@ def test_a_transformer_takes_the_shape_of_the_shots(bars):
 def test_images_are_scored_at_half_their_size_too(bars):
     """By densities of their own, all joined; embeddings are those of the full size."""
     fitted = COFTDetector(**FAST, max_pixels=128 * 96).fit(bars[:6])
-    assert [branch.scale for branch in fitted._joint.backbone_scores] == [1, 1 / 2]
+    assert [branch.scale for branch in fitted._model.joint.backbone_scores] == [1, 1 / 2]
     single = COFTDetector(**FAST, max_pixels=128 * 96, multiscale=False).fit(bars[:6])
     half = COFTDetector(**FAST, max_pixels=64 * 48, multiscale=False).fit(bars[:6])
-    kept = fitted._measure(fitted._read(bars))
+    kept = fitted._model.summarize(fitted._read(bars))
     for i, other in enumerate((single, half)):
-        found = other._measure(other._read(bars))
+        found = other._model.summarize(other._read(bars))
         for name in ("image", "patch"):
             assert_array_equal(kept[i, name], found[0, name])
             assert_array_equal(
-                fitted._joint.components[i, name].held_out_scores,
-                other._joint.components[0, name].held_out_scores,
+                fitted._model.joint.components[i, name].held_out_scores,
+                other._model.joint.components[0, name].held_out_scores,
             )
     assert_array_equal(fitted.embeddings_, single.embeddings_)
     assert_array_equal(fitted.embed(bars), single.embed(bars))
@@ -161,11 +161,11 @@ def test_one_network_for_all_scales(bars):
     """Also in a pickle; and more shots are seen at every scale."""
     fitted = COFTDetector(**FAST, max_pixels=128 * 96).fit(bars[:5])
     again = pickle.loads(pickle.dumps(fitted))
-    networks = {id(branch.encoder.network) for branch in again._joint.backbone_scores}
+    networks = {id(branch.encoder.network) for branch in again._model.joint.backbone_scores}
     assert networks == {id(again.embedder_.network_)}
     assert_array_equal(again.score_samples(bars), fitted.score_samples(bars))
     again.partial_fit(bars[5:7])
-    assert [branch.support.n_shots for branch in again._joint.backbone_scores] == [7, 7]
+    assert [branch.support.n_shots for branch in again._model.joint.backbone_scores] == [7, 7]
     assert len(again.embeddings_) == 7
 
 
@@ -174,7 +174,7 @@ def test_one_network_for_all_scales(bars):
 )
 def test_one_scale_where_the_size_is_given_or_fixed(changes, bars):
     fitted = COFTDetector(**{**FAST, **changes}).fit(bars[0::4])
-    assert len(fitted._joint.backbone_scores) == 1
+    assert len(fitted._model.joint.backbone_scores) == 1
 
 
 def test_fine_tuning_is_done_at_half_the_size(bars, monkeypatch):

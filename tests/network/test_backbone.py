@@ -222,7 +222,7 @@ def test_a_local_density_that_is_left_out_says_why(photos):
     ):
         with pytest.warns(UserWarning, match=f"local density is left out.*{reason}"):
             fitted = COFTDetector(module, max_iter=0).fit(photos[:6])
-        assert list(fitted._joint.components) == [(0, "image")]
+        assert list(fitted._model.joint.components) == [(0, "image")]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             COFTDetector(module, max_iter=0, local=False).fit(photos[:6])

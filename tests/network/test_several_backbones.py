@@ -36,8 +36,10 @@ def test_one_in_a_list_is_one(photos):
 def test_parts_of_all_are_on_the_scale_of_the_first(fitted, photos):
     """The sum of both detectors' scores, the second's brought to the first's scale."""
     first, second = (detector(net).fit(photos[:8]) for net in PAIR)
-    parts = [one._joint.components for one in (first, second)]
-    assert list(fitted._joint.components) == [(i, n) for i in (0, 1) for n in ("image", "patch")]
+    parts = [one._model.joint.components for one in (first, second)]
+    assert list(fitted._model.joint.components) == [
+        (i, n) for i in (0, 1) for n in ("image", "patch")
+    ]
     scale = parts[0][0, "image"].held_out_scores.std()
     expected = first.score_samples(photos)
     second_scale = scale / parts[1][0, "image"].held_out_scores.std()
@@ -56,7 +58,7 @@ def test_each_is_trained_as_it_would_be_alone(fitted, photos):
     twins = detector([PAIR[0], PAIR[0]]).fit(photos[:8])
     assert_array_equal(twins.history_[0]["loss"], twins.history_[1]["loss"])
     alone = detector(PAIR[0]).fit(photos[:8])
-    location = alone._joint.components[0, "image"].held_out_scores.mean()
+    location = alone._model.joint.components[0, "image"].held_out_scores.mean()
     assert_allclose(
         twins.score_samples(photos), 2 * alone.score_samples(photos) - location, rtol=1e-9
     )
@@ -143,10 +145,10 @@ def test_maps_on_different_grids_are_averaged_on_the_finest(photos):
 def test_more_shots_pickle_and_clone(photos):
     fitted = detector(PAIR).fit(photos[:6])
     before = fitted.score_samples(photos)
-    branches = fitted._joint.backbone_scores
+    branches = fitted._model.joint.backbone_scores
     fitted.partial_fit(photos[6:8])
     assert [branch.support.n_shots for branch in branches] == [6, 6]  # those of before
-    assert [branch.support.n_shots for branch in fitted._joint.backbone_scores] == [8, 8]
+    assert [branch.support.n_shots for branch in fitted._model.joint.backbone_scores] == [8, 8]
     assert len(fitted.embeddings_) == 8
     after = fitted.score_samples(photos)
     assert not np.allclose(before, after)

@@ -165,7 +165,10 @@ def test_a_row_that_is_held_out_had_no_part_in_the_standards():
     """Means, scales and density are those of the others; those of all stay in the network."""
     X = np.random.default_rng(3).normal(size=(5, 4))
     fitted = COFTDetector(max_iter=0, random_state=0).fit(X)
-    support, part = fitted._joint.backbone_scores[0].support, fitted._joint.components[0, "image"]
+    support, part = (
+        fitted._model.joint.backbone_scores[0].support,
+        fitted._model.joint.components[0, "image"],
+    )
     bandwidth = part.fitted.bandwidth_
     for i in range(5):
         others = support.shot_ids != i
@@ -187,7 +190,7 @@ def test_a_row_that_is_held_out_had_no_part_in_the_standards():
 def test_rows_that_are_added_change_no_standards():
     X = np.random.default_rng(4).normal(size=(9, 3))
     fitted = COFTDetector(max_iter=0, random_state=0).fit(X[:5]).partial_fit(X[5:])
-    support = fitted._joint.backbone_scores[0].support
+    support = fitted._model.joint.backbone_scores[0].support
     assert len(support.standardizer.rows) == len(support.shot_ids) == 9 * 9
     seen = support.shot_ids != 7
     assert_allclose(support.embeddings_held_out(seen), support.embeddings, atol=1e-6)

@@ -70,7 +70,7 @@ def outputs(detector, X):
         for name in ("score_samples", "decision_function", "predict", "predict_pvalue", "embed")
     }
     found["distances"], found["neighbors"] = detector.kneighbors(X, n_neighbors=2)
-    if hasattr(detector._joint, "drawing") and detector._joint.map_components():
+    if detector.map_threshold_ is not None:
         found["maps"] = np.stack(detector.anomaly_map(X))
     for name in ("offset_", "calibration_scores_", "embeddings_", "classes_", "device_"):
         found[name] = getattr(detector, name)
@@ -108,7 +108,7 @@ def test_everything_is_the_same_to_the_bit(name, path):
         one.set_threshold(X[4:], max_fpr=0.5)
     assert_same(outputs(again, X), outputs(detector, X))
     for one in (detector, again):
-        with pytest.warns(UserWarning, match=r"the one of set_threshold\(max_fpr=0.5\)"):
+        with pytest.warns(UserWarning, match=r"set by set_threshold\(max_fpr=0.5\)"):
             one.partial_fit(X[4:12])
     assert_same(outputs(again, X), outputs(detector, X))
     assert_same(outputs(save_and_load(again, path), X), outputs(detector, X))
@@ -116,7 +116,7 @@ def test_everything_is_the_same_to_the_bit(name, path):
 
 def test_objects_are_shared_as_they_were(path):
     again = save_and_load(fitted("two backbones")[0], path)
-    branches, encoders = again._joint.backbone_scores, again.embedder_.encoders_
+    branches, encoders = again._model.joint.backbone_scores, again.embedder_.encoders_
     assert [branch.encoder for branch in branches] == [*encoders, encoders[1]]
     assert again.density_ == [branch.components["image"].fitted for branch in branches[:2]]
 
@@ -131,7 +131,7 @@ def test_columns_and_groups(path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             one.partial_fit(FRAME[6:12], groups=["c", "d", "e", "b", "g", "h"])
-    assert_array_equal(again._seen.ids, [0, 0, 2, 3, 4, 5, 3, 7, 8, 2, 10, 11])
+    assert_array_equal(again._model.registry.ids, [0, 0, 2, 3, 4, 5, 3, 7, 8, 2, 10, 11])
     assert_array_equal(again.score_samples(FRAME), detector.score_samples(FRAME))
 
 

@@ -139,12 +139,12 @@ HOSTILE = {
     "unknown kind": (set_fitted(offset_={"pickle": "gASV"}), 'holds a "pickle"'),
     "two kinds": (set_fitted(offset_={"number": ["float64", 1], "dict": []}), ""),
     "numbers of another kind": (set_fitted(offset_={"number": ["object", 1]}), ""),
-    "no number": (set_fitted(offset_="1"), "the detector has a str as 'offset_'"),
+    "no number": (set_state("Threshold", value="1"), "Threshold has a str as 'value'"),
     "key": (set_fitted(embedder_={"dict": [[[1], 2]]}), ""),
-    "array that is not there": (set_fitted(embeddings_={"array": "x"}), ""),
+    "array that is not there": (set_state("FittedModel", calibration_scores={"array": "x"}), ""),
     "fitted attribute": (set_fitted(predict=1), "the detector has 'predict'"),
     "method of the detector": (set_fitted(_read=1), "the detector has '_read'"),
-    "lacking attribute": (drop("fitted", "offset_"), "the detector lacks offset_"),
+    "lacking attribute": (drop("fitted", "_model"), "the detector lacks _model"),
     "lacking objects": (drop("objects"), "objects"),
     "lacking field": (drop("objects", 0, "state", "mean"), "TabularNetwork lacks mean"),
     "parameter": (set_parameter(backdoor=1), "backdoor"),
@@ -197,7 +197,7 @@ def test_hostile_arrays(value, message, content, path):
 
 
 def test_shapes_that_do_not_fit_elsewhere_in_the_file(content, path):
-    for name in ("embeddings_", "_seen.ids", "_joint.backbone_scores.0.support.embeddings"):
+    for name in ("_model.registry.ids", "_model.joint.backbone_scores.0.support.embeddings"):
         path.write_bytes(content)
         array = model_file.read(path)[1][name]
         for cut in (array[1:], array[..., :-1]):

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from skcoft import COFTDetector
-from skcoft._explanation import check_shots
 from skcoft.report import _tables as _scoring
 from skcoft.report import score_images, write_maps, write_scores
+from skcoft.report._training_images import check_shots
 
 
 @pytest.fixture

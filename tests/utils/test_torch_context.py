@@ -14,7 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_predict
 
-import skcoft._detector as detector_module
+import skcoft._model as model_module
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft.model_selection import OneClassKFold
 
@@ -35,7 +35,7 @@ def test_a_refit_that_fails_leaves_the_earlier_fit(method, error, photos, monkey
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(detector_module, "automatic_offset", fail)
+    monkeypatch.setattr(model_module, "automatic_offset", fail)
     with pytest.raises(error):
         getattr(fitted, method)(photos[6:])
     assert vars(fitted) == state
@@ -102,10 +102,10 @@ def test_a_threshold_that_was_set_is_not_replaced_without_a_word(photos):
         warnings.simplefilter("error")
         fitted.partial_fit(photos[4:5])
     fitted.set_threshold(photos[5:], max_fpr=0.25)
-    with pytest.warns(UserWarning, match=r"'auto': the one of set_threshold\(max_fpr=0.25\)"):
+    with pytest.warns(UserWarning, match=r"set by set_threshold\(max_fpr=0.25\)"):
         fitted.partial_fit(photos[5:6])
     fitted.tune_threshold(photos[6:], [1] * 3 + [-1] * 3)
-    with pytest.warns(UserWarning, match="the one of tune_threshold was set for the density"):
+    with pytest.warns(UserWarning, match="set by tune_threshold"):
         fitted.partial_fit(photos[5:6])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -116,19 +116,19 @@ def test_a_threshold_that_was_set_is_not_replaced_without_a_word(photos):
 def test_a_threshold_set_by_hand_is_not_replaced_without_a_word(photos, tmp_path):
     fitted = detector().fit(photos[:4])
     fitted.offset_ = 5.0
-    with pytest.warns(UserWarning, match="'auto': the one of offset_=5 was set for the density"):
+    with pytest.warns(UserWarning, match="set by offset_=5"):
         fitted.partial_fit(photos[4:5])
     assert fitted.offset_ != 5
     fitted.set_threshold(photos[6:], max_fpr=0.25)
     fitted.offset_ -= 1
-    with pytest.warns(UserWarning, match="the one of offset_="):
+    with pytest.warns(UserWarning, match="set by offset_="):
         fitted.partial_fit(photos[5:6])
 
 
 def test_copies_among_those_that_set_a_threshold_are_noticed(photos):
     fitted = detector().fit(photos[:4])
     copies = np.concatenate([photos[4:], photos[4:6]])
-    with pytest.warns(UserWarning, match="2 of the 10 images of X score exactly as others do"):
+    with pytest.warns(UserWarning, match="2 of the 10 images of X have exactly the score"):
         fitted.set_threshold(copies, max_fpr=0.25)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -137,7 +137,7 @@ def test_copies_among_those_that_set_a_threshold_are_noticed(photos):
 
 def test_shots_among_those_that_set_a_threshold_are_noticed(photos):
     fitted = detector().fit(photos[:4])
-    with pytest.warns(UserWarning, match="2 of the 10 images of X are among the shots"):
+    with pytest.warns(UserWarning, match="2 of the 10 images of X are training images"):
         fitted.set_threshold(photos[2:], max_fpr=0.25)
 
 
@@ -278,6 +278,6 @@ def test_what_the_score_joins_is_settled_by_fit():
     fitted = COFTDetector("embedded", max_iter=0, local=False, random_state=0).fit(X)
     with pytest.raises(ValueError, match="local=True, .* not those of .* joins image: call fit"):
         fitted.set_params(local=True).partial_fit(X[:1] / 2)
-    with pytest.raises(ValueError, match="multiscale=False is not what .* fitted with: call fit"):
+    with pytest.raises(ValueError, match="multiscale=False differs .* Call fit"):
         fitted.set_params(local=False, multiscale=False).partial_fit(X[:1] / 2)
     fitted.set_params(multiscale=True).partial_fit(X[:1] / 2)

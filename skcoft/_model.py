@@ -1,0 +1,186 @@
+"""What fit learned, as one object: from validated input to scores, maps and the threshold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ._evidence.backbone_score import BackboneScore
+from ._evidence.joint_score import JointScore
+from ._evidence.maps import resize_map
+from ._evidence.threshold import (
+    Threshold,
+    automatic_offset,
+    check_finite_scores,
+    map_threshold,
+)
+from ._input.defaults import InputDefaults
+from ._input.mask import hide_outside
+from ._input.shots import Shots, mean_per_shot
+from ._network.encoder import Encoder, concat_embeddings, embeddings_of, match_inputs
+from ._network.support import SHOT, VIEW
+from ._training.data import TrainingData
+from ._utils.cache import cached
+from ._utils.settings import DetectorSettings
+from ._utils.torch_context import torch_defaults
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """Encoders, the components fitted on their embeddings, and the threshold.
+
+    A model is never changed: ``partial_fit`` and ``set_threshold`` make another one. So other
+    threads see the state before or the state after, and a failure leaves the state before.
+
+    Attributes
+    ----------
+    joint : JointScore
+        Sum of the components' scores. It holds the encoders.
+    registry : Shots
+        The training images and their shots, by which later images are recognised.
+    calibration_scores : ndarray of shape (n_calibration,)
+        Scores that p-values and the automatic threshold are computed from.
+    threshold : Threshold
+        Score below which an image is anomalous.
+    map_threshold : float or None
+        Value of anomaly maps above which a region begins; None without maps.
+    """
+
+    joint: JointScore
+    registry: Shots
+    calibration_scores: np.ndarray
+    threshold: Threshold
+    map_threshold: float | None
+
+    @classmethod
+    def fit(
+        cls, settings: DetectorSettings, encoders: list[Encoder], data: TrainingData
+    ) -> "FittedModel":
+        """Fit the components on embeddings of the training images and set the threshold."""
+        arguments = data.images, data.shot_ids, data.anomalies, settings.memory
+        scores = [
+            BackboneScore.embed_and_fit(settings, encoder, scale, *arguments)
+            for encoder, scale in scored_scales(settings, encoders)
+        ]
+        return cls.calibrate(settings, scores, data.registry)
+
+    @classmethod
+    def calibrate(
+        cls, settings: DetectorSettings, backbone_scores: list[BackboneScore], registry: Shots
+    ) -> "FittedModel":
+        """Join scores of backbones and set the threshold by the shots, each held out."""
+        joint, support = JointScore(backbone_scores), backbone_scores[0].support
+        held_out, roles = joint.held_out_scores(), support.roles[support.is_calibration]
+        calibration_scores = mean_per_shot(held_out[roles == SHOT], registry.ids)
+        check_finite_scores(calibration_scores, f"held-out shots (density={settings.density!r})")
+        if settings.contamination == "auto":
+            value = automatic_offset(calibration_scores, held_out[roles == VIEW])
+        else:
+            value = float(np.percentile(joint.score_training(), 100 * settings.contamination))
+        return cls(
+            joint,
+            registry,
+            calibration_scores,
+            Threshold(value),
+            map_threshold(joint, roles, registry.ids),
+        )
+
+    def extend(self, settings: DetectorSettings, images: Any, groups: Any) -> "FittedModel":
+        """Return the model with more training images, without fine-tuning."""
+        bit_depths = {encoder.modality: encoder.bit_depth for encoder in self.encoders}
+        registry = self.registry.extend(images, groups, bit_depths, self.encoders[0].mirrors)
+        shot_ids = registry.ids[-len(images) :]
+        scores = [score.extend(settings, images, shot_ids) for score in self.joint.backbone_scores]
+        return self.calibrate(settings, scores, registry)
+
+    def with_threshold(self, value: float, source: str) -> "FittedModel":
+        """Return the model with a threshold that is not from the training images."""
+        return replace(self, threshold=Threshold(value, source))
+
+    @property
+    def full_size_scores(self) -> list[BackboneScore]:
+        """Scores of the backbones at full resolution."""
+        return [score for score in self.joint.backbone_scores if score.scale == 1]
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """One encoder for each modality and backbone."""
+        return [score.encoder for score in self.full_size_scores]
+
+    @property
+    def defaults(self) -> InputDefaults:
+        """Defaults of the type of input that the model was fitted on."""
+        return self.encoders[0].network.defaults
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """Embeddings of the training images, of shape (n_images, d)."""
+        supports = [score.support for score in self.full_size_scores]
+        return concat_embeddings([support.embeddings[support.is_shot] for support in supports])
+
+    def match(self, inputs: Any) -> Any:
+        """Return input with the model's mask; raise ValueError if its format differs."""
+        return match_inputs(self.encoders, inputs)
+
+    def iter_chunks(self, inputs: Any) -> Iterator[Any]:
+        """Yield input in chunks whose images are decoded once for all backbones and scales."""
+        return inputs.iter_chunks([score.scaled for score in self.joint.backbone_scores])
+
+    def embed(self, inputs: Any, memory: Any = None) -> np.ndarray:
+        """Return L2-normalised embeddings of shape (n, d)."""
+        summarize = {"embeddings": embeddings_of}
+        with torch_defaults():
+            return concat_embeddings(
+                [
+                    cached(memory, Encoder.summarize, encoder, inputs, summarize)["embeddings"]
+                    for encoder in self.encoders
+                ]
+            )
+
+    def summarize(self, inputs: Any, memory: Any = None) -> dict[Any, np.ndarray]:
+        """Run the networks and return what the components need of each image."""
+        methods = {key: part.summarize for key, part in self.joint.components.items()}
+        with torch_defaults():
+            return self.joint.summarize(inputs, methods, memory)
+
+    def score(self, inputs: Any, memory: Any = None) -> np.ndarray:
+        """Return scores of shape (n,); higher means more normal."""
+        return self.joint.score(self.summarize(inputs, memory))
+
+    def calibration_of(
+        self, inputs: Any, memory: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return scores, largest values of maps (if any), and the number of training images."""
+        summary = self.summarize(inputs, memory)
+        maxima = self.joint.map_maxima(summary) if self.has_maps else np.empty(0)
+        return self.joint.score(summary), maxima, self.joint.count_shots(summary)
+
+    def maps(self, inputs: Any) -> Iterator[np.ndarray]:
+        """Yield the anomaly map of each image at the size of the image."""
+        methods = {key: part.log_maps for key, part in self.joint.map_components().items()}
+        with torch_defaults():
+            maps = self.joint.maps(self.joint.summarize(inputs, methods))
+        images = self.mapped_images(inputs)
+        for anomaly_map, size in zip(maps, images.sizes, strict=True):
+            yield hide_outside(resize_map(anomaly_map, size), images.mask)
+
+    def mapped_images(self, inputs: Any) -> Any:
+        """Return the images that maps have the size of: those of the first modality."""
+        return self.encoders[0].select_modality(inputs)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether a component draws maps."""
+        return bool(self.joint.map_components())
+
+
+def scored_scales(
+    settings: DetectorSettings, encoders: list[Encoder]
+) -> list[tuple[Encoder, float]]:
+    """Return each encoder with each scale, relative to full resolution, that it scores at."""
+    return [
+        (encoder, scale)
+        for encoder in encoders
+        for scale in (encoder.scales if settings.multiscale else (1,))
+    ]

@@ -1,0 +1,19 @@
+"""Warnings that point to the user's own line."""
+
+import sys
+import warnings
+
+# packages whose frames lie between a user's call and our warning
+SKIPPED_PACKAGES = {"skcoft", "sklearn", "joblib", "torch", "functools", "contextlib"}
+
+
+def warn_user(message: str) -> None:
+    """Warn at the innermost line that is in none of ``SKIPPED_PACKAGES``."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _package(frame.f_globals) in SKIPPED_PACKAGES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _package(module_globals: dict[str, object]) -> str:
+    return str(module_globals.get("__name__", "")).partition(".")[0]
