@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -202,36 +202,36 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone="tf_efficientnet_lite2",
+        backbone: Any = "tf_efficientnet_lite2",
         *,
-        weights="pretrained",
-        image_size=None,
-        max_pixels=None,
-        image_shape=None,
-        bit_depth=None,
-        mask=None,
-        max_iter=20,
-        batch_size=8,
-        learning_rate="auto",
-        contrastive="mean_shifted",
-        temperature=0.25,
-        positive_weight="auto",
-        negative_weight=0.1,
-        negatives="cutpaste",
-        augmentation=None,
-        n_views="auto",
-        density="kde",
-        local=True,
-        multiscale=True,
-        prompts=None,
-        contamination="auto",
-        on_error="raise",
-        device=None,
-        memory=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        weights: str | PathLike[str] | list[Any] | None = "pretrained",
+        image_size: int | tuple[int, int] | list[Any] | None = None,
+        max_pixels: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        bit_depth: int | None = None,
+        mask: Any = None,
+        max_iter: int = 20,
+        batch_size: int = 8,
+        learning_rate: float | Literal["auto"] = "auto",
+        contrastive: Literal["mean_shifted", "infonce", "simsiam"] | str = "mean_shifted",
+        temperature: float = 0.25,
+        positive_weight: float | Literal["auto"] = "auto",
+        negative_weight: float = 0.1,
+        negatives: Any = "cutpaste",
+        augmentation: dict[str, float] | Callable[[torch.Tensor], torch.Tensor] | None = None,
+        n_views: int | Literal["auto"] = "auto",
+        density: Any = "kde",
+        local: bool = True,
+        multiscale: bool = True,
+        prompts: dict[str, list[str]] | None = None,
+        contamination: float | Literal["auto"] = "auto",
+        on_error: Literal["raise", "nan"] = "raise",
+        device: str | torch.device | None = None,
+        memory: Any = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
@@ -307,7 +307,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             encoders, histories = fit_encoders(parameters, data, self.memory)
             model = FittedModel.fit(self, encoders, data)
             embedder = make_embedder(parameters, encoders, histories, fitted_columns(self))
-            vars(self).update(embedder_=embedder, _model=model)
+            self.embedder_, self._model = embedder, model
         return self
 
     def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:

@@ -1,9 +1,11 @@
 """COFTEmbedder: images to embeddings of a contrastively fine-tuned backbone."""
 
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from os import PathLike
+from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -103,28 +105,28 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __init__(
         self,
-        backbone="tf_efficientnet_lite2",
+        backbone: Any = "tf_efficientnet_lite2",
         *,
-        weights="pretrained",
-        image_size=None,
-        max_pixels=None,
-        image_shape=None,
-        bit_depth=None,
-        mask=None,
-        max_iter=20,
-        batch_size=8,
-        learning_rate="auto",
-        contrastive="mean_shifted",
-        temperature=0.25,
-        positive_weight="auto",
-        negative_weight=0.1,
-        negatives="cutpaste",
-        augmentation=None,
-        device=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        weights: str | PathLike[str] | list[Any] | None = "pretrained",
+        image_size: int | tuple[int, int] | list[Any] | None = None,
+        max_pixels: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        bit_depth: int | None = None,
+        mask: Any = None,
+        max_iter: int = 20,
+        batch_size: int = 8,
+        learning_rate: float | Literal["auto"] = "auto",
+        contrastive: Literal["mean_shifted", "infonce", "simsiam"] | str = "mean_shifted",
+        temperature: float = 0.25,
+        positive_weight: float | Literal["auto"] = "auto",
+        negative_weight: float = 0.1,
+        negatives: Any = "cutpaste",
+        augmentation: dict[str, float] | Callable[[torch.Tensor], torch.Tensor] | None = None,
+        device: str | torch.device | None = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
@@ -184,7 +186,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             inputs = read_input(self, X, reset=True).masked(self.mask)
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=True)
             encoders, histories = fit_encoders(embedder_parameters(self), data)
-            vars(self).update(encoders_=encoders, history_=unwrap_single(histories))
+            self.encoders_, self.history_ = encoders, unwrap_single(histories)
         return self
 
     def fit_transform(self, X: ImagesLike, y: Any = None, groups: Any = None) -> np.ndarray:
@@ -295,5 +297,7 @@ def make_embedder(
     ``columns`` holds the fitted attributes that describe the columns of X.
     """
     embedder = COFTEmbedder(**parameters)
-    vars(embedder).update(encoders_=encoders, history_=unwrap_single(histories), **columns)
+    embedder.encoders_, embedder.history_ = encoders, unwrap_single(histories)
+    for name, value in columns.items():
+        setattr(embedder, name, value)
     return embedder

@@ -77,7 +77,8 @@ class FittedModel:
         if settings.contamination == "auto":
             value = automatic_offset(calibration_scores, held_out[roles == VIEW])
         else:
-            value = float(np.percentile(joint.score_training(), 100 * settings.contamination))
+            percent = 100 * float(settings.contamination)
+            value = float(np.percentile(joint.score_training(), percent))
         return cls(
             joint,
             registry,

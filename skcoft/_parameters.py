@@ -22,7 +22,7 @@ def _is_shape(value: Any, lengths: tuple[int, ...]) -> bool:
     return (
         isinstance(value, (tuple, list))
         and len(value) in lengths
-        and all(isinstance(size, Integral) and size > 0 for size in value)
+        and all(isinstance(size, Integral) and int(size) > 0 for size in value)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,7 @@ from .._utils.files import atomic_write
 from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
-from .schema import FORMAT, Reader, Writer
-
-Detector = TypeVar("Detector")
+from .codec import FORMAT, Reader, Writer
 
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
@@ -31,20 +29,20 @@ def save_detector(
     path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any]
 ) -> None:
     """Write the parameters and fitted attributes of a detector to a model file."""
-    path = _checked(path)
+    path = _model_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
     atomic_write(path, to_bytes(parameters, fitted))
 
 
 def load_detector(
-    cls: Callable[..., Detector],
+    cls: Callable[..., Any],
     path: str | os.PathLike[str],
     device: str | torch.device | None = None,
-) -> Detector:
+) -> Any:
     """Make a detector of class ``cls`` from a model file."""
     target = None if device is None else str(resolve_device(device))
-    path = _checked(path)
+    path = _model_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file path={str(path)!r}.")
     metadata, arrays = read(path)
@@ -66,22 +64,21 @@ def load_detector(
         reason = str(error).rstrip(".") if isinstance(error, ValueError) else repr(error)
         raise ValueError(
             f"No detector can be made of {str(path)!r}, which {_written_by(metadata)} wrote: "
-            f"{reason}. Here are {_listed(VERSIONS)}: update what is older, else save the "
-            "detector anew."
+            f"{reason}. Installed are {_version_text(VERSIONS)}. Update what is older, else save "
+            "the detector again."
         ) from error
     vars(detector).update(fitted)
     return detector
 
 
-def check_names(backbone):
-    """Raise ValueError where a backbone's name would be looked up on a hub or in a folder."""
+def check_names(backbone: Any) -> None:
+    """Raise ValueError if a backbone is named by what only a hub or a folder knows."""
     for name in as_list(backbone):
         if isinstance(name, str) and not REGISTERED.fullmatch(name):
             raise ValueError(
-                f"A model file holds the architectures of timm's registry; backbone={name!r} is "
-                "what a hub or a folder says it is. Store such a detector with joblib.dump or "
-                "skops.io.dump, or fit with the name of its architecture and a local file as "
-                "weights."
+                f"backbone={name!r} is not in timm's registry, so a model file cannot hold it. "
+                "Store the detector with joblib.dump or skops.io.dump, or fit with the name of "
+                "the architecture and a local file as weights."
             )
 
 
@@ -93,16 +90,15 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
     check_names(embedder.backbone)
     total = sum(encoder.network.width for encoder in embedder.encoders_)
     widths = [{model.embeddings.shape[1], total}]
-    for branch in model.joint.backbone_scores:
-        known = branch.components["image"].fitted
-        densities = known if isinstance(known, list) else [known]
-        found = branch.encoder.network.width, branch.support.embeddings.shape[1]
-        widths.append({*found, *(density.n_features_in_ for density in densities)})
-    if any(len(found) > 1 for found in widths):
+    for score in model.joint.backbone_scores:
+        densities = as_list(score.components["image"].fitted)
+        own_widths = score.encoder.network.width, score.support.embeddings.shape[1]
+        widths.append({*own_widths, *(density.n_features_in_ for density in densities)})
+    if any(len(values) > 1 for values in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
 
 
-def to_bytes(parameters, fitted):
+def to_bytes(parameters: dict[str, Any], fitted: dict[str, Any]) -> bytes:
     """Return a detector as the contents of a safetensors file."""
     for backbone in (parameters["backbone"], fitted["embedder_"].backbone):
         check_names(backbone)
@@ -122,8 +118,8 @@ def to_bytes(parameters, fitted):
     return as_safetensors(writer.arrays, {**metadata, "sha256": digest})
 
 
-def checksum(metadata, arrays):
-    """SHA-256 of all that a file says, but for this itself."""
+def checksum(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> str:
+    """Return the SHA-256 of the contents of a file, without the stored SHA-256."""
     digest = sha256()
     for name, text in sorted(metadata.items()):
         if name != "sha256":
@@ -134,60 +130,61 @@ def checksum(metadata, arrays):
     return digest.hexdigest()
 
 
-def read(path):
-    """Return metadata and arrays of a model file; ValueError where it is none, or is damaged."""
+def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return metadata and arrays of a model file; raise ValueError if it is not an intact one."""
     name = str(path)
     try:
         with safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
             is_ours = metadata.get("format") == "skcoft"
-            newest = int(metadata.get("format_version", 0)) if is_ours else 0
-            known = is_ours and newest <= FORMAT
-            # copies: in memory of their own, whatever safetensors does with the file's
-            arrays = {key: np.array(file.get_tensor(key)) for key in file.keys()} if known else {}
+            format_version = int(metadata.get("format_version", 0)) if is_ours else 0
+            is_readable = is_ours and format_version <= FORMAT
+            keys = file.keys() if is_readable else []
+            # copies, so that the arrays do not depend on the file's memory
+            arrays = {key: np.array(file.get_tensor(key)) for key in keys}
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # whatever bytes may be in a file
+    except Exception as error:  # a file may hold any bytes
         raise ValueError(
-            f"{name!r} is no model file, or is cut off or damaged ({error}). Copy it again or "
-            "save the detector anew; what joblib, pickle or skops wrote, these read."
+            f"{name!r} is no model file, or is damaged or incomplete ({error}). Copy it again or "
+            "save the detector again. Read files of joblib, pickle and skops with these."
         ) from error
     if not is_ours:
         raise ValueError(
-            f"{name!r} is a safetensors file, but none that COFTDetector.save wrote. A backbone's "
-            "weights are passed as weights=."
+            f"{name!r} is a safetensors file, but COFTDetector.save did not write it. Pass the "
+            "weights of a backbone as weights=."
         )
-    if not known:
+    if not is_readable:
         raise ValueError(
-            f"{name!r} is of format {newest}, which {_written_by(metadata)} wrote; skcoft "
+            f"{name!r} is of format {format_version}, which {_written_by(metadata)} wrote; skcoft "
             f"{__version__} reads formats up to {FORMAT}. Update skcoft."
         )
-    found, stored = checksum(metadata, arrays), metadata.get("sha256")
-    if found != stored:
+    computed, stored = checksum(metadata, arrays), metadata.get("sha256")
+    if computed != stored:
         raise ValueError(
             f"{name!r} is damaged or was changed after it was saved: the SHA-256 of its contents "
-            f"is {found}, not {stored}. Copy it again or save the detector anew."
+            f"is {computed}, not {stored}. Copy it again or save the detector again."
         )
     return metadata, arrays
 
 
-def _written_by(metadata):
+def _written_by(metadata: dict[str, str]) -> str:
     """Return the versions that wrote a file, as text."""
     try:
-        return _listed(json.loads(metadata["versions"]))
+        return _version_text(json.loads(metadata["versions"]))
     except (KeyError, TypeError, ValueError):
         return "an unknown version of skcoft"
 
 
-def _listed(versions):
+def _version_text(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in VERSIONS)
 
 
-def _checked(path):
-    """Return a path as Path; raise where it is none, or names a folder."""
+def _model_path(path: Any) -> Path:
+    """Return a path as Path; raise if it is not a path, or is the path of a folder."""
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"path must be a str or a path-like object; got {path!r}.")
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"path={str(path)!r} is a folder; a model is one file.")
+        raise IsADirectoryError(f"path={str(path)!r} is a folder. Name a file.")
     return path

@@ -1,16 +1,14 @@
-"""What a model file holds: plain values, arrays and objects of our own classes, nothing else.
+"""Which classes a model file may hold, and the fields of each.
 
-:class:`Writer` turns them to JSON and named arrays, :class:`Reader` makes them again. What is made
-is on the list ``CLASSES``, of the types and shapes that stand there, so a file from anywhere runs
-no code. Objects are written by the state that pickles hold of them.
+A file from anywhere runs no code, because only the classes in ``CLASSES`` are made from it, with
+fields of the types that stand there.
 """
 
-import json
+from collections.abc import Mapping
 from numbers import Integral, Real
-from os import PathLike, fspath
+from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 
 from .._embedder import EMBEDDER_PARAMETERS, COFTEmbedder
@@ -28,19 +26,18 @@ from .._network.backbone import Backbone, check_recipe
 from .._network.encoder import Encoder
 from .._network.support import Support
 from .._network.tabular import HeldOutStandardizer, TabularNetwork
-from .._utils.torch_context import COLUMNS
 from ..density import GaussianDensity, KernelDensity
-from .legacy import upgrade, upgrade_detector_state
+from .fields import FieldType, Sizes, check_fields
 
-FORMAT = 3  # of what this version writes; it reads those before as well
 TEXT = (str, None)
 DENSITY = (KernelDensity, GaussianDensity)
 HISTORY = {str: "f _"}
-KNOWN_COLUMNS = {"n_features_in_": Integral, "feature_names_in_": np.ndarray}
+COLUMN_FIELDS = {"n_features_in_": Integral, "feature_names_in_": np.ndarray}
 
-# What the state of each class holds: see ``fits``. Sizes of arrays with a capital are the same in
-# the whole file: N images, R rows of a support, K of them calibrating, F features.
-CLASSES = {
+# What the state of each class holds, in the language of ``fields.matches``. Array sizes named by a
+# capital letter are equal in the whole file: N images, R rows of a support, K calibration rows, F
+# features.
+CLASSES: dict[type, dict[str, FieldType]] = {
     Backbone: {
         "version": Integral,
         "recipe": check_recipe,
@@ -80,7 +77,7 @@ CLASSES = {
         **dict.fromkeys(EMBEDDER_PARAMETERS, object),
         "encoders_": [Encoder],
         "history_": (HISTORY, [HISTORY]),
-        **KNOWN_COLUMNS,
+        **COLUMN_FIELDS,
     },
     HeldOutStandardizer: {"network": TabularNetwork, "rows": "f8 R F", "is_reference": "b R"},
     Support: {
@@ -101,7 +98,7 @@ CLASSES = {
         "_spanned": "f8 r",
         "_excess_precision": "f8 r",
         "_ridge": Real,
-        **KNOWN_COLUMNS,
+        **COLUMN_FIELDS,
     },
     KernelDensity: {
         "bandwidth": (Real, str),
@@ -110,7 +107,7 @@ CLASSES = {
         "_shape": (GaussianDensity, None),
         "_center": "f8 w",
         "_kernels": "f8 k v",
-        **KNOWN_COLUMNS,
+        **COLUMN_FIELDS,
     },
     ImageDensity: {"density": DENSITY, "fitted": DENSITY, "held_out_scores": "f8 K"},
     MeanOfDensities: {"members": [ImageDensity], "held_out_scores": "f8 K"},
@@ -158,279 +155,23 @@ CLASSES = {
 }
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 
-FITTED = {  # of the detector itself, beside its parameters
+# Fitted attributes of the detector; its parameters may hold any of the values above.
+FITTED: dict[str, FieldType] = {
     "embedder_": COFTEmbedder,
     "_model": FittedModel,
-    **KNOWN_COLUMNS,
-}
-
-NUMBERS = {  # NumPy's, by which a sum is rounded otherwise than by Python's
-    name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")
-}
-DTYPES = (*NUMBERS, "int8", "int16", "uint8", "uint16", "uint32", "uint64", "float16")
-HINTS = {
-    "density": "; density='kde' or 'gaussian' and the classes of skcoft.density can be held",
-    "backbone": "; the name of an architecture of timm's can be held",
-    "augmentation": "; a dict of options can be held",
-    "negatives": "; names can be held",
-    "random_state": "; an integer can be held",
-    "_model": "; groups= of numbers or text can be held",
+    **COLUMN_FIELDS,
 }
 
 
-def check_fields(owner, fields, state, shared):
-    """Raise ValueError where a state does not hold what it should, or something else.
+def check_state(cls: type, state: Mapping[str, Any], file_sizes: Sizes) -> None:
+    """Raise ValueError unless a state holds the fields of its class.
 
-    ``shared`` are the sizes of arrays that hold for the whole file, as far as they are known.
+    An estimator may be fitted, or have parameters only.
     """
-    unknown = sorted(set(state) - set(fields))
-    if unknown:
-        raise ValueError(f"{owner} has {unknown[0]!r}, which a model file does not hold")
-    missing = sorted(set(fields) - set(state) - set(COLUMNS))
-    if missing:
-        raise ValueError(f"{owner} lacks {', '.join(missing)}")
-    own = {}
-    for name, value in state.items():
-        if not fits(value, fields[name], own, shared):
-            raise ValueError(f"{owner} has {_described(value)} as {name!r}, which does not fit")
-
-
-def check_state(cls, state, shared):
-    """Check the fields of an object; an estimator has all that fits set, or parameters alone."""
     fields = CLASSES[cls]
     if issubclass(cls, BaseEstimator):
         parameters = cls().get_params(deep=False)
-        alone = set(state) <= set(parameters)
-        fields = {name: fields[name] for name in parameters} if alone else fields
+        if set(state) <= set(parameters):
+            fields = {name: fields[name] for name in parameters}
         state = {**parameters, **state}
-    check_fields(cls.__name__, fields, state, shared)
-
-
-def fits(value, wanted, own, shared):
-    """Whether a value is what is wanted.
-
-    A class, None, a function that says so, a tuple of alternatives, a list or dict of such values
-    (by the type of the keys, or by the keys), or text for an array: its type as NumPy abbreviates
-    it, and the name of each of its sizes, or the size. Those of one name are the same.
-    """
-    if isinstance(wanted, str):
-        return _fits_array(value, wanted, own, shared)
-    if isinstance(wanted, tuple):
-        return any(fits(value, option, own, shared) for option in wanted)
-    if isinstance(wanted, list):
-        return isinstance(value, list) and all(
-            fits(item, wanted[0], own, shared) for item in value
-        )
-    if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(
-            any(_is_key(key, keys) and fits(item, w, own, shared) for keys, w in wanted.items())
-            for key, item in value.items()
-        )
-    if wanted is None or isinstance(wanted, type):
-        return isinstance(value, wanted or type(None))
-    return wanted(value)
-
-
-def _is_key(key, wanted):
-    return key in wanted if isinstance(wanted, tuple) else isinstance(key, wanted)
-
-
-def _fits_array(value, wanted, own, shared):
-    dtype, *names = wanted.split()
-    if not isinstance(value, np.ndarray) or not value.dtype.str[1:].startswith(dtype):
-        return False
-    if value.ndim != len(names):
-        return False
-    for name, size in zip(names, value.shape, strict=True):
-        known = shared if name.isupper() else own
-        if name.isdigit() and size != int(name):
-            return False
-        if name != "_" and known.setdefault(name, size) != size:
-            return False
-    return True
-
-
-def _described(value):
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}, shape {value.shape},"
-    return f"a {type(value).__name__}"
-
-
-class Writer:
-    """From values to what JSON holds, the arrays put aside.
-
-    None, booleans, whole numbers, floats, text and lists stand for themselves; everything else is
-    a dict with the one key that says how to make it again.
-
-    Attributes
-    ----------
-    arrays : dict of str to ndarray
-        The arrays, by where they were met.
-    objects : list of dict
-        Class and state of every object, once, after the objects that it holds.
-    """
-
-    def __init__(self):
-        self.arrays = {}
-        self.objects = []
-        self._met = {}
-        self._shared = {}
-
-    def encode(self, value, where):
-        """Encode a value; TypeError, which says ``where``, for what a model file cannot hold."""
-        if value is None or type(value) in (bool, int, float, str):
-            return value
-        if isinstance(value, list):
-            return self._encode_items(value, where)
-        if isinstance(value, tuple):
-            return {"tuple": self._encode_items(value, where)}
-        if isinstance(value, dict):
-            items = [[k, self.encode(v, f"{where}.{k}")] for k, v in value.items()]
-            return {"dict": [[self.encode(k, where), v] for k, v in items]}
-        if type(value) in CLASSES:
-            return {"object": self._encode_object(value, where)}
-        return self._encode_array(value, where)
-
-    def encode_fitted(self, state):
-        """Encode the detector's own fitted attributes."""
-        encoded = {name: self.encode(value, name) for name, value in state.items()}
-        check_fields("the detector", FITTED, state, self._shared)
-        return encoded
-
-    def _encode_items(self, values, where):
-        return [self.encode(value, f"{where}.{i}") for i, value in enumerate(values)]
-
-    def _encode_object(self, value, where):
-        if id(value) not in self._met:
-            if isinstance(value, Backbone) and value.recipe is None:
-                raise refusal(where, value.body)
-            state = value.__getstate__()
-            encoded = {name: self.encode(v, f"{where}.{name}") for name, v in state.items()}
-            check_state(type(value), state, self._shared)
-            self.objects.append({"class": type(value).__name__, "state": encoded})
-            self._met[id(value)] = len(self.objects) - 1
-        return self._met[id(value)]
-
-    def _encode_array(self, value, where):
-        if not isinstance(value, np.ndarray):
-            return self._encode_other(value, where)
-        if value.dtype.name in DTYPES:
-            # the layout counts: matrix products of another one add up in another order
-            turned = value.flags.f_contiguous and not value.flags.c_contiguous
-            while where in self.arrays:
-                where += "_"
-            self.arrays[where] = np.ascontiguousarray(value.T if turned else value)
-            return {"transposed" if turned else "array": where}
-        if all(isinstance(text, str) for text in value.flat):
-            return {"names": [str(text) for text in value.flat]}
-        raise refusal(where, value)
-
-    def _encode_other(self, value, where):
-        """Encode what parameters may be of NumPy's, torch's and Python's classes."""
-        if isinstance(value, np.generic) and value.dtype.name in NUMBERS:
-            return {"number": [value.dtype.name, value.item()]}
-        if isinstance(value, (np.str_, PathLike)):
-            return str(fspath(value))
-        if isinstance(value, torch.device):
-            return {"device": str(value)}
-        if isinstance(value, np.random.RandomState):
-            state = value.get_state(legacy=False)
-            if state["bit_generator"] == "MT19937":
-                return {"random_state": self.encode(state, where)}
-        raise refusal(where, value)
-
-
-def refusal(where, value):
-    """Return the TypeError for what a model file cannot hold."""
-    kind = type(value)
-    if hasattr(value, "__qualname__"):  # a function or class
-        seen = f"{value.__module__}.{value.__qualname__}"
-    else:
-        seen = f"an object of {kind.__module__}.{kind.__qualname__}"
-    # skops stores modules of torch and cannot load them
-    tools = "joblib.dump" if isinstance(value, torch.nn.Module) else "joblib.dump or skops.io.dump"
-    return TypeError(
-        f"A model file holds plain values, arrays and skcoft's own objects, no code of others: "
-        f"{where} is {seen}. Store such a detector with {tools}"
-        f"{HINTS.get(where.partition('.')[0], '')}."
-    )
-
-
-class Reader:
-    """From what JSON holds, and arrays, to the values that were written.
-
-    Parameters
-    ----------
-    objects : list of dict
-        As of :class:`Writer`.
-    arrays : dict of str to ndarray
-        Likewise.
-    device : str or None
-        Where networks are put, instead of the device in the file.
-    format_version : int
-        Format of the file.
-    """
-
-    def __init__(self, objects, arrays, device=None, format_version=FORMAT):
-        self.arrays = arrays
-        self.device = device
-        self.format_version = format_version
-        self._shared = {}
-        self._made = []
-        for node in objects:
-            self._made.append(self._make(node["class"], node["state"]))
-
-    def decode(self, node):
-        """Return the value that a node stands for; an error of any kind where it is none."""
-        if isinstance(node, list):
-            return [self.decode(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        ((kind, content),) = node.items()
-        if kind == "tuple":
-            return tuple(self.decode(content))
-        if kind == "dict":
-            return {self.decode(key): self.decode(value) for key, value in content}
-        if kind == "object":
-            return self._made[content]
-        if kind == "array":
-            return self.arrays[content]
-        if kind == "transposed":
-            return self.arrays[content].T
-        if kind == "names":
-            return np.array([str(text) for text in content], dtype=object)
-        if kind == "number":
-            return NUMBERS[content[0]](content[1])
-        if kind == "random_state":
-            state = np.random.RandomState(0)
-            state.set_state(self.decode(content))
-            return state
-        if kind == "device":
-            return torch.device(str(content))
-        raise ValueError(f"it holds a {json.dumps(kind)}, which is unknown")
-
-    def decode_fitted(self, nodes):
-        """Return the detector's own fitted attributes."""
-        state = {name: self.decode(node) for name, node in nodes.items()}
-        if self.format_version < 3:
-            state = upgrade_detector_state(state)
-        check_fields("the detector", FITTED, state, self._shared)
-        return state
-
-    def _make(self, name, nodes):
-        state = {field: self.decode(node) for field, node in nodes.items()}
-        if self.format_version < 3:
-            name, state = upgrade(name, state)
-        if name not in BY_NAME:
-            raise ValueError(f"it names the class {name!r}, which a model file does not hold")
-        cls = BY_NAME[name]
-        check_state(cls, state, self._shared)
-        if cls is Encoder and self.device is not None:
-            state["device"] = self.device
-        # an estimator of an earlier version may lack parameters, which then have their defaults
-        made = cls() if issubclass(cls, BaseEstimator) else cls.__new__(cls)
-        if hasattr(made, "__setstate__"):
-            made.__setstate__(state)
-        else:
-            vars(made).update(state)
-        return made
+    check_fields(cls.__name__, fields, state, file_sizes)

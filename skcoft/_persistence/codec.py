@@ -1,0 +1,219 @@
+"""From the values of a fitted detector to JSON and named arrays, and back.
+
+None, booleans, numbers, text and lists stand for themselves in the JSON. Everything else is a dict
+with one key, which says how to make the value. Objects are written by the state that their pickles
+hold.
+"""
+
+import json
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from .._network.backbone import Backbone
+from .._network.encoder import Encoder
+from .fields import Sizes, check_fields
+from .legacy import upgrade, upgrade_detector_state
+from .schema import CLASSES, FITTED, check_state
+
+FORMAT = 3  # of the files that this version writes; it also reads earlier formats
+
+# NumPy scalars are written as such, because sums round differently with Python numbers.
+NUMBERS = {name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")}
+DTYPES = (*NUMBERS, "int8", "int16", "uint8", "uint16", "uint32", "uint64", "float16")
+# What a file can hold instead, by the parameter or attribute that it cannot hold.
+HINTS = {
+    "density": "; density='kde' or 'gaussian' and the classes of skcoft.density can be held",
+    "backbone": "; the name of an architecture of timm's can be held",
+    "augmentation": "; a dict of options can be held",
+    "negatives": "; names can be held",
+    "random_state": "; an integer can be held",
+    "_model": "; groups= of numbers or text can be held",
+}
+
+
+class Writer:
+    """Encode values as JSON nodes, with arrays and objects aside.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        Arrays, named by the place of their first use.
+    objects : list of dict
+        Class and state of every object, each once, after the objects that it refers to.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.objects: list[dict[str, Any]] = []
+        self._index_of: dict[int, int] = {}
+        self._file_sizes: Sizes = {}
+
+    def encode(self, value: Any, where: str) -> Any:
+        """Return the JSON node of a value; raise TypeError if a model file cannot hold it."""
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if isinstance(value, list):
+            return self._encode_items(value, where)
+        if isinstance(value, tuple):
+            return {"tuple": self._encode_items(value, where)}
+        if isinstance(value, dict):
+            items = [[k, self.encode(v, f"{where}.{k}")] for k, v in value.items()]
+            return {"dict": [[self.encode(k, where), v] for k, v in items]}
+        if type(value) in CLASSES:
+            return {"object": self._encode_object(value, where)}
+        return self._encode_array(value, where)
+
+    def encode_fitted(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the nodes of the detector's fitted attributes."""
+        nodes = {name: self.encode(value, name) for name, value in state.items()}
+        check_fields("the detector", FITTED, state, self._file_sizes)
+        return nodes
+
+    def _encode_items(self, values: Any, where: str) -> list[Any]:
+        return [self.encode(value, f"{where}.{i}") for i, value in enumerate(values)]
+
+    def _encode_object(self, value: Any, where: str) -> int:
+        if id(value) not in self._index_of:
+            if isinstance(value, Backbone) and value.recipe is None:
+                raise refusal(where, value.body)
+            state = value.__getstate__()
+            nodes = {name: self.encode(v, f"{where}.{name}") for name, v in state.items()}
+            check_state(type(value), state, self._file_sizes)
+            self.objects.append({"class": type(value).__name__, "state": nodes})
+            self._index_of[id(value)] = len(self.objects) - 1
+        return self._index_of[id(value)]
+
+    def _encode_array(self, value: Any, where: str) -> dict[str, Any]:
+        if not isinstance(value, np.ndarray):
+            return self._encode_other(value, where)
+        if value.dtype.name in DTYPES:
+            # the memory layout counts: with another one, matrix products add up in another order
+            is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
+            while where in self.arrays:
+                where += "_"
+            self.arrays[where] = np.ascontiguousarray(value.T if is_transposed else value)
+            return {"transposed" if is_transposed else "array": where}
+        if all(isinstance(text, str) for text in value.flat):
+            return {"names": [str(text) for text in value.flat]}
+        raise refusal(where, value)
+
+    def _encode_other(self, value: Any, where: str) -> Any:
+        """Encode parameters that are objects of NumPy, torch or Python."""
+        if isinstance(value, np.generic) and value.dtype.name in NUMBERS:
+            return {"number": [value.dtype.name, value.item()]}
+        if isinstance(value, (np.str_, PathLike)):
+            return str(fspath(value))
+        if isinstance(value, torch.device):
+            return {"device": str(value)}
+        if isinstance(value, np.random.RandomState):
+            state = value.get_state(legacy=False)
+            if state["bit_generator"] == "MT19937":
+                return {"random_state": self.encode(state, where)}
+        raise refusal(where, value)
+
+
+def refusal(where: str, value: Any) -> TypeError:
+    """Return the error for a value that a model file cannot hold."""
+    if hasattr(value, "__qualname__"):  # a function or class
+        what = f"{value.__module__}.{value.__qualname__}"
+    else:
+        what = f"an object of {type(value).__module__}.{type(value).__qualname__}"
+    # skops stores modules of torch but cannot load them
+    tools = "joblib.dump" if isinstance(value, torch.nn.Module) else "joblib.dump or skops.io.dump"
+    return TypeError(
+        f"A model file holds plain values, arrays and skcoft's own objects, no code of others: "
+        f"{where} is {what}. Store such a detector with {tools}"
+        f"{HINTS.get(where.partition('.')[0], '')}."
+    )
+
+
+class Reader:
+    """Decode JSON nodes to the values that were written.
+
+    Parameters
+    ----------
+    objects : list of dict
+        As in :class:`Writer`.
+    arrays : dict of str to ndarray
+        As in :class:`Writer`.
+    device : str or None
+        Device of the networks; None means the device in the file.
+    format_version : int
+        Format of the file.
+    """
+
+    def __init__(
+        self,
+        objects: list[dict[str, Any]],
+        arrays: dict[str, np.ndarray],
+        device: str | None = None,
+        format_version: int = FORMAT,
+    ) -> None:
+        self.arrays = arrays
+        self.device = device
+        self.format_version = format_version
+        self._classes = {cls.__name__: cls for cls in CLASSES}
+        self._file_sizes: Sizes = {}
+        self._objects: list[Any] = []
+        for node in objects:
+            self._objects.append(self._make(node["class"], node["state"]))
+
+    def decode(self, node: Any) -> Any:
+        """Return the value of a node; raise an error of any type if the node is malformed."""
+        if isinstance(node, list):
+            return [self.decode(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        ((node_type, content),) = node.items()
+        if node_type == "tuple":
+            return tuple(self.decode(content))
+        if node_type == "dict":
+            return {self.decode(key): self.decode(value) for key, value in content}
+        if node_type == "object":
+            return self._objects[content]
+        if node_type == "array":
+            return self.arrays[content]
+        if node_type == "transposed":
+            return self.arrays[content].T
+        if node_type == "names":
+            return np.array([str(text) for text in content], dtype=object)
+        if node_type == "number":
+            return NUMBERS[content[0]](content[1])
+        if node_type == "random_state":
+            state = np.random.RandomState(0)
+            state.set_state(self.decode(content))
+            return state
+        if node_type == "device":
+            return torch.device(str(content))
+        raise ValueError(f"it holds a {json.dumps(node_type)}, which is unknown")
+
+    def decode_fitted(self, nodes: dict[str, Any]) -> dict[str, Any]:
+        """Return the detector's fitted attributes."""
+        state = {name: self.decode(node) for name, node in nodes.items()}
+        if self.format_version < 3:
+            state = upgrade_detector_state(state)
+        check_fields("the detector", FITTED, state, self._file_sizes)
+        return state
+
+    def _make(self, name: str, nodes: dict[str, Any]) -> Any:
+        """Return an object of a class and the nodes of its state."""
+        state = {field: self.decode(node) for field, node in nodes.items()}
+        if self.format_version < 3:
+            name, state = upgrade(name, state)
+        if name not in self._classes:
+            raise ValueError(f"it names the class {name!r}, which a model file does not hold")
+        cls = self._classes[name]
+        check_state(cls, state, self._file_sizes)
+        if cls is Encoder and self.device is not None:
+            state["device"] = self.device
+        # an estimator of an earlier version may lack parameters, which get their defaults
+        instance: Any = cls() if issubclass(cls, BaseEstimator) else object.__new__(cls)
+        if hasattr(instance, "__setstate__"):
+            instance.__setstate__(state)
+        else:
+            vars(instance).update(state)
+        return instance
