@@ -263,7 +263,9 @@ class NearestShotsDisplay:
             for axes, distance, index in zip(below, distances, indices, strict=True):
                 axes.imshow(self.shots[index])
                 axes.set_title(f"shot {index}: {distance:#.3g}", fontsize="small", pad=3)
-        label_rows(self.axes_, ["image", "nearest\nshot", *["next"] * (n_rows - 2)], n_columns)
+        label_rows(
+            self.axes_, ["image", "nearest\nshot", *["next\nnearest"] * (n_rows - 2)], n_columns
+        )
         write_captions(self.axes_, self.captions)
         if self.name is not None:
             self.figure_.suptitle(self.name)

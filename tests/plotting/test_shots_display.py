@@ -40,7 +40,7 @@ def test_shots_are_below_the_images_nearest_first(detector, photos):
             assert int(number) == index and float(text) == pytest.approx(distance, rel=5e-3)
     assert [above.get_title() for above in display.axes_[:, 0]] == ["a", "b", "c"]
     rows = [axes.get_ylabel() for axes in display.axes_[0]]
-    assert rows == ["image", "nearest\nshot", "next", "next"]
+    assert rows == ["image", "nearest\nshot", "next\nnearest", "next\nnearest"]
     assert display.figure_.get_suptitle() == "near"
 
 
