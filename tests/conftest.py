@@ -4,6 +4,7 @@ import os
 import sys
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # lets scikit-learn run its array API check
+os.environ.setdefault("MPLBACKEND", "Agg")  # draws without a screen
 
 from pathlib import Path
 

@@ -1,19 +1,21 @@
-"""Images to work on: those of a folder, and generated ones to try things on.
+"""Data to work with: load the images of a folder, or generate images for examples.
 
-Folders may have one of three layouts. A folder for each kind of image (torchvision's
+Three layouts of folders are supported. In the first, each class has a folder (as for torchvision's
 ``ImageFolder``)::
 
     folder/good/1.png  folder/scratch/2.png
 
-The same for training and testing apart, with or without masks of the defects (MVTec AD)::
+In the second, training and test images are separate, with or without masks of the defects (as in
+MVTec AD)::
 
     folder/train/good/1.png  folder/test/good/2.png  folder/test/scratch/3.png
     folder/ground_truth/scratch/3_mask.png
 
-And a flat folder, of which nothing is known but the images. Kinds may have folders inside. Images
-are what ends in bmp, jp2, jpeg, jpg, pgm, png, ppm, tif, tiff or webp, in capitals or not. Hidden
-files and folders (whose names start with a dot) are left out, and so are masks: ``3_mask.png``
-beside ``3.png``, and whatever is under ``ground_truth``, where ``3.png`` is one as well.
+The third is a flat folder of images without labels. The folders of classes may have subfolders.
+Image files end in bmp, jp2, jpeg, jpg, pgm, png, ppm, tif, tiff or webp; upper and lower case do
+not matter. Hidden files and folders, whose names start with a dot, are ignored. Masks are not
+listed as images: ``3_mask.png`` if ``3.png`` exists, and all files in ``ground_truth``. There, a
+mask may also be called ``3.png``.
 """
 
 from ._folders import load_folder

@@ -1,48 +1,61 @@
-"""Folders of images: what lies where, and what that says of each image."""
+"""Load the paths, labels and masks of the images in a folder."""
 
+from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
-SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLITS = "train", "val", "validation", "test"
-NORMAL = "good", "normal", "ok"
-MASKS = "ground_truth"
+IMAGE_SUFFIXES = {
+    ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
+}  # fmt: skip
+SPLIT_FOLDERS = "train", "val", "validation", "test"
+NORMAL_FOLDERS = "good", "normal", "ok"
+MASK_FOLDER = "ground_truth"
 
 
-def load_folder(path, *, normal="auto"):
-    """Find the images of a folder, and what its subfolders say of them; none is read.
+def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bunch:
+    """List the images of a folder with the labels that its subfolders give; no image is read.
 
-    The layouts that are known stand at the head of :mod:`skcoft.datasets`.
+    The supported layouts are described in :mod:`skcoft.datasets`.
 
     Parameters
     ----------
     path : str or path
         The folder.
     normal : str or None, default="auto"
-        Name of the folder whose images are normal; all others are anomalies. ``"auto"`` is the
-        one called good, normal or ok, in capitals or not. None knows of no labels: every image
-        counts, in whatever folders.
+        Name of the subfolder with the normal images. Images in other subfolders are anomalies.
+        ``"auto"`` means the subfolder called good, normal or ok; upper and lower case do not
+        matter. With None, there are no labels, and all images are listed, whatever their folder.
 
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        Columns, in the order of the images' paths in the folder: ``paths`` are what ``fit`` and
-        ``score_samples`` take as X. ``labels`` are +1 for normal and -1 for anomalies, or
-        None for a flat folder and with ``normal=None``. ``kinds`` are the names of the folders
-        that say what an image shows, ``""`` where there is none, ``masks`` the files that show
-        where the defect is, or None, and ``split`` is ``"train"``, ``"val"``,
-        ``"validation"``, ``"test"`` or ``""``.
+        Arrays of shape (n_images,), sorted by path:
+
+        paths : ndarray of str
+            Paths, to be passed as X to ``fit`` and ``score_samples``.
+        labels : ndarray of int or None
+            +1 for normal images, -1 for anomalies. None for a flat folder, and with
+            ``normal=None``.
+        kinds : ndarray of str
+            Class of each image, which is the name of its folder; ``""`` without one.
+        masks : ndarray of str or None
+            Path of the mask that shows the defect; None for images without one.
+        split : ndarray of str
+            ``"train"``, ``"val"``, ``"validation"``, ``"test"`` or ``""``.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder; NotADirectoryError if it is a file.
+        If the folder does not exist.
+    NotADirectoryError
+        If ``path`` is a file.
     ValueError
-        If it holds no image, its normal images cannot be told by ``normal`` (the choices are
-        named), it holds several data sets, or there are images beside folders with images.
+        If the folder holds no images or several data sets, ``normal`` does not identify the normal
+        images (the message lists the choices), or there are images beside folders of images.
 
     Examples
     --------
@@ -59,32 +72,30 @@ def load_folder(path, *, normal="auto"):
     """
     root = _checked_root(path, normal)
     files = _visible_files(root)
-    masks = _masks_among(files, root)
+    masks = _find_masks(files, root)
     images = [file for file in files if masks.get(file.with_suffix("")) != file]
     if not images:
-        suffixes = ", ".join(sorted(SUFFIXES))
-        raise ValueError(f"{str(root)!r} holds no image: no name ends in {suffixes}.")
-    return _described(root, images, masks, normal)
-
-
-def _described(root, images, masks, normal):
-    """Return the columns of a folder's images."""
-    places = [_place(file.relative_to(root).parts) for file in images]
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ValueError(
+            f"{str(root)!r} holds no image. Pass a folder with files that end in {suffixes}."
+        )
+    places = [_split_and_kind(file.relative_to(root).parts) for file in images]
     labels = None
     if normal is not None and (normal != "auto" or set(places) != {("", "")}):
         _check_layout(root, images, places)
         name = _normal_kind(root, normal, sorted({kind for _, kind in places}))
         labels = np.array([1 if kind == name else -1 for _, kind in places])
     return Bunch(
-        paths=_column(map(str, images)),
+        paths=_as_column(map(str, images)),
         labels=labels,
-        kinds=_column(kind for _, kind in places),
-        masks=_column(_mask_of(file, root, masks) for file in images),
-        split=_column(split for split, _ in places),
+        kinds=_as_column(kind for _, kind in places),
+        masks=_as_column(_mask_of(file, root, masks) for file in images),
+        split=_as_column(split for split, _ in places),
     )
 
 
-def _checked_root(path, normal):
+def _checked_root(path: str | PathLike[str], normal: str | None) -> Path:
+    """Return the folder as a path; raise an error for invalid parameters."""
     if not isinstance(path, (str, PathLike)):
         raise ValueError(f"path must be the name of a folder; got {type(path).__name__}.")
     if normal is not None and not isinstance(normal, str):
@@ -95,101 +106,103 @@ def _checked_root(path, normal):
     if not root.exists():
         raise FileNotFoundError(f"There is no folder {str(root)!r}.")
     if not root.is_dir():
-        raise NotADirectoryError(f"{str(root)!r} is a file; a folder of images is wanted.")
+        raise NotADirectoryError(f"{str(root)!r} is a file. Pass a folder of images.")
     return root
 
 
-def _visible_files(root):
-    """Image files under a folder by name, less what is hidden."""
-    found = (
+def _visible_files(root: Path) -> list[Path]:
+    """Return the image files of a folder that are not hidden, sorted by path."""
+    files = (
         file
         for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES
         and not any(part.startswith(".") for part in file.relative_to(root).parts)
         and file.is_file()
     )
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+    return sorted(files, key=lambda file: file.relative_to(root).as_posix())
 
 
-def _masks_among(files, root):
-    """Masks among image files, by their path without suffix."""
+def _find_masks(files: Iterable[Path], root: Path) -> dict[Path, Path]:
+    """Return the masks among image files, by their path without suffix."""
     stems = {file.with_suffix("") for file in files}
     return {
         file.with_suffix(""): file
         for file in files
-        if file.is_relative_to(root / MASKS)
-        or (file.stem.endswith("_mask") and _without_mask(file) in stems)
+        if file.is_relative_to(root / MASK_FOLDER)
+        or (file.stem.endswith("_mask") and _image_stem(file) in stems)
     }
 
 
-def _without_mask(file):
-    return file.with_name(file.stem.removesuffix("_mask"))
+def _image_stem(mask: Path) -> Path:
+    return mask.with_name(mask.stem.removesuffix("_mask"))
 
 
-def _mask_of(file, root, masks):
-    """Mask of an image: beside it, or in the tree of masks; those are not of training images."""
+def _mask_of(file: Path, root: Path, masks: dict[Path, Path]) -> str | None:
+    """Return the mask of an image: beside it or, except for training images, in MASK_FOLDER."""
     stem = file.with_suffix("")
-    split, inside = _split_off(stem.relative_to(root).parts)
-    places = [stem] if split == "train" else [stem, root.joinpath(MASKS, *inside)]
-    named = [place.with_name(place.name + "_mask") for place in places] + places[1:]
-    return next((str(masks[name]) for name in named if name in masks), None)
+    split, rest = _split_off(stem.relative_to(root).parts)
+    places = [stem] if split == "train" else [stem, root.joinpath(MASK_FOLDER, *rest)]
+    candidates = [place.with_name(place.name + "_mask") for place in places] + places[1:]
+    return next((str(masks[name]) for name in candidates if name in masks), None)
 
 
-def _split_off(parts):
-    """Split, or "", and what follows, of the parts of an image's path in the folder."""
-    return (parts[0], parts[1:]) if len(parts) > 1 and parts[0] in SPLITS else ("", parts)
+def _split_off(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return the split of an image, or "", and the rest of its path in the folder."""
+    return (parts[0], parts[1:]) if len(parts) > 1 and parts[0] in SPLIT_FOLDERS else ("", parts)
 
 
-def _place(parts):
-    """(split, kind) of the image at a path."""
-    split, inside = _split_off(parts)
-    return split, inside[0] if len(inside) > 1 else ""
+def _split_and_kind(parts: tuple[str, ...]) -> tuple[str, str]:
+    split, rest = _split_off(parts)
+    return split, rest[0] if len(rest) > 1 else ""
 
 
-def _check_layout(root, images, places):
-    """Raise ValueError for images whose kind no folder says, and for several data sets at once."""
-    sets = {file.relative_to(root).parts[0] for file in images if _is_in_set(file, root)}
+def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError if the folder holds several data sets, or images without a class."""
+    sets = {file.relative_to(root).parts[0] for file in images if _is_in_subset(file, root)}
     if sets:
         raise ValueError(
-            f"{str(root)!r} holds several folders with {SPLITS[0]} and {SPLITS[-1]} in them: "
-            f"{_listed(sorted(sets))}. Pass one of these, or normal=None for all images."
+            f"{str(root)!r} holds several data sets, which have the folders {SPLIT_FOLDERS[0]} and "
+            f"{SPLIT_FOLDERS[-1]}: {_list_names(sorted(sets))}. Pass one of them, or normal=None "
+            "for all images."
         )
     loose = [file for file, (_, kind) in zip(images, places, strict=True) if not kind]
     if loose:
         raise ValueError(
-            f"{len(loose)} of {len(images)} images of {str(root)!r}, {loose[0].name!r} first, lie "
-            "in no folder that says what they show. Pass a folder of images alone, one with a "
-            "folder for each kind, or normal=None for images without labels."
+            f"{len(loose)} of {len(images)} images in {str(root)!r} are not in the folder of a "
+            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a folder with "
+            "a subfolder for each class, or normal=None to ignore labels."
         )
 
 
-def _is_in_set(file, root):
+def _is_in_subset(file: Path, root: Path) -> bool:
+    """Whether a file belongs to a data set with splits in a subfolder."""
     parts = file.relative_to(root).parts
-    return len(parts) > 2 and parts[0] not in SPLITS and parts[1] in SPLITS
+    return len(parts) > 2 and parts[0] not in SPLIT_FOLDERS and parts[1] in SPLIT_FOLDERS
 
 
-def _normal_kind(root, normal, kinds):
-    """Name of the folder of normal images."""
+def _normal_kind(root: Path, normal: str, kinds: Sequence[str]) -> str:
+    """Return the name of the folder of normal images."""
     if normal != "auto":
         if normal not in kinds:
             raise ValueError(
-                f"normal={normal!r} is no folder with images in {str(root)!r}; there are "
-                f"{_listed(kinds)}."
+                f"normal={normal!r} is not a folder with images in {str(root)!r}. Pass one of "
+                f"{_list_names(kinds)}."
             )
         return normal
-    found = [kind for kind in kinds if kind.casefold() in NORMAL]
-    if len(found) != 1:
-        several = "several" if found else "none"
+    matches = [kind for kind in kinds if kind.casefold() in NORMAL_FOLDERS]
+    if len(matches) != 1:
+        how_many = "several" if matches else "none"
         raise ValueError(
-            f"Which images of {str(root)!r} are normal? Of its folders {_listed(kinds)}, "
-            f"{several} are called {', '.join(NORMAL[:-1])} or {NORMAL[-1]}. Name one by normal."
+            f"normal='auto' needs one folder called {', '.join(NORMAL_FOLDERS[:-1])} or "
+            f"{NORMAL_FOLDERS[-1]}; {how_many} of the folders {_list_names(kinds)} in "
+            f"{str(root)!r} are. Pass the name of the folder of normal images as normal."
         )
-    return found[0]
+    return matches[0]
 
 
-def _listed(names, most=10):
-    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
+def _list_names(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")
 
 
-def _column(values):
+def _as_column(values: Iterable[Any]) -> np.ndarray:
     return np.array([*values], dtype=object)

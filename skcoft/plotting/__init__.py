@@ -1,4 +1,4 @@
-"""Displays of what a detector does, in scikit-learn's convention; they need matplotlib."""
+"""Plots of the results of a detector, in scikit-learn's display API; they need matplotlib."""
 
 from ._maps import AnomalyMapDisplay
 from ._scores import ScoreDisplay

@@ -1,12 +1,17 @@
-"""Where images depart from the shots, in a picture."""
+"""Plot images and their anomaly maps."""
 
+from collections.abc import Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils import check_array
 
+from .._detector import COFTDetector
+from .._input.types import ImagesLike
 from .._utils.params import number
-from ..report._tables import BRIGHTEST
+from ..report._images import MAP_MAX
 from ._canvas import (
     grid_size,
     import_pyplot,
@@ -16,44 +21,51 @@ from ._canvas import (
     open_canvas,
     write_captions,
 )
-from ._pictures import check_captions, pictures_for, pictures_of, split_pipeline
+from ._images import check_captions, load_images, load_images_like, split_pipeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.contour import ContourSet
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
 
 
 class AnomalyMapDisplay:
-    """Images above their anomaly maps, all maps on one scale.
+    """Images and, below them, their anomaly maps, all on one scale.
 
-    Make it by :meth:`from_estimator` or :meth:`from_predictions`; parameters are stored as
-    attributes.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored
+    as attributes.
 
     Parameters
     ----------
     images : list of ndarray of shape (H, W, 3)
-        The images, uint8; sizes may differ.
+        The images, uint8. Their sizes may differ.
     maps : list of ndarray of shape (H, W)
-        The map of each, higher means more anomalous; NaN where nothing is to be drawn.
+        The map of each image; higher means more anomalous. NaN is not drawn.
     captions : list of str, default=None
-        A text above each image.
+        A caption above each image.
     name : str, default=None
-        Title of the whole.
+        Title of the figure.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, of shape (n_images, 2)
-        Of each image, its axes and those of its map.
+        The axes of each image and of its map.
     figure_ : Figure or SubFigure
-        What they are in.
+        The figure that contains the axes.
     map_images_ : list of AxesImage
-        The maps as drawn.
+        The plotted maps.
     contours_ : list of (ContourSet, ContourSet) or None
-        Of each image that reaches ``threshold``, the lines around what is above it, on the image
-        and on its map; None for the others.
+        The contours around regions above ``threshold``, on the image and on its map. None for
+        images whose map does not exceed it.
     colorbar_ : Colorbar
         The scale of all maps.
 
     See Also
     --------
-    ScoreDisplay : What images score as a whole.
-    NearestShotsDisplay : Which shots they resemble.
+    ScoreDisplay : Scores of whole images.
+    NearestShotsDisplay : Images and the training images most similar to them.
 
     Examples
     --------
@@ -71,7 +83,14 @@ class AnomalyMapDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, images, maps, captions=None, name=None):
+    def __init__(
+        self,
+        *,
+        images: Sequence[np.ndarray],
+        maps: Sequence[npt.ArrayLike],
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> None:
         self.images = images
         self.maps = maps
         self.captions = captions
@@ -80,137 +99,154 @@ class AnomalyMapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        detector,
-        X,
+        detector: COFTDetector,
+        X: ImagesLike,
         *,
-        captions=None,
-        name=None,
-        threshold=None,
-        vmin=0,
-        vmax=None,
-        n_cols=6,
-        ax=None,
-        figure=None,
-    ):
-        """Map images by a fitted detector and draw both.
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+        threshold: float | Literal["auto"] | None = None,
+        vmin: float = 0,
+        vmax: float | None = None,
+        n_cols: int = 6,
+        ax: "Axes | None" = None,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "AnomalyMapDisplay":
+        """Compute the anomaly maps of images with a fitted detector and plot them.
 
         Parameters
         ----------
         detector : COFTDetector
             A fitted detector, or a pipeline that ends in one.
         X : images, see the user guide
-            A few images to draw; of the kind seen in fit.
+            Images to plot, in the same format as in ``fit``.
         captions : list of str, default=None
-            A text above each image, its score for example.
+            A caption above each image, for example its score.
         name : str, default=None
-            Title of the whole.
+            Title of the figure.
         threshold : float or "auto", default=None
-            Value of the maps around which a line is drawn. None draws none, ``"auto"`` means the
-            detector's ``map_threshold_``: lines go around what ``find_regions`` finds.
+            Value of the maps at which contours are drawn. If None, none are drawn. ``"auto"``
+            means the detector's ``map_threshold_``; the contours then enclose the regions that
+            ``find_regions`` returns.
         vmin, vmax, n_cols, ax, figure : object
             See :meth:`plot`.
 
         Returns
         -------
         AnomalyMapDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         NotFittedError
             If the detector is not fitted.
         TypeError
-            If it is no such detector.
+            If ``detector`` is of another type.
         ValueError
-            If X is invalid or of another kind than in fit, the detector has no local density, or
-            an option is invalid.
+            If X is invalid or in another format than in ``fit``, the detector has no patch
+            density, or an option is invalid.
         """
         import_pyplot(cls)
-        detector, before = split_pipeline(detector)
-        X = before(X)
+        detector, prepare = split_pipeline(detector)
+        X = prepare(X)
         maps = list(detector.anomaly_map(X))
         if isinstance(threshold, str) and threshold == "auto":
             threshold = detector.map_threshold_
-        display = cls(images=pictures_for(detector, X), maps=maps, captions=captions, name=name)
+        display = cls(
+            images=load_images_like(detector, X), maps=maps, captions=captions, name=name
+        )
         return display.plot(
-            ax, figure=figure, threshold=threshold, vmin=vmin, vmax=vmax, n_cols=n_cols
+            ax,
+            figure=figure,
+            threshold=threshold,  # type: ignore[arg-type]  # plot rejects other strings
+            vmin=vmin,
+            vmax=vmax,
+            n_cols=n_cols,
         )
 
     @classmethod
     def from_predictions(
         cls,
-        images,
-        maps,
+        images: ImagesLike,
+        maps: Sequence[npt.ArrayLike] | np.ndarray,
         *,
-        bit_depth=None,
-        captions=None,
-        name=None,
-        threshold=None,
-        vmin=0,
-        vmax=None,
-        n_cols=6,
-        ax=None,
-        figure=None,
-    ):
-        """Draw images and maps that exist.
+        bit_depth: int | None = None,
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+        threshold: float | None = None,
+        vmin: float = 0,
+        vmax: float | None = None,
+        n_cols: int = 6,
+        ax: "Axes | None" = None,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "AnomalyMapDisplay":
+        """Plot images and their anomaly maps.
 
         Parameters
         ----------
         images : images, see the user guide
-            A few images to draw.
+            Images to plot.
         maps : array-like of shape (n_images, H, W), or list of array-likes of shape (H, W)
-            The map of each, of its size; ``anomaly_map``'s or any other's.
+            The map of each image, of its size. It may be computed by ``anomaly_map`` or otherwise.
         bit_depth : int, default=None
             As in :class:`~skcoft.COFTDetector`.
         captions : list of str, default=None
-            A text above each image, its score for example.
+            A caption above each image, for example its score.
         name : str, default=None
-            Title of the whole.
+            Title of the figure.
         threshold, vmin, vmax, n_cols, ax, figure : object
             See :meth:`plot`.
 
         Returns
         -------
         AnomalyMapDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If images are invalid, maps do not fit them, or an option is invalid.
+            If images are invalid, maps do not match them, or an option is invalid.
         """
         import_pyplot(cls)
-        pictures = pictures_of(images, "images", bit_depth)
-        display = cls(images=pictures, maps=list(maps), captions=captions, name=name)
+        loaded = load_images(images, "images", bit_depth)
+        display = cls(images=loaded, maps=list(maps), captions=captions, name=name)
         return display.plot(
             ax, figure=figure, threshold=threshold, vmin=vmin, vmax=vmax, n_cols=n_cols
         )
 
-    def plot(self, ax=None, *, figure=None, threshold=None, vmin=0, vmax=None, n_cols=6):
-        """Draw images above their maps.
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        figure: "Figure | SubFigure | None" = None,
+        threshold: float | None = None,
+        vmin: float = 0,
+        vmax: float | None = None,
+        n_cols: int = 6,
+    ) -> "AnomalyMapDisplay":
+        """Plot images and their maps below them.
 
         Parameters
         ----------
         ax : Axes, default=None
-            Axes whose place the pictures take, of ``plt.subplots(..., layout="constrained")``.
-            None means a new figure.
+            Axes to replace by the plot, as returned by
+            ``plt.subplots(..., layout="constrained")``. If None, a new figure is created.
         figure : Figure or SubFigure, default=None
-            What to draw in instead.
+            The figure to draw in. Pass either ``ax`` or ``figure``.
         threshold : float, default=None
-            Value of the maps around which a line is drawn. None draws none. With maps of
-            ``anomaly_map``, 3 is three standard deviations above what the least likely spots of
-            an unseen normal image reach on average.
+            Value of the maps at which contours are drawn. If None, none are drawn. For maps of
+            ``anomaly_map``, 3 is three standard deviations above the average value of the least
+            likely patches of an unseen normal image.
         vmin : float, default=0
             Value of the maps that is black.
         vmax : float, default=None
-            Value of the maps that is brightest. None means the greatest of all maps, and 6 at
-            least, so that maps of normal images stay dark.
+            Value of the maps that has the brightest colour. If None, the maximum of all maps, but
+            at least 6, so that maps of normal images are dark.
         n_cols : int, default=6
-            Images side by side; more go below.
+            Maximum number of images side by side.
 
         Returns
         -------
@@ -220,55 +256,62 @@ class AnomalyMapDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If images, maps and captions do not fit each other, or an option is invalid.
+            If images, maps and captions do not match, or an option is invalid.
         """
         maps = self._checked_maps()
         check_captions(self.captions, len(self.images))
-        vmax = max(BRIGHTEST, *map(np.nanmax, maps)) if vmax is None else vmax
+        vmax = max(MAP_MAX, *map(np.nanmax, maps)) if vmax is None else vmax
         if not (isinstance(vmin, Real) and isinstance(vmax, Real) and vmin < vmax):
-            raise ValueError(f"vmin must be a number below vmax; got {vmin!r} and {vmax!r}.")
+            raise ValueError(f"vmin must be less than vmax; got vmin={vmin!r}, vmax={vmax!r}.")
         if not (threshold is None or number()[0](threshold)):
             raise ValueError(f"threshold must be a finite number or None; got {threshold!r}.")
-        bands, columns, size = grid_size(self.images, 2, n_cols)
+        n_bands, n_columns, size = grid_size(self.images, 2, n_cols)
         layout = layout_for(self.images)
-        self.figure_ = open_canvas(type(self), size, ax, figure, layout)
-        self.axes_ = make_grid(self.figure_, len(maps), 2, bands, columns)
-        self.map_images_, self.contours_ = [], []
-        for (above, below), image, drawn in zip(self.axes_, self.images, maps, strict=True):
+        self.figure_: Figure | SubFigure = open_canvas(type(self), size, ax, figure, layout)
+        self.axes_: np.ndarray = make_grid(self.figure_, len(maps), 2, n_bands, n_columns)
+        self.map_images_: list[AxesImage] = []
+        self.contours_: list[tuple[ContourSet, ContourSet] | None] = []
+        for (above, below), image, anomaly_map in zip(self.axes_, self.images, maps, strict=True):
             above.imshow(image)
-            self.map_images_.append(below.imshow(drawn, cmap="inferno", vmin=vmin, vmax=vmax))
-            self.contours_.append(_contours(above, below, drawn, threshold))
-        label_rows(self.axes_, ["image", "map"], columns)
+            self.map_images_.append(
+                below.imshow(anomaly_map, cmap="inferno", vmin=vmin, vmax=vmax)
+            )
+            self.contours_.append(_draw_contours(above, below, anomaly_map, threshold))
+        label_rows(self.axes_, ["image", "map"], n_columns)
         write_captions(self.axes_, self.captions)
         self.colorbar_ = self._colorbar(maps, threshold, vmin, vmax)
         if self.name is not None:
             self.figure_.suptitle(self.name)
         return self
 
-    def _checked_maps(self):
+    def _checked_maps(self) -> list[np.ndarray]:
+        """Return the maps as arrays; raise ValueError if they do not match the images."""
         if len(self.maps) != len(self.images):
             raise ValueError(
-                f"maps must hold one map for each of the {len(self.images)} images; got "
-                f"{len(self.maps)}."
+                f"maps holds {len(self.maps)} maps for {len(self.images)} images. Pass one for "
+                "each image."
             )
         maps = []
-        for i, (drawn, image) in enumerate(zip(self.maps, self.images, strict=True)):
-            drawn = check_array(
-                drawn, dtype=np.float64, ensure_all_finite="allow-nan", input_name=f"maps[{i}]"
+        for i, (values, image) in enumerate(zip(self.maps, self.images, strict=True)):
+            anomaly_map = check_array(
+                values, dtype=np.float64, ensure_all_finite="allow-nan", input_name=f"maps[{i}]"
             )
-            if np.isnan(drawn).all():
-                raise ValueError(f"maps[{i}] holds nothing but NaN.")
-            if drawn.shape != image.shape[:2]:
+            if np.isnan(anomaly_map).all():
+                raise ValueError(f"maps[{i}] holds only NaN.")
+            if anomaly_map.shape != image.shape[:2]:
                 raise ValueError(
                     f"maps[{i}] must have the size of its image, {image.shape[:2]}; got "
-                    f"{drawn.shape}."
+                    f"{anomaly_map.shape}."
                 )
-            maps.append(drawn)
+            maps.append(anomaly_map)
         return maps
 
-    def _colorbar(self, maps, threshold, vmin, vmax):
+    def _colorbar(
+        self, maps: Sequence[np.ndarray], threshold: float | None, vmin: float, vmax: float
+    ) -> "Colorbar":
+        """Draw the scale of all maps; its ends are pointed if values are outside of it."""
         below, above = min(map(np.nanmin, maps)) < vmin, max(map(np.nanmax, maps)) > vmax
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
         bar = self.figure_.colorbar(
@@ -280,14 +323,17 @@ class AnomalyMapDisplay:
         return bar
 
 
-def _contours(above, below, drawn, threshold):
-    """Draw the line around what is above the threshold, white within black: on any ground."""
-    if threshold is None or not np.nanmin(drawn) < threshold <= np.nanmax(drawn):
+def _draw_contours(
+    above: "Axes", below: "Axes", anomaly_map: np.ndarray, threshold: float | None
+) -> "tuple[ContourSet, ContourSet] | None":
+    """Draw contours at the threshold, white with a black border to be visible on any image."""
+    if threshold is None or not np.nanmin(anomaly_map) < threshold <= np.nanmax(anomaly_map):
         return None
     from matplotlib.patheffects import withStroke
 
-    look = {"levels": [threshold], "colors": "white", "linewidths": 1.2}
-    contours = above.contour(drawn, **look), below.contour(drawn, **look)
-    for contour in contours:
+    def draw(panel: "Axes") -> "ContourSet":
+        contour = panel.contour(anomaly_map, levels=[threshold], colors="white", linewidths=1.2)
         contour.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
-    return contours
+        return contour
+
+    return draw(above), draw(below)

@@ -1,17 +1,27 @@
-"""Scores, the threshold between them and how rare they are, in a picture."""
+"""Plot scores, the threshold and p-values."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
+from .._detector import COFTDetector
 from .._evidence.threshold import conformal_pvalues
 from .._input.labels import check_labels
+from .._input.types import ImagesLike
 from .._utils.params import number
 from ._canvas import BLACK, BLUE, GRAY, VERMILLION, import_pyplot
-from ._pictures import split_pipeline
+from ._images import split_pipeline
 
-GOLDEN = (np.sqrt(5) - 1) / 2
-LOOKS = {
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+GOLDEN_RATIO = (np.sqrt(5) - 1) / 2
+POINT_STYLES: dict[str, dict[str, Any]] = {
     "calibration": {"marker": "D", "color": GRAY},
     "images": {"marker": "o", "color": BLUE},
     "normal": {"marker": "o", "color": BLUE},
@@ -20,44 +30,44 @@ LOOKS = {
 
 
 class ScoreDisplay:
-    """Scores of images, a point each, with the threshold and the p-value of every score.
+    """Scores as points, with the threshold and the p-value of each score.
 
-    A row each for the calibration scores, normal images and anomalies; without labels, one for all
-    images. Make it by :meth:`from_estimator` or :meth:`from_predictions`; parameters are stored
-    as attributes.
+    Calibration scores, normal images and anomalies have a row each. Without labels, all images are
+    in one row. Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters
+    are stored as attributes.
 
     Parameters
     ----------
     scores : ndarray of shape (n_samples,)
-        Scores of images, higher means more normal.
+        Scores; higher means more normal.
     y : ndarray of shape (n_samples,), default=None
-        +1 for normal, -1 for anomalous; None means that nobody knows.
+        Labels: +1 for normal, -1 for anomalous. None means that there are no labels.
     calibration_scores : ndarray of shape (n_calibration,), default=None
-        Scores that p-values are taken from.
+        Scores of normal images, from which p-values are computed.
     offset : float, default=None
-        Threshold; what scores lower is flagged.
+        Threshold. Lower scores are flagged as anomalous.
     name : str, default=None
         Title.
 
     Attributes
     ----------
     ax_ : Axes
-        With the points.
+        The axes with the points.
     figure_ : Figure or SubFigure
-        What they are in.
+        The figure that contains the axes.
     points_ : dict of str to Line2D
         The points of ``"calibration"``, ``"normal"``, ``"anomalous"`` or ``"images"``.
     offset_line_ : Line2D or None
-        The threshold, where there is one.
+        The threshold; None without ``offset``.
     pvalue_ax_ : Axes or None
-        The axis of p-values at the right, where there are calibration scores.
+        The axis of p-values at the right; None without calibration scores.
     pvalue_line_ : Line2D or None
-        The p-value of every score, likewise.
+        The p-value of each score; None without calibration scores.
 
     See Also
     --------
-    AnomalyMapDisplay : Where images depart from the shots.
-    sklearn.metrics.RocCurveDisplay : Every threshold at once, where there are labels.
+    AnomalyMapDisplay : Images and their anomaly maps.
+    sklearn.metrics.RocCurveDisplay : ROC curve, over all thresholds; it needs labels.
 
     Examples
     --------
@@ -72,7 +82,15 @@ class ScoreDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, scores, y=None, calibration_scores=None, offset=None, name=None):
+    def __init__(
+        self,
+        *,
+        scores: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        calibration_scores: npt.ArrayLike | None = None,
+        offset: float | None = None,
+        name: str | None = None,
+    ) -> None:
         self.scores = scores
         self.y = y
         self.calibration_scores = calibration_scores
@@ -80,17 +98,26 @@ class ScoreDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, detector, X, y=None, *, name=None, pvalues=True, ax=None):
-        """Score images by a fitted detector and draw the scores.
+    def from_estimator(
+        cls,
+        detector: COFTDetector,
+        X: ImagesLike,
+        y: npt.ArrayLike | None = None,
+        *,
+        name: str | None = None,
+        pvalues: bool = True,
+        ax: "Axes | None" = None,
+    ) -> "ScoreDisplay":
+        """Score images with a fitted detector and plot the scores.
 
         Parameters
         ----------
         detector : COFTDetector
             A fitted detector, or a pipeline that ends in one.
         X : images or rows, see the user guide
-            What to score; of the kind seen in fit.
+            Images or tabular data to score, in the same format as in ``fit``.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for anomalous. None means that nobody knows.
+            Labels: +1 for normal, -1 for anomalous. None means that there are no labels.
         name : str, default=None
             Title.
         pvalues : bool, default=True
@@ -101,23 +128,23 @@ class ScoreDisplay:
         Returns
         -------
         ScoreDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         NotFittedError
             If the detector is not fitted.
         TypeError
-            If it is no such detector.
+            If ``detector`` is of another type.
         ValueError
-            If X or y is invalid or X is of another kind than in fit.
+            If X or y is invalid or X is in another format than in ``fit``.
         """
         import_pyplot(cls)
-        detector, before = split_pipeline(detector)
+        detector, prepare = split_pipeline(detector)
         return cls.from_predictions(
-            detector.score_samples(before(X)),
+            detector.score_samples(prepare(X)),
             y,
             calibration_scores=detector.calibration_scores_,
             offset=detector.offset_,
@@ -129,27 +156,27 @@ class ScoreDisplay:
     @classmethod
     def from_predictions(
         cls,
-        scores,
-        y=None,
+        scores: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
         *,
-        calibration_scores=None,
-        offset=None,
-        name=None,
-        pvalues=True,
-        ax=None,
-    ):
-        """Draw scores that exist.
+        calibration_scores: npt.ArrayLike | None = None,
+        offset: float | None = None,
+        name: str | None = None,
+        pvalues: bool = True,
+        ax: "Axes | None" = None,
+    ) -> "ScoreDisplay":
+        """Plot scores.
 
         Parameters
         ----------
         scores : array-like of shape (n_samples,)
-            Scores of images, higher means more normal.
+            Scores; higher means more normal.
         y : array-like of shape (n_samples,), default=None
-            +1 for normal, -1 for anomalous. None means that nobody knows.
+            Labels: +1 for normal, -1 for anomalous. None means that there are no labels.
         calibration_scores : array-like of shape (n_calibration,), default=None
-            Scores that p-values are taken from.
+            Scores of normal images, from which p-values are computed.
         offset : float, default=None
-            Threshold; what scores lower is flagged.
+            Threshold. Lower scores are flagged as anomalous.
         name : str, default=None
             Title.
         pvalues : bool, default=True
@@ -160,12 +187,12 @@ class ScoreDisplay:
         Returns
         -------
         ScoreDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
             If scores or y are invalid or of different lengths.
         """
@@ -175,15 +202,15 @@ class ScoreDisplay:
         )
         return display.plot(ax, pvalues=pvalues)
 
-    def plot(self, ax=None, *, pvalues=True):
-        """Draw the scores.
+    def plot(self, ax: "Axes | None" = None, *, pvalues: bool = True) -> "ScoreDisplay":
+        """Plot the scores.
 
         Parameters
         ----------
         ax : Axes, default=None
-            What to draw in. None means a new figure.
+            Axes to draw in. If None, a new figure is created.
         pvalues : bool, default=True
-            Whether to draw the p-value of every score, with an axis at the right, where there are
+            Whether to plot the p-value of each score, with an axis at the right. This needs
             calibration scores.
 
         Returns
@@ -194,33 +221,34 @@ class ScoreDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
             If scores or y are invalid or of different lengths.
         """
         plt = import_pyplot(type(self))
         rows = self._rows()
         if ax is None:
-            height = 1.1 + 0.75 * len(rows)
-            _, ax = plt.subplots(figsize=(7, height), layout="constrained")
+            size = 7, 1.1 + 0.75 * len(rows)
+            _, ax = plt.subplots(figsize=size, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.points_ = {}
-        for place, (kind, scores) in zip(range(len(rows))[::-1], rows.items(), strict=True):
-            self.points_[kind] = _draw_points(ax, scores, place, LOOKS[kind])
-        labels = [self._label(*row) for row in rows.items()]
-        ax.set_yticks(range(len(rows))[::-1], labels)
+        heights = range(len(rows))[::-1]
+        for height, (label, scores) in zip(heights, rows.items(), strict=True):
+            self.points_[label] = _draw_points(ax, scores, height, POINT_STYLES[label])
+        ax.set_yticks(heights, [self._row_label(*row) for row in rows.items()])
         ax.tick_params(axis="y", length=0)
         ax.set(ylim=(-0.5, len(rows) - 0.5), xlabel="score (log density, higher is more normal)")
         self.offset_line_ = self._draw_offset(ax)
-        self.pvalue_ax_ = self.pvalue_line_ = None
+        self.pvalue_ax_: Axes | None = None
+        self.pvalue_line_: Line2D | None = None
         if pvalues and "calibration" in rows:
             self._draw_pvalues(ax, rows["calibration"])
         if self.name is not None:
             ax.set_title(self.name, pad=20 if self.offset is not None else None)
         return self
 
-    def _rows(self):
-        """Return the scores by kind, from top to bottom; raise where they are invalid."""
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Return the scores of each row, from top to bottom; raise ValueError if invalid."""
         scores = _checked_scores(self.scores, "scores", finite=False)
         if self.offset is not None and not number()[0](self.offset):
             raise ValueError(f"offset must be a finite number or None; got {self.offset!r}.")
@@ -231,19 +259,21 @@ class ScoreDisplay:
             return rows | {"images": scores}
         check_consistent_length(scores, self.y)
         y = check_labels(scores, self.y)
-        found = {"normal": scores[y == 1], "anomalous": scores[y == -1]}
-        return rows | {kind: scores for kind, scores in found.items() if len(scores)}
+        for label, mask in (("normal", y == 1), ("anomalous", y == -1)):
+            if mask.any():
+                rows[label] = scores[mask]
+        return rows
 
-    def _label(self, kind, scores):
-        """Return what stands at the left of a row."""
-        lost = np.count_nonzero(~np.isfinite(scores))
-        lost = f"\n{lost} not finite" if lost else ""
-        if kind == "calibration" or self.offset is None:
-            return f"{kind}\n{len(scores)} in all{lost}"
-        flagged = np.count_nonzero(~(scores >= self.offset))
-        return f"{kind}\n{flagged} of {len(scores)} flagged{lost}"
+    def _row_label(self, label: str, scores: np.ndarray) -> str:
+        """Return the text at the left of a row."""
+        n_not_finite = np.count_nonzero(~np.isfinite(scores))
+        note = f"\n{n_not_finite} not finite" if n_not_finite else ""
+        if label == "calibration" or self.offset is None:
+            return f"{label}\n{len(scores)} in total{note}"
+        n_flagged = np.count_nonzero(~(scores >= self.offset))
+        return f"{label}\n{n_flagged} of {len(scores)} flagged{note}"
 
-    def _draw_offset(self, ax):
+    def _draw_offset(self, ax: "Axes") -> "Line2D | None":
         if self.offset is None:
             return None
         ax.annotate(
@@ -257,8 +287,8 @@ class ScoreDisplay:
         )
         return ax.axvline(self.offset, color=BLACK, linestyle="--", linewidth=1.2)
 
-    def _draw_pvalues(self, ax, calibration):
-        """Draw the steps of the p-value behind the points."""
+    def _draw_pvalues(self, ax: "Axes", calibration: np.ndarray) -> None:
+        """Draw the p-value as a step function behind the points."""
         low, high = ax.get_xlim()
         steps = np.concatenate([[2 * low - high], np.sort(calibration), [2 * high - low]])
         self.pvalue_ax_ = behind = ax.twinx()
@@ -278,7 +308,7 @@ class ScoreDisplay:
         ax.patch.set_visible(False)
 
 
-def _checked_scores(scores, name, finite=True):
+def _checked_scores(scores: npt.ArrayLike, name: str, finite: bool = True) -> np.ndarray:
     if np.ndim(scores) != 1:
         raise ValueError(f"{name} must have shape (n,); got {np.shape(scores)}.")
     return check_array(
@@ -286,19 +316,24 @@ def _checked_scores(scores, name, finite=True):
     )
 
 
-def _draw_points(ax, scores, place, look):
-    """Draw scores about a height, each a golden section of the row from the one before."""
+def _draw_points(
+    ax: "Axes", scores: np.ndarray, height: float, style: Mapping[str, Any]
+) -> "Line2D":
+    """Draw scores around a height.
+
+    Successive points are shifted by the golden ratio of the row, so that they rarely overlap.
+    """
     scores = np.sort(scores)
-    spread = (np.arange(len(scores)) * GOLDEN + 0.5) % 1 - 0.5
+    spread = (np.arange(len(scores)) * GOLDEN_RATIO + 0.5) % 1 - 0.5
     few = len(scores) <= 200
     (points,) = ax.plot(
         scores,
-        place + 0.6 * spread,
+        height + 0.6 * spread,
         linestyle="",
         markersize=6.5 if few else 4,
         markeredgecolor="white",
         markeredgewidth=0.5 if few else 0,
         alpha=0.85 if few else 0.6,
-        **look,
+        **style,
     )
     return points

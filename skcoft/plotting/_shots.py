@@ -1,9 +1,14 @@
-"""Which shots images are nearest to, in a picture."""
+"""Plot images and the training images nearest to them."""
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
+from .._detector import COFTDetector
+from .._input.types import ImagesLike
 from ..report._training_images import check_shots
 from ._canvas import (
     grid_size,
@@ -14,41 +19,45 @@ from ._canvas import (
     open_canvas,
     write_captions,
 )
-from ._pictures import check_captions, pictures_for, pictures_of, split_pipeline
+from ._images import check_captions, load_images, load_images_like, split_pipeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 
 class NearestShotsDisplay:
-    """Images above the shots that they are nearest to: what a decision leans on.
+    """Images and, below them, the training images (shots) nearest to them.
 
-    Make it by :meth:`from_estimator` or :meth:`from_predictions`; parameters are stored as
-    attributes.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored
+    as attributes.
 
     Parameters
     ----------
     images : list of ndarray of shape (H, W, 3)
-        The images, uint8; sizes may differ.
+        The images, uint8. Their sizes may differ.
     shots : list of ndarray of shape (H, W, 3)
-        The shots, likewise.
+        The training images, uint8. Their sizes may differ.
     distances : ndarray of shape (n_images, n_neighbors)
-        Distances of each image from its nearest shots, nearest first.
+        Distances from each image to its nearest shots, nearest first.
     indices : ndarray of shape (n_images, n_neighbors)
-        Which shots these are.
+        Indices of the nearest shots.
     captions : list of str, default=None
-        A text above each image.
+        A caption above each image.
     name : str, default=None
-        Title of the whole.
+        Title of the figure.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, of shape (n_images, 1 + n_neighbors)
-        Of each image, its axes and those of its nearest shots.
+        The axes of each image and of its nearest shots.
     figure_ : Figure or SubFigure
-        What they are in.
+        The figure that contains the axes.
 
     See Also
     --------
-    AnomalyMapDisplay : Where images depart from the shots.
-    ScoreDisplay : What images score as a whole.
+    AnomalyMapDisplay : Images and their anomaly maps.
+    ScoreDisplay : Scores of whole images.
 
     Examples
     --------
@@ -65,7 +74,16 @@ class NearestShotsDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, images, shots, distances, indices, captions=None, name=None):
+    def __init__(
+        self,
+        *,
+        images: Sequence[np.ndarray],
+        shots: Sequence[np.ndarray],
+        distances: np.ndarray,
+        indices: np.ndarray,
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> None:
         self.images = images
         self.shots = shots
         self.distances = distances
@@ -76,115 +94,124 @@ class NearestShotsDisplay:
     @classmethod
     def from_estimator(
         cls,
-        detector,
-        X,
-        shots,
+        detector: COFTDetector,
+        X: ImagesLike,
+        shots: ImagesLike,
         *,
-        n_neighbors=3,
-        captions=None,
-        name=None,
-        n_cols=6,
-        ax=None,
-        figure=None,
-    ):
-        """Find the nearest shots by a fitted detector, which keeps no images, and draw them.
+        n_neighbors: int = 3,
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+        n_cols: int = 6,
+        ax: "Axes | None" = None,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "NearestShotsDisplay":
+        """Find the nearest shots with a fitted detector and plot them.
 
         Parameters
         ----------
         detector : COFTDetector
             A fitted detector, or a pipeline that ends in one.
         X : images, see the user guide
-            A few images to draw; of the kind seen in fit.
+            Images to plot, in the same format as in ``fit``.
         shots : images, see the user guide
-            The normal images of fit, then of every partial_fit, in their order.
+            The normal images passed to ``fit``, then those passed to each ``partial_fit``, in
+            their order. Pass them here because a detector does not store its training images.
         n_neighbors : int, default=3
-            How many shots to draw for each image.
+            Number of shots to plot for each image.
         captions : list of str, default=None
-            A text above each image, its score for example.
+            A caption above each image, for example its score.
         name : str, default=None
-            Title of the whole.
+            Title of the figure.
         n_cols, ax, figure : object
             See :meth:`plot`.
 
         Returns
         -------
         NearestShotsDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         NotFittedError
             If the detector is not fitted.
         TypeError
-            If it is no such detector.
+            If ``detector`` is of another type.
         ValueError
-            If X is invalid, ``shots`` are not those of fit, or an option is invalid.
+            If X is invalid, ``shots`` differ from the images passed to ``fit``, or an option is
+            invalid.
         """
         import_pyplot(cls)
-        detector, before = split_pipeline(detector)
-        X, shots = before(X), before(shots)
-        drawn = {"images": pictures_for(detector, X)}
-        drawn["shots"] = pictures_for(detector, shots, "shots")
+        detector, prepare = split_pipeline(detector)
+        X, shots = prepare(X), prepare(shots)
+        images = load_images_like(detector, X)
+        shot_images = load_images_like(detector, shots, "shots")
         check_shots(detector, shots)
-        drawn["distances"], drawn["indices"] = detector.kneighbors(X, n_neighbors)
-        display = cls(**drawn, captions=captions, name=name)
+        distances, indices = detector.kneighbors(X, n_neighbors)
+        display = cls(
+            images=images,
+            shots=shot_images,
+            distances=distances,
+            indices=indices,
+            captions=captions,
+            name=name,
+        )
         return display.plot(ax, figure=figure, n_cols=n_cols)
 
     @classmethod
     def from_predictions(
         cls,
-        images,
-        shots,
-        distances,
-        indices,
+        images: ImagesLike,
+        shots: ImagesLike,
+        distances: npt.ArrayLike,
+        indices: npt.ArrayLike,
         *,
-        bit_depth=None,
-        captions=None,
-        name=None,
-        n_cols=6,
-        ax=None,
-        figure=None,
-    ):
-        """Draw neighbours that are known.
+        bit_depth: int | None = None,
+        captions: Sequence[str] | None = None,
+        name: str | None = None,
+        n_cols: int = 6,
+        ax: "Axes | None" = None,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "NearestShotsDisplay":
+        """Plot images and their nearest shots, as returned by ``kneighbors``.
 
         Parameters
         ----------
         images : images, see the user guide
-            A few images to draw.
+            Images to plot.
         shots : images, see the user guide
-            The images that may be neighbours.
+            The training images.
         distances : array-like of shape (n_images, n_neighbors)
-            Distances of each image from its nearest shots, as ``kneighbors`` returns them.
+            Distances from each image to its nearest shots, as returned by ``kneighbors``.
         indices : array-like of shape (n_images, n_neighbors)
-            Which shots these are.
+            Indices of the nearest shots, as returned by ``kneighbors``.
         bit_depth : int, default=None
             As in :class:`~skcoft.COFTDetector`.
         captions : list of str, default=None
-            A text above each image, its score for example.
+            A caption above each image, for example its score.
         name : str, default=None
-            Title of the whole.
+            Title of the figure.
         n_cols, ax, figure : object
             See :meth:`plot`.
 
         Returns
         -------
         NearestShotsDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If images or shots are invalid, distances and indices do not fit them, or an option is
-            invalid.
+            If images or shots are invalid, distances and indices do not match them, or an option
+            is invalid.
         """
         import_pyplot(cls)
         display = cls(
-            images=pictures_of(images, "images", bit_depth),
-            shots=pictures_of(shots, "shots", bit_depth),
+            images=load_images(images, "images", bit_depth),
+            shots=load_images(shots, "shots", bit_depth),
             distances=np.asarray(distances),
             indices=np.asarray(indices),
             captions=captions,
@@ -192,18 +219,24 @@ class NearestShotsDisplay:
         )
         return display.plot(ax, figure=figure, n_cols=n_cols)
 
-    def plot(self, ax=None, *, figure=None, n_cols=6):
-        """Draw images above their nearest shots.
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        figure: "Figure | SubFigure | None" = None,
+        n_cols: int = 6,
+    ) -> "NearestShotsDisplay":
+        """Plot images and their nearest shots below them.
 
         Parameters
         ----------
         ax : Axes, default=None
-            Axes whose place the pictures take, of ``plt.subplots(..., layout="constrained")``.
-            None means a new figure.
+            Axes to replace by the plot, as returned by
+            ``plt.subplots(..., layout="constrained")``. If None, a new figure is created.
         figure : Figure or SubFigure, default=None
-            What to draw in instead.
+            The figure to draw in. Pass either ``ax`` or ``figure``.
         n_cols : int, default=6
-            Images side by side; more go below.
+            Maximum number of images side by side.
 
         Returns
         -------
@@ -213,38 +246,42 @@ class NearestShotsDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If images, neighbours and captions do not fit each other, or an option is invalid.
+            If images, neighbours and captions do not match, or an option is invalid.
         """
-        self._check_neighbours()
+        self._check_neighbors()
         check_captions(self.captions, len(self.images))
         n_rows = 1 + self.indices.shape[1]
-        bands, columns, size = grid_size(self.images, n_rows, n_cols)
+        n_bands, n_columns, size = grid_size(self.images, n_rows, n_cols)
         layout = layout_for([*self.images, *self.shots])
         self.figure_ = open_canvas(type(self), size, ax, figure, layout)
-        self.axes_ = make_grid(self.figure_, len(self.images), n_rows, bands, columns)
-        drawn = zip(self.axes_, self.images, self.distances, self.indices, strict=True)
-        for (above, *below), image, distances, indices in drawn:
+        self.axes_ = make_grid(self.figure_, len(self.images), n_rows, n_bands, n_columns)
+        columns = zip(self.axes_, self.images, self.distances, self.indices, strict=True)
+        for (above, *below), image, distances, indices in columns:
             above.imshow(image)
             for axes, distance, index in zip(below, distances, indices, strict=True):
                 axes.imshow(self.shots[index])
                 axes.set_title(f"shot {index}: {distance:#.3g}", fontsize="small", pad=3)
-        label_rows(self.axes_, ["image", "nearest\nshot", *["next"] * (n_rows - 2)], columns)
+        label_rows(
+            self.axes_, ["image", "nearest\nshot", *["next\nnearest"] * (n_rows - 2)], n_columns
+        )
         write_captions(self.axes_, self.captions)
         if self.name is not None:
             self.figure_.suptitle(self.name)
         return self
 
-    def _check_neighbours(self):
+    def _check_neighbors(self) -> None:
+        """Raise ValueError if distances and indices do not match images and shots."""
         shape, n = self.indices.shape, len(self.images)
         if len(shape) != 2 or shape[0] != n or shape[1] == 0 or self.distances.shape != shape:
             raise ValueError(
                 f"distances and indices must have shape ({n}, n_neighbors), a row for each image; "
                 f"got {self.distances.shape} and {shape}."
             )
-        known = range(len(self.shots))
-        if not all(isinstance(i, Integral) and i in known for i in self.indices.ravel().tolist()):
+        valid = range(len(self.shots))
+        if not all(isinstance(i, Integral) and i in valid for i in self.indices.ravel().tolist()):
             raise ValueError(
-                f"indices must be those of shots, 0 to {known[-1]}; got {self.indices.tolist()}."
+                f"indices must be integers from 0 to {valid[-1]}, because there are {len(valid)} "
+                f"shots; got {self.indices.tolist()}."
             )

@@ -1,19 +1,26 @@
-"""How fine-tuning went, in a picture."""
+"""Plot the loss during fine-tuning."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._detector import COFTDetector
 from .._embedder import COFTEmbedder
 from ._canvas import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, import_pyplot, open_canvas
-from ._pictures import split_pipeline
+from ._images import split_pipeline
 
-TERMS = {  # of history_, and what each panel is called
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+PANEL_TITLES = {  # of the terms in history_
     "contrastive": "contrastive",
     "positive": "positive pairs",
     "negative": "negative pairs",
     "loss": "loss",
 }
-LOOKS = [
+LINE_STYLES = [
     {"color": color, "marker": marker, "linestyle": style}
     for color, marker, style in (
         (BLUE, "o", "-"),
@@ -27,32 +34,32 @@ LOOKS = [
 
 
 class TrainingDisplay:
-    """Terms of the loss per iteration, a panel and a scale each, a line for each backbone.
+    """Terms of the loss per iteration: a panel for each term, a line for each backbone.
 
-    A term that was turned off is left out. Make it by :meth:`from_estimator`, or by
-    ``TrainingDisplay(histories=...).plot()``; parameters are stored as attributes.
+    Terms that were turned off are left out. Create it with :meth:`from_estimator` or with
+    ``TrainingDisplay(histories=...).plot()``. All parameters are stored as attributes.
 
     Parameters
     ----------
     histories : list of dict of str to ndarray of shape (n_iterations,)
         ``history_`` of each backbone.
     labels : list of str, default=None
-        What each backbone is called in the legend; None writes none.
+        Name of each backbone in the legend. If None, there is no legend.
     name : str, default=None
-        Title of the whole.
+        Title of the figure.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, of shape (n_terms,)
-        The panels.
+        The axes of each term.
     figure_ : Figure or SubFigure
-        What they are in.
+        The figure that contains the axes.
     lines_ : ndarray of Line2D, of shape (n_terms, n_backbones)
-        The lines in each.
+        The lines of each term.
 
     See Also
     --------
-    ScoreDisplay : What fine-tuning leads to.
+    ScoreDisplay : Scores of whole images.
 
     Examples
     --------
@@ -67,21 +74,34 @@ class TrainingDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(self, *, histories, labels=None, name=None):
+    def __init__(
+        self,
+        *,
+        histories: Sequence[Mapping[str, np.ndarray]],
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> None:
         self.histories = histories
         self.labels = labels
         self.name = name
 
     @classmethod
-    def from_estimator(cls, detector, *, name=None, ax=None, figure=None):
-        """Draw the history of a fitted detector.
+    def from_estimator(
+        cls,
+        detector: COFTDetector | COFTEmbedder,
+        *,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "TrainingDisplay":
+        """Plot the training history of a fitted detector.
 
         Parameters
         ----------
         detector : COFTDetector or COFTEmbedder
             A fitted detector or embedder, or a pipeline that ends in one.
         name : str, default=None
-            Title of the whole.
+            Title of the figure.
         ax : Axes, default=None
             See :meth:`plot`.
         figure : Figure or SubFigure, default=None
@@ -90,36 +110,41 @@ class TrainingDisplay:
         Returns
         -------
         TrainingDisplay
-            The display, drawn.
+            The display with the plot.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         NotFittedError
             If the detector is not fitted.
         TypeError
-            If it is no such detector.
+            If ``detector`` is of another type.
         ValueError
-            If nothing was fine-tuned (``max_iter=0``).
+            If there is no history because of ``max_iter=0``.
         """
         import_pyplot(cls)
         detector, _ = split_pipeline(detector, (COFTDetector, COFTEmbedder))
-        several = isinstance(detector.history_, list)
-        histories = detector.history_ if several else [detector.history_]
-        labels = _labels(detector) if several else None
+        history = detector.history_
+        histories = history if isinstance(history, list) else [history]
+        labels = _network_names(detector) if isinstance(history, list) else None
         return cls(histories=histories, labels=labels, name=name).plot(ax, figure=figure)
 
-    def plot(self, ax=None, *, figure=None):
-        """Draw the terms.
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        figure: "Figure | SubFigure | None" = None,
+    ) -> "TrainingDisplay":
+        """Plot the terms of the loss.
 
         Parameters
         ----------
         ax : Axes, default=None
-            Axes whose place the panels take, of ``plt.subplots(..., layout="constrained")``.
-            None means a new figure.
+            Axes to replace by the plot, as returned by
+            ``plt.subplots(..., layout="constrained")``. If None, a new figure is created.
         figure : Figure or SubFigure, default=None
-            What to draw in instead.
+            The figure to draw in. Pass either ``ax`` or ``figure``.
 
         Returns
         -------
@@ -129,16 +154,16 @@ class TrainingDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If nothing was fine-tuned, or ``labels`` do not fit ``histories``.
+            If there is no history, or ``labels`` do not match ``histories``.
         """
         terms = self._terms()
-        labels = self.labels or [None] * len(self.histories)
+        labels: Sequence[str | None] = self.labels or [None] * len(self.histories)
         if len(labels) != len(self.histories):
             raise ValueError(
-                f"labels must hold one text for each of the {len(self.histories)} backbones; got "
-                f"{self.labels!r}."
+                f"labels must be a list of {len(self.histories)} strings, one for each backbone; "
+                f"got {self.labels!r}."
             )
         size = 2.5 * len(terms) + (1.5 if self.labels else 0), 2.7
         self.figure_ = open_canvas(type(self), size, ax, figure)
@@ -147,41 +172,46 @@ class TrainingDisplay:
         for panel, lines, term in zip(self.axes_, self.lines_, terms, strict=True):
             for i, (history, label) in enumerate(zip(self.histories, labels, strict=True)):
                 iterations = np.arange(1, len(history[term]) + 1)
-                look = LOOKS[i % len(LOOKS)]
+                style = LINE_STYLES[i % len(LINE_STYLES)]
                 (lines[i],) = panel.plot(
-                    iterations, history[term], markersize=4, label=label, **look
+                    iterations, history[term], markersize=4, label=label, **style
                 )
-            panel.set_title(TERMS[term], fontsize="medium")
+            panel.set_title(PANEL_TITLES[term], fontsize="medium")
             panel.set_xlabel("iteration")
             panel.xaxis.get_major_locator().set_params(integer=True)
         if self.labels:
-            beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-            self.axes_[-1].legend(fontsize="small", **beside)
+            outside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+            self.axes_[-1].legend(fontsize="small", **outside)
         if self.name is not None:
             self.figure_.suptitle(self.name)
         return self
 
-    def _terms(self):
+    def _terms(self) -> list[str]:
         """Return the terms that were not turned off."""
         if not all(len(history.get("loss", ())) for history in self.histories):
-            raise ValueError("There is no history to draw: nothing was fine-tuned (max_iter=0).")
-        return [term for term in TERMS if any(np.any(h.get(term, 0)) for h in self.histories)]
+            raise ValueError(
+                "There is no training history, because max_iter=0. Fit with max_iter > 0."
+            )
+        return [
+            term for term in PANEL_TITLES if any(np.any(h.get(term, 0)) for h in self.histories)
+        ]
 
 
-def _labels(detector):
-    """Return what each network is called: its backbone, or the modality that it looks at.
+def _network_names(detector: COFTDetector | COFTEmbedder) -> list[str]:
+    """Return a name for each network: that of its backbone or modality, or both.
 
-    Of several backbones for each modality both; of several alike, with their number.
+    With a list of backbones and several modalities, the name holds both. Equal names are numbered.
     """
     several = isinstance(detector.backbone, (list, tuple))
     backbones = detector.backbone if several else [detector.backbone]
     names = [name if isinstance(name, str) else type(name).__name__ for name in backbones]
-    encoders = getattr(detector, "embedder_", detector).encoders_
+    embedder = detector.embedder_ if isinstance(detector, COFTDetector) else detector
+    encoders = embedder.encoders_
     if encoders[0].modality is not None:
-        seen = [str(encoder.modality) for encoder in encoders]
-        names = names * (len(seen) // len(names))
-        pairs = zip(seen, names, strict=True)
-        names = [f"{modality}, {name}" for modality, name in pairs] if several else seen
+        modalities = [str(encoder.modality) for encoder in encoders]
+        names = names * (len(modalities) // len(names))
+        pairs = zip(modalities, names, strict=True)
+        names = [f"{modality}, {name}" for modality, name in pairs] if several else modalities
     if len(set(names)) == len(names):
         return names
-    return [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    return [f"{name} ({i})" for i, name in enumerate(names, 1)]

@@ -1,4 +1,4 @@
-"""What a detector decides on many images: as columns, as a table, as maps, as a page to show."""
+"""Results of a detector on many images: as columns, CSV files, map images and HTML reports."""
 
 from ._report import write_report
 from ._tables import score_images, write_maps, write_regions, write_scores

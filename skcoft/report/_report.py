@@ -1,64 +1,84 @@
-"""A report: what a detector decided on images, for somebody who was not there, as one page."""
+"""Write a report: the results of a detector on images, as one HTML page."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from numbers import Integral
+from os import PathLike
 from platform import python_version
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from .._detector import COFTDetector
 from .._input.labels import check_labels
 from .._input.reader import read_input
-from .._persistence.model_file import VERSIONS, atomic_write
-from .._utils.files import check_output_path
-from . import _html as _page
-from ._svg import ANOMALOUS, NORMAL, data_uri, histogram, number, overlay, photograph
-from ._tables import BRIGHTEST, collection_of, names_of, score_images
+from .._input.types import ImagesLike
+from .._persistence.model_file import VERSIONS
+from .._utils.files import atomic_write, check_output_path
+from . import _html
+from ._histogram import ANOMALOUS_COLOR, INK, NORMAL_COLOR, format_score, histogram
+from ._images import REPORT_IMAGE_SIDE, load_image, overlay, to_data_uri
+from ._tables import as_collection, image_names, score_images
 from ._training_images import check_shots
 
 
 def write_report(
-    detector, X, path, *, y=None, names=None, shots=None, title="Report", worst=12, verbose=0
-):
-    """Score images and write a report of it: one HTML file that needs nothing else.
+    detector: COFTDetector,
+    X: ImagesLike,
+    path: str | PathLike[str],
+    *,
+    y: npt.ArrayLike | None = None,
+    names: Iterable[Any] | None = None,
+    shots: ImagesLike | None = None,
+    title: str = "Report",
+    worst: int = 12,
+    verbose: int = 0,
+) -> Bunch:
+    """Score images and write a report to a single HTML file.
 
-    How many are anomalous, the scores with the threshold, the images with the lowest scores
-    beside their anomaly maps, a table of all images, and the settings. Images that cannot be read
-    are named. There is no script in it and nothing from elsewhere: mail it, or print it.
+    The report shows how many images are anomalous, a histogram of the scores with the threshold,
+    the images with the lowest scores beside their anomaly maps, a table of all images, and the
+    settings of the detector. It lists unreadable images. The file has no scripts and loads nothing
+    from elsewhere, so you can send or print it.
 
     Parameters
     ----------
     detector : COFTDetector
-        A fitted one.
+        The fitted detector.
     X : images, see the user guide
-        What to score; of the kind seen in fit.
+        Images to score, in the same format as in ``fit``.
     path : str or path
-        The file; an earlier one is replaced once all of the new one is written.
+        The file to write. An existing file is replaced only when the new one is complete.
     y : array-like of shape (n_images,), default=None
-        +1 for normal, -1 for anomalous, where it is known: what was found, missed and flagged.
+        Labels: +1 for normal, -1 for anomalous. If given, the report compares the decisions with
+        them.
     names : sequence of str or paths, default=None
-        What the images are called. None means their paths or, of other images, numbers from 0.
+        Names of the images in the report. If None, their paths or, if X does not hold paths, their
+        numbers from 0.
     shots : images, default=None
-        The images of fit, in their order, of which a detector keeps none: then each image is
-        shown beside the nearest.
+        The training images in their order. If given, the report shows the nearest shot beside each
+        image. Pass them here because a detector does not store its training images.
     title : str, default="Report"
         Heading of the page.
     worst : int, default=12
-        How many images are shown, those with the lowest scores.
+        Number of images to show, those with the lowest scores.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, show a progress bar.
 
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        What :func:`~skcoft.report.score_images` found.
+        The results, as returned by :func:`~skcoft.report.score_images`.
 
     Raises
     ------
     ValueError
-        If X is invalid or none of it can be scored, or another argument does not fit.
+        If X is invalid, none of the images can be scored, or another argument is invalid.
     OSError
         If the file cannot be written.
 
@@ -71,115 +91,144 @@ def write_report(
     >>> plates = make_plates(6, 1, size=32, random_state=0).images
     >>> detector = COFTDetector("embedded", max_iter=0).fit(plates[:4])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     found = write_report(detector, plates[4:], os.path.join(folder, "report.html"))
-    >>> len(found.scores)
+    ...     results = write_report(detector, plates[4:], os.path.join(folder, "report.html"))
+    >>> len(results.scores)
     3
     """
     check_output_path(path)
-    found, text = _report(detector, X, y, names, shots, title, worst, verbose)
-    atomic_write(path, text.encode("utf-8", "replace"))  # names may hold bytes that are no text
-    return found
+    results, text = _render(detector, X, y, names, shots, title, worst, verbose)
+    # names may contain bytes that are not UTF-8
+    atomic_write(path, text.encode("utf-8", "replace"))
+    return results
 
 
-def _report(detector, X, y, names, shots, title, worst, verbose):
-    """Return what was found, and the page that says so."""
+def _render(
+    detector: COFTDetector,
+    X: ImagesLike,
+    y: npt.ArrayLike | None,
+    names: Iterable[Any] | None,
+    shots: ImagesLike | None,
+    title: str,
+    worst: int,
+    verbose: int,
+) -> tuple[Bunch, str]:
+    """Return the results and the page."""
     check_is_fitted(detector, "embedder_")
     if detector.embedder_.encoders_[0].network.input_type == "tabular":
         raise ValueError(
-            "A report shows images; the detector was fitted on rows of features, whose scores "
-            "score_images and write_scores give."
+            "write_report needs images, but the detector was fitted on tabular data. Use "
+            "score_images and write_scores."
         )
     if not isinstance(title, str):
-        raise ValueError(f"title must be text; got {title!r}.")
+        raise ValueError(f"title must be a string; got {title!r}.")
     if isinstance(worst, bool) or not isinstance(worst, Integral) or worst < 0:
         raise ValueError(f"worst must be an integer >= 0; got {worst!r}.")
-    items = collection_of(X)
-    names = names_of(items, names)
-    y = None if y is None else check_labels(items, y)
+    items = as_collection(X)
+    names = image_names(items, names)
+    labels = None if y is None else check_labels(items, y)
     if shots is not None:
-        shots = collection_of(shots)
+        shots = as_collection(shots)
         check_shots(detector, shots)
-    found = score_images(detector, items, verbose=verbose)
-    read = np.flatnonzero(found.errors == "")
-    order = read[np.argsort(found.scores[read], kind="stable")]  # the lowest scores first
+    results = score_images(detector, items, verbose=verbose)
+    unreadable = np.flatnonzero(results.errors != "")
+    readable = np.flatnonzero(results.errors == "")
+    order = readable[np.argsort(results.scores[readable], kind="stable")]  # lowest scores first
     sections = [
-        _headline(found, y, title),
-        _unread(found, names),
-        _scores(detector, found, y),
-        _worst(detector, items, found, names, order[:worst], shots) if worst else "",
-        _all_images(found, y, names, [*np.flatnonzero(found.errors != ""), *order]),
+        _summary(results, labels, title),
+        _unreadable_images(results, names, unreadable),
+        _score_section(detector, results, labels),
+        _lowest_scores(detector, items, results, names, order[:worst], shots) if worst else "",
+        _table_of_images(results, labels, names, [*unreadable, *order]),
         _settings(detector),
     ]
-    return found, _page.page(title, [part for part in sections if part])
+    return results, _html.page(title, [section for section in sections if section])
 
 
-def _headline(found, y, title):
-    n, unread = len(found.scores), int((found.errors != "").sum())
-    read = found.errors == ""
-    flagged = int((read & (found.labels == -1)).sum())
+def _summary(results: Bunch, y: np.ndarray | None, title: str) -> str:
+    """Return the title, the main result in a sentence, and the key figures."""
+    readable = results.errors == ""
+    n, n_unreadable = int(readable.sum()), int((~readable).sum())
+    n_flagged = int((readable & (results.labels == -1)).sum())
     lead = (
-        f"{flagged} of {n - unread} images {'is' if flagged == 1 else 'are'} anomalous."
-        if flagged
-        else f"None of {n - unread} images is anomalous."
+        f"{n_flagged} of {n} images {'is' if n_flagged == 1 else 'are'} anomalous."
+        if n_flagged
+        else f"None of {n} images is anomalous."
     )
-    counts = [
-        (n - unread, "images", ""),
-        (flagged, "anomalous", "anomalous"),
-        (n - unread - flagged, "normal", "normal"),
+    counts: list[tuple[object, str, str]] = [
+        (n, "images", ""),
+        (n_flagged, "anomalous", "anomalous"),
+        (n - n_flagged, "normal", "normal"),
     ]
-    if unread:
-        counts.append((unread, "could not be read", ""))
+    if n_unreadable:
+        counts.append((n_unreadable, "unreadable", ""))
     if y is not None:
-        defects, good = read & (y == -1), read & (y == 1)
-        caught, alarms = (int((found.labels[mask] == -1).sum()) for mask in (defects, good))
-        lead += f" Of {defects.sum()} known anomalies {caught} were found, and "
-        lead += f"{alarms} of {good.sum()} normal images flagged."
+        anomalies, normals = readable & (y == -1), readable & (y == 1)
+        detected, false_alarms = (
+            int((results.labels[mask] == -1).sum()) for mask in (anomalies, normals)
+        )
+        lead += (
+            f" By their labels, {detected} of {anomalies.sum()} anomalies were detected and "
+            f"{false_alarms} of {normals.sum()} normal images were flagged."
+        )
         counts += [
-            (f"{caught} / {defects.sum()}", "known anomalies found", "anomalous"),
-            (f"{alarms} / {good.sum()}", "normal images flagged", "normal"),
+            (f"{detected} / {anomalies.sum()}", "anomalies detected", "anomalous"),
+            (f"{false_alarms} / {normals.sum()}", "normal images flagged", "normal"),
         ]
-        if defects.any() and good.any():
-            area = roc_auc_score(y[read], found.scores[read])
-            counts.append((f"{area:.3f}", "area under the ROC curve (1 is perfect)", ""))
-    when = datetime.now(UTC).strftime("Written on %d %B %Y at %H:%M UTC")
-    note = f"{when} by skcoft {VERSIONS['skcoft']}."
-    return _page.heading(title, lead, note) + "\n" + _page.tiles(counts)
+        if anomalies.any() and normals.any():
+            auc = roc_auc_score(y[readable], results.scores[readable])
+            counts.append((f"{auc:.3f}", "area under the ROC curve (1 is perfect)", ""))
+    date = datetime.now(UTC).strftime("%d %B %Y at %H:%M UTC")
+    note = f"Written on {date} by skcoft {VERSIONS['skcoft']}."
+    return _html.heading(title, lead, note) + "\n" + _html.tiles(counts)
 
 
-def _unread(found, names):
-    failed = np.flatnonzero(found.errors != "")
-    if not len(failed):
+def _unreadable_images(results: Bunch, names: Sequence[str], indices: np.ndarray) -> str:
+    if not len(indices):
         return ""
-    text = "Images that could not be read, and so count as anomalous"
-    return _page.alert(text, [(names[i], found.errors[i]) for i in failed])
+    text = "Unreadable images. They count as anomalous."
+    return _html.alert(text, [(names[i], results.errors[i]) for i in indices])
 
 
-def _scores(detector, found, y):
-    read = (found.errors == "") & np.isfinite(found.scores)
-    anomalous = (found.labels if y is None else y) == -1
-    kinds = ("normal", "anomalous") if y is None else ("known to be normal", "known anomalies")
+def _score_section(detector: COFTDetector, results: Bunch, y: np.ndarray | None) -> str:
+    """Return the histogram of the scores and its explanation."""
+    readable = (results.errors == "") & np.isfinite(results.scores)
+    anomalous = (results.labels if y is None else y) == -1
+    labels = ("normal", "anomalous") if y is None else ("labelled normal", "labelled anomalous")
     svg = histogram(
-        found.scores[read], anomalous[read], detector.offset_, detector.calibration_scores_, kinds
+        results.scores[readable],
+        anomalous[readable],
+        detector.offset_,
+        detector.calibration_scores_,
+        labels,
     )
     n = len(detector.calibration_scores_)
     text = (
-        "The score says how well an image agrees with the normal images that the detector was "
-        "fitted on. An image below the threshold is called anomalous. The p-value is the share of "
-        f"the {n} normal images that the threshold was set by whose score is as low, the image "
-        f"itself counted in, so that the least possible one is {1 / (n + 1):.2g}."
+        "The score says how similar an image is to the training images, which are normal. If the "
+        "score is below the threshold, the image is classified as anomalous. The p-value says how "
+        f"rare a score this low is among normal images, of which {n} calibration scores are "
+        "known: it is 1 plus the number of calibration scores that are not higher, divided by "
+        f"{n + 1}. So it is at least {1 / (n + 1):.2g}."
     )
-    hatch = f"repeating-linear-gradient(45deg,{ANOMALOUS} 0 3px,#fff 3px 4px)"
-    diamond = "border:1.5px solid #1b1f24;transform:rotate(45deg) scale(.75)"
+    hatch = f"repeating-linear-gradient(45deg,{ANOMALOUS_COLOR} 0 3px,#fff 3px 4px)"
+    diamond = f"border:1.5px solid {INK};transform:rotate(45deg) scale(.75)"
     key = [
-        (f"background:{NORMAL}", kinds[0]),
-        (f"background:{hatch}", kinds[1]),
-        (diamond, "normal images that the threshold was set by"),
+        (f"background:{NORMAL_COLOR}", labels[0]),
+        (f"background:{hatch}", labels[1]),
+        (diamond, "calibration scores"),
     ]
-    return _page.section("Scores", _page.beside(_page.chart(svg, key), _page.paragraph(text)))
+    content = _html.side_by_side(_html.chart(svg, key), _html.paragraph(text))
+    return _html.section("Scores", content)
 
 
-def _worst(detector, items, found, names, rows, shots):
-    """Return the images with the lowest scores, beside their maps and nearest shots."""
+def _lowest_scores(
+    detector: COFTDetector,
+    items: Any,
+    results: Bunch,
+    names: Sequence[str],
+    rows: np.ndarray,
+    shots: ImagesLike | None,
+) -> str:
+    """Return the images with the lowest scores beside their maps and nearest shots."""
     chosen = [items[i] for i in rows]
     if not isinstance(items, list):  # an array or tensor stays one
         chosen = items[rows]
@@ -187,90 +236,96 @@ def _worst(detector, items, found, names, rows, shots):
     inputs = encoder.select_modality(read_input(detector, chosen, reset=False))
     try:
         maps = detector.anomaly_map(chosen)
-    except ValueError:  # these were scored, so what they lack is a local density
+    except ValueError:  # the images were scored, so the detector has no patch density
         maps = None
-    pictures = [photograph(inputs, i, encoder.bit_depth) for i in range(len(rows))]
-    shown = [
-        [(data_uri(p), f"Photograph {names[i]}", "image")]
-        for p, i in zip(pictures, rows, strict=True)
+    images = [
+        load_image(inputs, i, encoder.bit_depth, REPORT_IMAGE_SIDE) for i in range(len(rows))
     ]
-    flagged = int((found.labels[found.errors == ""] == -1).sum())
-    more = f" {flagged} are anomalous; the table names them all." if flagged > len(rows) else ""
-    content = [_page.paragraph(f"The lowest scores first.{more}")]
+    figures = [
+        [(to_data_uri(image), f"Image {names[i]}", "image")]
+        for image, i in zip(images, rows, strict=True)
+    ]
+    n_flagged = int((results.labels[results.errors == ""] == -1).sum())
+    text = "The images are sorted by score, the lowest first."
+    if n_flagged > len(rows):
+        text += f" The table lists all {n_flagged} anomalous images."
+    content = [_html.paragraph(text)]
     if maps is not None:
-        for pieces, picture, drawn in zip(shown, pictures, maps, strict=True):
-            uri = data_uri(overlay(picture, drawn))
-            pieces.append((uri, "Where it departs from normal images, bright", "anomaly map"))
+        for row, image, anomaly_map in zip(figures, images, maps, strict=True):
+            uri = to_data_uri(overlay(image, anomaly_map))
+            row.append((uri, "Anomaly map; anomalous regions are bright", "anomaly map"))
         text = (
-            "Maps show where an image departs from the normal ones, all on one scale: 0 is what "
-            "the least likely spots of a normal image reach on average, in standard deviations "
-            "above that."
+            "The maps show where an image differs from the training images. All maps have one "
+            "scale: 0 is the average value of the least likely patches of a normal image, and the "
+            "unit is one standard deviation."
         )
-        content += [_page.paragraph(text), _page.heat_scale(BRIGHTEST)]
+        content += [_html.paragraph(text), _html.map_scale()]
     if shots is not None:
         nearest = detector.kneighbors(chosen, return_distance=False)[:, 0]
-        known = encoder.select_modality(read_input(detector, shots, reset=False))
-        for pieces, shot in zip(shown, nearest, strict=True):
-            uri = data_uri(photograph(known, shot, encoder.bit_depth))
-            pieces.append((uri, "The most similar of the normal images", "nearest shot"))
-    spread = np.ptp(found.scores[found.errors == ""])
-    drawn = [
-        _page.card(
+        shot_inputs = encoder.select_modality(read_input(detector, shots, reset=False))
+        for row, shot in zip(figures, nearest, strict=True):
+            image = load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
+            row.append((to_data_uri(image), "The most similar training image", "nearest shot"))
+    spread = np.ptp(results.scores[results.errors == ""])
+    cards = [
+        _html.card(
             names[i],
-            _page.VERDICTS[found.labels[i]],
-            f"score {number(found.scores[i], spread)}, p = {found.pvalues[i]:.2g}",
-            pieces,
+            _html.VERDICTS[results.labels[i]],
+            f"score {format_score(results.scores[i], spread)}, p = {results.pvalues[i]:.2g}",
+            row,
         )
-        for i, pieces in zip(rows, shown, strict=True)
+        for i, row in zip(rows, figures, strict=True)
     ]
-    content.append(_page.cards(drawn, three=len(shown[0]) > 2))
-    return _page.section(f"The {len(rows)} least normal images", *content)
+    content.append(_html.cards(cards, wide=len(figures[0]) > 2))
+    return _html.section(f"The {len(rows)} images with the lowest scores", *content)
 
 
-def _all_images(found, y, names, order):
-    """Return the table of all images: those that could not be read, then the lowest scores."""
+def _table_of_images(
+    results: Bunch, y: np.ndarray | None, names: Sequence[str], order: Sequence[int]
+) -> str:
+    """Return the table of all images: unreadable ones first, then the lowest scores."""
     columns = [
         ("Image", "name"),
         ("Decision", ""),
         ("Score", "number"),
         ("p-value", "number"),
-        *([] if y is None else [("Known to be", "")]),
+        *([] if y is None else [("Label", "")]),
     ]
-    spread, rows = np.ptp(found.scores[found.errors == ""]), []
+    spread, rows = np.ptp(results.scores[results.errors == ""]), []
     for i in order:
-        failed, label = found.errors[i] != "", found.labels[i]
+        unreadable, decision = results.errors[i] != "", results.labels[i]
         cells = [
             escape(names[i]),
-            _page.NOT_READ if failed else _page.VERDICTS[label],
-            "" if failed else number(found.scores[i], spread),
-            "" if failed else f"{found.pvalues[i]:.3f}",
+            _html.UNREADABLE if unreadable else _html.VERDICTS[decision],
+            "" if unreadable else format_score(results.scores[i], spread),
+            "" if unreadable else f"{results.pvalues[i]:.3f}",
         ]
         if y is not None:
             cells.append({1: "normal", -1: "anomalous"}[y[i]])
-        rows.append((cells, "wrong" if y is not None and y[i] != label else ""))
+        rows.append((cells, "mismatch" if y is not None and y[i] != decision else ""))
     caption = f"{len(order)} images, the lowest scores first."
     if y is not None:
-        caption += " Shaded: the decision is not what is known."
-    return _page.section("All images", _page.table(caption, columns, rows))
+        caption += " In shaded rows, the decision differs from the label."
+    return _html.section("All images", _html.table(caption, columns, rows))
 
 
-def _settings(detector):
-    shown = detector.get_params(deep=False)
-    usual = type(detector)().get_params(deep=False)
-    changed = [f"{k}={v!r}" for k, v in shown.items() if repr(v) != repr(usual[k])]
-    seen = [encoder.modality for encoder in detector.embedder_.encoders_]
-    modalities = dict.fromkeys(name for name in seen if name is not None)
+def _settings(detector: COFTDetector) -> str:
+    """Return the settings of the detector and the versions of the packages."""
+    params = detector.get_params(deep=False)
+    defaults = type(detector)().get_params(deep=False)
+    changed = [f"{k}={v!r}" for k, v in params.items() if repr(v) != repr(defaults[k])]
+    names = dict.fromkeys(encoder.modality for encoder in detector.embedder_.encoders_)
     pairs = [
-        ("backbone", shown["backbone"]),
+        ("backbone", params["backbone"]),
         ("weights", detector.weights_ or "random"),
-        ("images a sample", ", ".join(map(str, modalities)) or "one"),
-        ("shots", len(detector.embeddings_)),
+        ("modalities", ", ".join(str(name) for name in names if name is not None) or "one image"),
+        ("training images (shots)", len(detector.embeddings_)),
         ("iterations of fine-tuning", detector.n_iter_),
         ("threshold", f"{detector.offset_:.6g}"),
-        ("threshold set by", f"{len(detector.calibration_scores_)} normal images"),
-        ("other than default", ", ".join(changed) or "nothing"),
+        ("calibration scores", len(detector.calibration_scores_)),
+        ("parameters changed from defaults", ", ".join(changed) or "none"),
         ("device", detector.device_),
         *VERSIONS.items(),
         ("Python", python_version()),
     ]
-    return _page.section("Settings and versions", _page.settings(pairs))
+    return _html.section("Settings and versions", _html.definition_list(pairs))

@@ -1,11 +1,12 @@
-"""Scores of many images, of which some may be no images: as columns, as a file, as maps."""
+"""Scores of many images, regions and anomaly maps, as columns and as files."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from io import BytesIO, StringIO
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,43 +14,54 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from .._detector import COFTDetector
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
 from .._input.reader import as_items
+from .._input.types import ImagesLike
 from .._input.unreadable import score_readable
-from .._persistence.model_file import atomic_write
+from .._utils.files import atomic_write
+from ._images import scale_map, to_uint8
 
-AT_ONCE, MAPS_AT_ONCE = 64, 8  # images; maps are as large as the images
-BRIGHTEST = 6.0  # of maps: their scale is 0, black, to this, white or the brightest colour
-COLUMNS = "path", "score", "decision", "p_value", "label", "error"
+SCORING_CHUNK_SIZE = 64  # images per update of the progress bar
+MAPS_CHUNK_SIZE = 8  # images whose maps are in memory at once; maps are as large as images
+SCORE_COLUMNS = "path", "score", "decision", "p_value", "label", "error"
 REGION_COLUMNS = "path", "top", "left", "bottom", "right", "area", "peak", "mean"
 
 
-def score_images(detector, X, *, verbose=0):
-    """Score images of which some may not be readable: these do not stop the others.
+def score_images(detector: COFTDetector, X: ImagesLike, *, verbose: int = 0) -> Bunch:
+    """Score images; unreadable ones do not stop the others.
 
     Parameters
     ----------
     detector : COFTDetector
-        A fitted one.
+        The fitted detector.
     X : images, see the user guide
-        What to score; of the kind seen in fit. Of a collection, such as a list of paths, each
-        item may fail alone, as with ``on_error="nan"``.
+        Images to score, in the same format as in ``fit``. If X is a collection, such as a list of
+        paths, each item may fail on its own, as with ``on_error="nan"``.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, show a progress bar.
 
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        Columns, in the order of X: ``scores``, ``decisions`` and ``pvalues`` are those of
-        ``score_samples``, ``decision_function`` and ``predict_pvalue``, NaN where an image could
-        not be read. ``labels`` are those of ``predict``, +1 for normal and -1 for anomalous, and
-        -1 as well for what could not be read: what nobody has looked at is not normal.
-        ``errors`` say why there is no score, ``""`` where there is one.
+        Arrays of shape (n_images,), in the order of X:
+
+        scores : ndarray of float
+            As returned by ``score_samples``; NaN for unreadable images.
+        decisions : ndarray of float
+            As returned by ``decision_function``; NaN for unreadable images.
+        pvalues : ndarray of float
+            As returned by ``predict_pvalue``; NaN for unreadable images.
+        labels : ndarray of int
+            As returned by ``predict``: +1 for normal, -1 for anomalous. Unreadable images are
+            labelled -1, because they were not checked.
+        errors : ndarray of str
+            The reason why an image is unreadable; ``""`` for readable images.
 
     Raises
     ------
     ValueError
-        If X is no collection of images, or none of them can be scored.
+        If X is not a collection of images, or none of them can be scored.
 
     Examples
     --------
@@ -58,19 +70,19 @@ def score_images(detector, X, *, verbose=0):
     >>> from skcoft.report import score_images
     >>> plates = make_plates(5, 1, size=32, random_state=0)
     >>> detector = COFTDetector("embedded", max_iter=0).fit(plates.images[:4])
-    >>> found = score_images(detector, [*plates.images[4:], "missing.png"])
-    >>> int(found.labels[2]), found.errors[2]
+    >>> results = score_images(detector, [*plates.images[4:], "missing.png"])
+    >>> int(results.labels[2]), results.errors[2]
     (-1, "Image file 'missing.png' does not exist.")
     """
     check_is_fitted(detector, "embedder_")
     items = as_items(X)
-    if not items:  # one array, or nothing, which is an error
+    if not items:  # one array; an empty list, for which score_samples raises an error
         scores = detector.score_samples(X if items is None else items)
         errors = np.full(len(scores), "", dtype=object)
     else:
         scores, errors = _scores_and_errors(detector, items, verbose)
     if all(errors):
-        raise ValueError(f"None of the {len(errors)} images can be scored. {errors[0]}")
+        raise ValueError(f"None of the {len(errors)} images in X can be scored. {errors[0]}")
     failed = errors != ""
     decisions = scores - detector.offset_
     pvalues = conformal_pvalues(detector.calibration_scores_, scores)
@@ -83,13 +95,15 @@ def score_images(detector, X, *, verbose=0):
     )
 
 
-def _scores_and_errors(detector, items, verbose):
-    """Scores of the items of a list, NaN beside the reason where there is none."""
+def _scores_and_errors(
+    detector: COFTDetector, items: Sequence[Any], verbose: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the score of each item, NaN if it is unreadable, and the reasons."""
     strict = copy(detector).set_params(on_error="raise")
     scores, errors = np.full(len(items), np.nan), np.full(len(items), "", dtype=object)
     with tqdm(total=len(items), unit="image", disable=not verbose) as progress:
-        for start in range(0, len(items), AT_ONCE):
-            piece = items[start : start + AT_ONCE]
+        for start in range(0, len(items), SCORING_CHUNK_SIZE):
+            piece = items[start : start + SCORING_CHUNK_SIZE]
             scores[start : start + len(piece)], faults = score_readable(
                 lambda part, first: strict.score_samples(part),
                 lambda item, number: strict.embed([item]),
@@ -102,45 +116,45 @@ def _scores_and_errors(detector, items, verbose):
     return scores, errors
 
 
-def collection_of(X):
-    """Return the items of a collection, which can be read more than once; an array as it is."""
+def as_collection(X: ImagesLike) -> Any:
+    """Return the items of a collection as a list, which can be read again; arrays as they are."""
     items = as_items(X)
     return X if items is None else items
 
 
-def names_of(X, names=None):
-    """Names of images, as text: those given, else paths, else numbers from 0."""
+def image_names(X: Any, names: Iterable[Any] | None = None) -> list[str]:
+    """Return a name for each image: the one passed, else its path, else its number."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if names is None:
-        shown = [next(iter(item.values())) if isinstance(item, Mapping) else item for item in X]
-        paths = [fspath(item) if isinstance(item, (str, PathLike)) else None for item in shown]
+        first = [next(iter(item.values())) if isinstance(item, Mapping) else item for item in X]
+        paths = [fspath(item) if isinstance(item, (str, PathLike)) else None for item in first]
         return [f"image {i}" if path is None else path for i, path in enumerate(paths)]
     names = [fspath(name) if isinstance(name, PathLike) else str(name) for name in names]
     if len(names) != n:
-        raise ValueError(f"names must have one name for each image: {n}; got {len(names)}.")
+        raise ValueError(f"names has {len(names)} entries for {n} images. Pass one for each.")
     return names
 
 
-def write_scores(found, path, names):
-    """Write what was found of images as a table of comma-separated values.
+def write_scores(found: Bunch, path: str | PathLike[str], names: Iterable[Any]) -> None:
+    """Write the results of ``score_images`` to a CSV file.
 
-    The columns are path, score, decision, p_value, label and error, in UTF-8. Numbers are written
-    so that nothing of them is lost, and are empty where there are none. The file takes the place
-    of an earlier one once all of it is written.
+    The columns are path, score, decision, p_value, label and error; the encoding is UTF-8.
+    Numbers are written with full precision. They are empty for unreadable images. An existing file
+    is replaced only when the new one is complete.
 
     Parameters
     ----------
     found : Bunch
-        Of :func:`~skcoft.report.score_images`.
+        The results, as returned by :func:`~skcoft.report.score_images`.
     path : str or path
-        The file.
+        The file to write.
     names : sequence of str or paths
-        What stands under path.
+        Entries of the column path, one for each image.
 
     Raises
     ------
     ValueError
-        If there are more or fewer names than images.
+        If the number of names differs from the number of images.
     OSError
         If the file cannot be written.
 
@@ -158,49 +172,60 @@ def write_scores(found, path, names):
     ...     print(open(path).readline().strip())
     path,score,decision,p_value,label,error
     """
-    names = names_of(found.scores, names)
+    names = image_names(found.scores, names)
     columns = found.scores, found.decisions, found.pvalues
     rows = [
-        [name, *("" if error else float(v) for v in numbers), label, error]
-        for name, *numbers, label, error in zip(
+        [name, *("" if error else float(value) for value in values), label, error]
+        for name, *values, label, error in zip(
             names, *columns, found.labels, found.errors, strict=True
         )
     ]
-    _write_table(path, COLUMNS, rows)
+    _write_csv(path, SCORE_COLUMNS, rows)
 
 
-def _write_table(path, columns, rows):
+def _write_csv(
+    path: str | PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    # names of files may hold bytes that are no text: they come back as they were
+    # file names may contain bytes that are not UTF-8; surrogateescape writes them unchanged
     atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def write_regions(detector, X, path, names, *, threshold=None):
-    """Write where images are anomalous as a table of comma-separated values.
+def write_regions(
+    detector: COFTDetector,
+    X: ImagesLike,
+    path: str | PathLike[str],
+    names: Iterable[Any],
+    *,
+    threshold: float | None = None,
+) -> None:
+    """Find anomalous regions and write them to a CSV file.
 
-    A row for each region of each image, that of the image's highest peak first. The columns are
-    path, top, left, bottom, right (in pixels, ``image[top:bottom, left:right]``), area, peak and
-    mean, in UTF-8. The file takes the place of an earlier one once all of it is written.
+    Each region is a row; the regions of an image are sorted by their peak, highest first. The
+    columns are path, top, left, bottom, right (in pixels, ``image[top:bottom, left:right]``), area
+    (in pixels), peak and mean (of the anomaly map); the encoding is UTF-8. An existing file is
+    replaced only when the new one is complete.
 
     Parameters
     ----------
     detector : COFTDetector
-        A fitted one that has maps.
+        The fitted detector; it must provide anomaly maps.
     X : images, see the user guide
-        Where to look.
+        Images to search for regions.
     path : str or path
-        The file.
+        The file to write.
     names : sequence of str or paths
-        What stands under path, for each image.
+        Entries of the column path, one for each image.
     threshold : float, default=None
-        As in :meth:`~skcoft.COFTDetector.find_regions`.
+        Value of the anomaly map above which a pixel belongs to a region, see
+        :meth:`~skcoft.COFTDetector.find_regions`.
 
     Raises
     ------
     ValueError
-        If X is invalid, the detector has no maps, ``threshold`` is no number, or there are more or
-        fewer names than images.
+        If X is invalid, the detector does not provide anomaly maps, ``threshold`` is not a number
+        or the number of names differs from the number of images.
     OSError
         If the file cannot be written.
 
@@ -218,41 +243,51 @@ def write_regions(detector, X, path, names, *, threshold=None):
     ...     print(open(path).readline().strip())
     path,top,left,bottom,right,area,peak,mean
     """
-    items = collection_of(X)
-    names = names_of(items, names)
-    found = detector.find_regions(items, threshold=threshold)
+    items = as_collection(X)
+    names = image_names(items, names)
     rows = [
         [name, *region.box, region.area, region.peak, region.mean]
-        for name, regions in zip(names, found, strict=True)
+        for name, regions in zip(
+            names, detector.find_regions(items, threshold=threshold), strict=True
+        )
         for region in regions
     ]
-    _write_table(path, REGION_COLUMNS, rows)
+    _write_csv(path, REGION_COLUMNS, rows)
 
 
-def write_maps(detector, X, folder, names, *, verbose=0):
-    """Write the anomaly map of every image as a gray PNG of 8 bits, all on one scale.
+def write_maps(
+    detector: COFTDetector,
+    X: ImagesLike,
+    folder: str | PathLike[str],
+    names: Iterable[Any],
+    *,
+    verbose: int = 0,
+) -> None:
+    """Write the anomaly map of each image to an 8-bit grayscale PNG, all on one scale.
 
-    Black, 0, is what the least likely spots of an unseen normal image reach on average, or less;
-    white, 255, is 6 standard deviations of that above, or more. So a normal image stays dark, and
-    so does what is outside of a detector's ``mask``.
+    Values up to 0, the average value of the least likely patches of an unseen normal image, are
+    black. Values from 6, which is 6 standard deviations higher, are white. So the map of a normal
+    image is dark. Pixels outside of the detector's ``mask`` are black.
 
     Parameters
     ----------
     detector : COFTDetector
-        A fitted one that has maps.
+        The fitted detector; it must provide anomaly maps.
     X : images, see the user guide
-        What to map.
+        Images to map.
     folder : str or path
-        Where the maps go; made where it is missing.
+        The folder for the maps; it is created if it does not exist.
     names : sequence of str or paths
-        A path for each image, relative to ``folder``; ``.png`` is added to other suffixes.
+        A path for each image, relative to ``folder``. ``.png`` is appended unless the name ends
+        in it.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, show a progress bar.
 
     Raises
     ------
     ValueError
-        If X is invalid, the detector has no maps, names are alike or one leads out of ``folder``.
+        If X is invalid, the detector does not provide anomaly maps, a name occurs twice or leads
+        out of ``folder``.
     OSError
         If a file cannot be written.
 
@@ -269,27 +304,25 @@ def write_maps(detector, X, folder, names, *, verbose=0):
     ...     print(sorted(os.listdir(os.path.join(folder, "new"))))
     ['a.jpg.png', 'b.png']
     """
-    items = collection_of(X)
-    files = [_map_file(folder, name) for name in names_of(items, names)]
+    items = as_collection(X)
+    files = [_map_file(folder, name) for name in image_names(items, names)]
     if len(set(files)) < len(files):
         twice = next(file for i, file in enumerate(files) if file in files[:i])
-        raise ValueError(f"names must differ, each map is a file; several give {str(twice)!r}.")
-    for start in tqdm(range(0, len(files), MAPS_AT_ONCE), unit="batch", disable=not verbose):
-        stop = start + MAPS_AT_ONCE
+        raise ValueError(
+            f"names holds {str(twice)!r} more than once. Pass different names, because each map "
+            "is a file."
+        )
+    for start in tqdm(range(0, len(files), MAPS_CHUNK_SIZE), unit="batch", disable=not verbose):
+        stop = start + MAPS_CHUNK_SIZE
         maps = detector.anomaly_map(items[start:stop])
-        for file, drawn in zip(files[start:stop], maps, strict=True):
+        for file, anomaly_map in zip(files[start:stop], maps, strict=True):
             content = BytesIO()
-            Image.fromarray((255 * shade(drawn)).round().astype(np.uint8)).save(content, "PNG")
+            Image.fromarray(to_uint8(scale_map(anomaly_map))).save(content, "PNG")
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(file, content.getvalue())
 
 
-def shade(drawn):
-    """Bring a map to 0..1, the one scale of all images; 0 also where nothing is looked at."""
-    return np.nan_to_num(np.clip(drawn / BRIGHTEST, 0, 1))
-
-
-def _map_file(folder, name):
+def _map_file(folder: str | PathLike[str], name: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
-        raise ValueError(f"names must be relative paths in the folder; got {name!r}.")
+        raise ValueError(f"names holds {name!r}. Pass paths relative to the folder and inside it.")
     return Path(folder, name if name.lower().endswith(".png") else f"{name}.png")

@@ -26,7 +26,7 @@ from skcoft._input.mask import (
 from skcoft._network.encoder import match_inputs
 from skcoft.model_selection import OneClassKFold
 from skcoft.report import write_maps
-from skcoft.report._svg import overlay
+from skcoft.report._images import overlay
 
 MASK = np.zeros((32, 40), dtype=bool)
 MASK[4:, :28] = True
