@@ -161,7 +161,8 @@ def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str
     sets = {file.relative_to(root).parts[0] for file in images if _is_in_subset(file, root)}
     if sets:
         raise ValueError(
-            f"{str(root)!r} holds several data sets, which have the folders {SPLIT_FOLDERS[0]} and "
+            f"{str(root)!r} holds several data sets, which have the folders "
+            f"{SPLIT_FOLDERS[0]} and "
             f"{SPLIT_FOLDERS[-1]}: {_list_names(sorted(sets))}. Pass one of them, or normal=None "
             "for all images."
         )
@@ -169,7 +170,8 @@ def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str
     if loose:
         raise ValueError(
             f"{len(loose)} of {len(images)} images in {str(root)!r} are not in the folder of a "
-            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a folder with "
+            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a "
+            f"folder with "
             "a subfolder for each class, or normal=None to ignore labels."
         )
 

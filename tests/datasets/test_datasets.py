@@ -107,23 +107,23 @@ def test_paths_are_what_detectors_take(tmp_path, digits):
 @pytest.mark.parametrize(
     "files, normal, message",
     [
-        (["a.txt", ".x.png"], "auto", "holds no image: no name ends in .bmp,"),
+        (["a.txt", ".x.png"], "auto", "holds no image"),
         (["ground_truth/a.png"], "auto", "holds no image"),
-        (["cat/1.png", "dog/2.png"], "auto", "'cat', 'dog', none are called good, normal or ok"),
-        (["Good/1.png", "ok/2.png"], "auto", "'Good', 'ok', several are called"),
-        (["cat/1.png", "dog/2.png"], "cow", "normal='cow' is no folder with images in"),
-        (["cat/1.png", "dog/2.png"], "cow", "there are 'cat', 'dog'."),
+        (["cat/1.png", "dog/2.png"], "auto", "none of the folders 'cat', 'dog'"),
+        (["Good/1.png", "ok/2.png"], "auto", "several of the folders 'Good', 'ok'"),
+        (["cat/1.png", "dog/2.png"], "cow", "normal='cow'"),
+        (["cat/1.png", "dog/2.png"], "cow", "'cat', 'dog'"),
         (
             ["0.png", "good/1.png", "x/2.png"],
             "auto",
-            "1 of 3 images of .*'0.png' first, lie in no",
+            "1 of 3 images .*'0.png'",
         ),
-        (["train/1.png", "test/good/1.png"], "good", "lie in no folder that says what they show"),
+        (["train/1.png", "test/good/1.png"], "good", "1 of 2 images"),
         (["0.png"], "good", "1 of 1 images"),
         (
             ["a/train/good/1.png", "b/test/good/1.png"],
             "auto",
-            "several folders .*: 'a', 'b'. Pass",
+            "'a', 'b'. Pass",
         ),
     ],
 )
@@ -136,7 +136,7 @@ def test_errors_name_the_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(f"no folder {str(tmp_path / 'x')!r}")):
         load_folder(tmp_path / "x")
     (tmp_path / "a.png").touch()
-    with pytest.raises(NotADirectoryError, match="is a file; a folder of images is wanted"):
+    with pytest.raises(NotADirectoryError, match="is a file"):
         load_folder(tmp_path / "a.png")
     with pytest.raises(ValueError, match="path must be the name of a folder; got list"):
         load_folder([tmp_path])

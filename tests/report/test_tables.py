@@ -3,6 +3,7 @@
 import csv
 import warnings
 from copy import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,9 +145,9 @@ def test_a_collection_that_is_invalid_as_a_whole_raises_an_error(inspector, plat
 @pytest.mark.parametrize("distance, accepted", [(0.04, True), (0.06, False)])
 def test_shots_are_recognised_by_their_embeddings(inspector, plates, distance, accepted):
     """Small differences are accepted, because devices and re-encoded files cause them."""
-    moved, shots = copy(inspector), plates.images[:6]
-    moved.embeddings_ = inspector.embeddings_.copy()
-    moved.embeddings_[2, 0] += distance
+    shots, embeddings = plates.images[:6], inspector.embeddings_.copy()
+    embeddings[2, 0] += distance
+    moved = SimpleNamespace(embeddings_=embeddings, embed=inspector.embed)
     if accepted:
         check_shots(moved, shots)
     else:
