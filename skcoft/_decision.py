@@ -14,8 +14,8 @@ from ._evidence.threshold import (
     conformal_pvalues,
     labels_from_decision,
 )
-from ._input.chunks import as_rereadable
 from ._input.labels import are_classes, check_labels
+from ._input.recognize import as_rereadable
 
 
 class DecisionMixin:
@@ -304,9 +304,8 @@ class DecisionMixin:
                 "score needs y, +1 (normal) and -1 (anomalous). A search over normal images alone "
                 "takes scoring=skcoft.model_selection.LabelFreeScorer()."
             )
-        if self.embedder_.encoders_[0].network.input_type == "tabular" and are_classes(
-            np.asarray(y)
-        ):
+        defaults = self.embedder_.encoders_[0].network.defaults
+        if defaults.ignores_class_labels and are_classes(np.asarray(y)):
             warnings.warn("y holds class labels, by which nothing can be scored.", stacklevel=2)
             self._read(X)
             return float("nan")

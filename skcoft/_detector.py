@@ -22,9 +22,10 @@ from ._evidence.prompts import PROMPTS, check_prompts
 from ._evidence.threshold import automatic_offset, check_finite_scores, map_threshold
 from ._explanation import ExplanationMixin
 from ._export.onnx import ExportMixin
+from ._input.columns import check_columns
 from ._input.labels import split_by_label, split_for_training
-from ._input.reader import read_input
-from ._input.shots import Shots, mean_per_shot, parse_groups
+from ._input.reader import ReadOptions, read_input
+from ._input.shots import ShotRegistry, mean_per_shot, parse_groups
 from ._measuring import MeasuringMixin
 from ._network.encoder import concat_embeddings
 from ._network.support import SHOT, VIEW
@@ -365,16 +366,18 @@ class COFTDetector(
         check_parameters(self, self._constraints)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
-            inputs = read_input(self, X, reset=True).masked(self.mask)
+            inputs = read_input(X, ReadOptions.of(self))
+            check_columns(self, inputs, reset=True)
+            inputs = inputs.masked(self.mask)
             check_prompts(self.prompts, self.backbone, inputs.input_type)
             shots, anomalies = split_for_training(
-                inputs, y, self.negatives, allow_class_labels=inputs.input_type == "tabular"
+                inputs, y, self.negatives, inputs.defaults.ignores_class_labels
             )
             embedder = COFTEmbedder(**{name: getattr(self, name) for name in EMBEDDER_PARAMETERS})
             if self.memory is not None:
                 check_storable(embedder)
             vars(embedder).update(columns_of(self))
-            seen = Shots.of(
+            seen = ShotRegistry.of(
                 shots, parse_groups(inputs, y, groups), mirrors_are_normal(self.augmentation)
             )
             fit_embedder(embedder, shots, seen.ids, anomalies, self.memory)
@@ -429,7 +432,7 @@ class COFTDetector(
                 "call fit."
             )
         inputs = self._read(X)
-        shots, _ = split_by_label(inputs, y, inputs.input_type == "tabular")
+        shots, _ = split_by_label(inputs, y, inputs.defaults.ignores_class_labels)
         with UPDATE_LOCK, torch_defaults():
             promise, known = self._promise, parse_groups(inputs, y, groups)
             if self.offset_ != self._set_offset:

@@ -9,11 +9,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._input.chunks import as_rereadable, iter_chunks
+from ._input.chunks import iter_chunks
+from ._input.columns import check_columns
 from ._input.labels import split_for_training
 from ._input.mask import is_mask
-from ._input.reader import read_input
-from ._input.shots import Shots, parse_groups
+from ._input.reader import ReadOptions, read_input
+from ._input.recognize import as_rereadable
+from ._input.shots import ShotRegistry, parse_groups
 from ._network.encoder import build_encoder, concat_embeddings, match_inputs
 from ._network.views import VIEW_OPTIONS, mirrors_are_normal
 from ._training.contrastive import FAMILIES
@@ -314,7 +316,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_parameters(self, EMBEDDER_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
-            inputs = read_input(self, X, reset=True).masked(self.mask)
+            inputs = read_input(X, ReadOptions.of(self))
+            check_columns(self, inputs, reset=True)
+            inputs = inputs.masked(self.mask)
             shots, anomalies = split_for_training(
                 inputs, y, self.negatives, allow_class_labels=True
             )
@@ -322,7 +326,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 parse_groups(inputs, y, groups),
                 mirrors_are_normal(self.augmentation),
             )
-            ids = Shots.of(shots, known, mirrored).ids
+            ids = ShotRegistry.of(shots, known, mirrored).ids
             return fit_embedder(self, shots, ids, anomalies)
 
     def fit_transform(self, X, y=None, groups=None):
@@ -373,7 +377,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _pieces(self, X):
         for first, piece in iter_chunks(X):
-            inputs = read_input(self, piece, reset=False, first=first)
+            inputs = read_input(piece, ReadOptions.of(self), first=first)
+            check_columns(self, inputs, reset=False)
             yield from match_inputs(self.encoders_, inputs).iter_chunks(self.encoders_)
 
     def _embed(self, inputs):

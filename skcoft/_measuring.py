@@ -7,13 +7,14 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ._input.chunks import iter_chunks
-from ._input.reader import read_input
+from ._input.columns import check_columns
+from ._input.reader import ReadOptions, read_input
 from ._input.unreadable import score_readable
 from ._network.encoder import Encoder, concat_embeddings, embeddings_of, match_inputs
 from ._utils.cache import cached
 from ._utils.torch_context import torch_defaults
 
-MOST_NAMED = 5  # unreadable images in a warning
+MAX_NAMED_UNREADABLE = 5  # unreadable images in a warning
 
 
 class MeasuringMixin:
@@ -92,7 +93,8 @@ class MeasuringMixin:
     def _read(self, X, first=0):
         """Return validated inputs of the kind that the fitted detector takes."""
         check_is_fitted(self, "embedder_")
-        inputs = read_input(self, X, reset=False, first=first)
+        inputs = read_input(X, ReadOptions.of(self), first=first)
+        check_columns(self, inputs, reset=False)
         return match_inputs(self.embedder_.encoders_, inputs)
 
     def _measure(self, inputs):
@@ -102,25 +104,26 @@ class MeasuringMixin:
             return self._joint.summarize(inputs, methods, self.memory)
 
     def _score_readable(self, X):
-        """Score what can be read; NaN for the rest, and a warning that names it."""
-        scores, faults = score_readable(self._score_piece, self._decode, X)
-        if faults:
-            some = [*faults.items()][:MOST_NAMED]
-            named = [fault if f"X[{i}]" in fault else f"X[{i}]: {fault}" for i, fault in some]
-            more = ["..."] if len(faults) > MOST_NAMED else []
+        """Return scores, NaN for unreadable images, and warn of these."""
+        scores, unreadable = score_readable(self._score_chunk, self._decode, X)
+        if unreadable:
+            named = unreadable[:MAX_NAMED_UNREADABLE]
+            more = ", ..." if len(unreadable) > len(named) else ""
+            positions = ", ".join(f"X[{image.index}]" for image in named)
+            reasons = " ".join(image.reason for image in named)
             warnings.warn(
-                f"{len(faults)} of {len(scores)} images cannot be read; their scores "
-                f"are NaN, and they count as anomalous. {'; '.join([*named, *more])}",
+                f"{len(unreadable)} of {len(scores)} images cannot be read: {positions}{more}. "
+                f"Their scores are NaN, and they count as anomalous. {reasons}",
                 stacklevel=3,
             )
         return scores
 
-    def _score_piece(self, piece, first):
-        return self._joint.score(self._measure(self._read(piece, first)))
+    def _score_chunk(self, chunk, first):
+        return self._joint.score(self._measure(self._read(chunk, first)))
 
-    def _decode(self, item, number):
-        """Read ``X[number]`` as it will be when it is scored; raise where that fails."""
-        inputs = self._read([item], number)
+    def _decode(self, image, index):
+        """Read and decode ``X[index]`` as for its score; raise an error if that fails."""
+        inputs = self._read(image, index)
         one_each = {encoder.modality: encoder for encoder in self.embedder_.encoders_}
         for encoder in one_each.values():
             encoder.load(inputs)(torch.zeros(1, dtype=torch.long))

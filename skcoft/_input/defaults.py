@@ -24,6 +24,11 @@ class InputDefaults:
     fits_densities_on_views : bool
         Whether densities are fitted on views for ``n_views="auto"``. Views of photographs cost
         accuracy in our measurements; mirror images do not.
+    ignores_class_labels : bool
+        Whether the detector ignores class labels in y, which pipelines pass to every step. With
+        images they are more likely a mistake.
+    mismatch_hint : str
+        What to do if an estimator was fitted on the other type of input; may be empty.
     """
 
     description: str
@@ -33,8 +38,22 @@ class InputDefaults:
     kernel_covariance: str
     trains_on_one_shot: bool
     fits_densities_on_views: bool
+    ignores_class_labels: bool
+    mismatch_hint: str
 
 
 # On a CPU small batches of images are as fast as large ones.
-IMAGE_DEFAULTS = InputDefaults("images", 2e-5, 8, 64, "full", False, False)
-TABULAR_DEFAULTS = InputDefaults("tabular data", 1e-3, 256, 256, "spherical", True, True)
+IMAGE_DEFAULTS = InputDefaults("images", 2e-5, 8, 64, "full", False, False, False, "")
+TABULAR_DEFAULTS = InputDefaults(
+    *("tabular data", 1e-3, 256, 256, "spherical", True, True, True),
+    mismatch_hint=" If X is one image, pass X[None]. If its rows are images, set image_shape.",
+)
+
+
+def check_same_type(fitted: InputDefaults, passed: InputDefaults) -> None:
+    """Raise ValueError if X is of another type than in ``fit``, by the defaults of both."""
+    if fitted != passed:
+        raise ValueError(
+            f"X holds {passed.description}, but the estimator was fitted on "
+            f"{fitted.description}.{passed.mismatch_hint}"
+        )

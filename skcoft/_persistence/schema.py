@@ -20,7 +20,7 @@ from .._evidence.joint_score import JointScore
 from .._evidence.labelled import LabelledHead
 from .._evidence.patch_density import PatchDensity
 from .._evidence.patch_kde import PatchKDE
-from .._input.shots import Shots
+from .._input.shots import ShotRegistry
 from .._input.sizing import Sizing, is_size
 from .._network.backbone import Backbone, check_recipe
 from .._network.encoder import Encoder
@@ -143,7 +143,12 @@ CLASSES = {
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"backbone_scores": [BackboneScore]},
-    Shots: {"pictures": "f N _", "limits": ("f8 N", "f8 N m"), "known": list, "ids": "i N"},
+    ShotRegistry: {
+        "thumbnails": "f N _",
+        "jpeg_distances": ("f8 N", "f8 N m"),
+        "groups": list,
+        "ids": "i N",
+    },
 }
 ADDED = {"Encoder": {"modality": None}}  # what the state of files of format 1 lacks
 # Classes and fields of formats 1 and 2 that have other names today.
@@ -177,6 +182,10 @@ RENAMED = {
     "LabelledHead": ("LabelledHead", {"held_out": "held_out_scores"}),
     "Branch": ("BackboneScore", {"parts": "components"}),
     "JointScore": ("JointScore", {"branches": "backbone_scores"}),
+    "Shots": (
+        "ShotRegistry",
+        {"pictures": "thumbnails", "limits": "jpeg_distances", "known": "groups"},
+    ),
 }
 COMPONENT_NAMES = {"whole": "image", "local": "patch"}  # likewise
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
@@ -192,7 +201,7 @@ FITTED = {  # of the detector itself, beside its parameters
     "map_threshold_": (Real, None),
     "calibration_scores_": "f8 c",
     "_promise": TEXT,
-    "_seen": Shots,
+    "_seen": ShotRegistry,
     **KNOWN_COLUMNS,
 }
 

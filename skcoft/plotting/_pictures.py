@@ -5,9 +5,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector
-from .._embedder import COFTEmbedder
-from .._input.chunks import as_rereadable
-from .._input.reader import read_input
+from .._input.reader import ReadOptions, read_input
+from .._input.recognize import as_rereadable
 
 
 def split_pipeline(estimator, kinds=(COFTDetector,)):
@@ -29,21 +28,21 @@ def split_pipeline(estimator, kinds=(COFTDetector,)):
 
 def pictures_for(detector, X, name="X"):
     """Return the images of X, as arrays (H, W, 3) of uint8, as a fitted detector reads them."""
-    return _pictures(detector, X, name, detector.embedder_.encoders_[0])
+    return _pictures(ReadOptions.of(detector), X, name, detector.embedder_.encoders_[0])
 
 
 def pictures_of(X, name, bit_depth=None):
     """Return the images of X, as arrays (H, W, 3) of uint8, read without a detector."""
-    return _pictures(COFTEmbedder(bit_depth=bit_depth), as_rereadable(X), name)
+    return _pictures(ReadOptions(bit_depth=bit_depth), as_rereadable(X), name)
 
 
-def _pictures(estimator, X, name, encoder=None):
-    """Read the images by an estimator's parameters; None: find the bits of whole numbers.
+def _pictures(options, X, name, encoder=None):
+    """Read the images; without an encoder, the bit depth of whole numbers is found from them.
 
     Of several images a sample, those of the first modality.
     """
     try:
-        inputs = read_input(estimator, X, reset=False)
+        inputs = read_input(X, options)
         if inputs.input_type != "images":
             raise ValueError(
                 f"images are needed to draw, X has {len(inputs)} rows of features. Of flattened "

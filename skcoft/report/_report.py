@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._explanation import check_shots
 from .._input.labels import check_labels
-from .._input.reader import read_input
+from .._input.reader import ReadOptions, read_input
 from .._persistence.model_file import VERSIONS, atomic_write
 from .._utils.files import check_output_path
 from . import _html as _page
@@ -184,7 +184,8 @@ def _worst(detector, items, found, names, rows, shots):
     if not isinstance(items, list):  # an array or tensor stays one
         chosen = items[rows]
     encoder = detector.embedder_.encoders_[0]
-    inputs = encoder.select_modality(read_input(detector, chosen, reset=False))
+    options = ReadOptions.of(detector)
+    inputs = encoder.select_modality(read_input(chosen, options))
     try:
         maps = detector.anomaly_map(chosen)
     except ValueError:  # these were scored, so what they lack is a local density
@@ -209,7 +210,7 @@ def _worst(detector, items, found, names, rows, shots):
         content += [_page.paragraph(text), _page.heat_scale(BRIGHTEST)]
     if shots is not None:
         nearest = detector.kneighbors(chosen, return_distance=False)[:, 0]
-        known = encoder.select_modality(read_input(detector, shots, reset=False))
+        known = encoder.select_modality(read_input(shots, options))
         for pieces, shot in zip(shown, nearest, strict=True):
             uri = data_uri(photograph(known, shot, encoder.bit_depth))
             pieces.append((uri, "The most similar of the normal images", "nearest shot"))

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Mapping
-from copy import copy
 from io import BytesIO, StringIO
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
-from .._input.reader import as_items
-from .._measuring import score_readable
+from .._input.recognize import as_items
+from .._input.unreadable import score_readable
 from .._persistence.model_file import atomic_write
 
 AT_ONCE, MAPS_AT_ONCE = 64, 8  # images; maps are as large as the images
@@ -85,19 +84,15 @@ def score_images(detector, X, *, verbose=0):
 
 def _scores_and_errors(detector, items, verbose):
     """Scores of the items of a list, NaN beside the reason where there is none."""
-    strict = copy(detector).set_params(on_error="raise")
     scores, errors = np.full(len(items), np.nan), np.full(len(items), "", dtype=object)
     with tqdm(total=len(items), unit="image", disable=not verbose) as progress:
         for start in range(0, len(items), AT_ONCE):
             piece = items[start : start + AT_ONCE]
-            scores[start : start + len(piece)], faults = score_readable(
-                lambda part, first: strict.score_samples(part),
-                lambda item, number: strict.embed([item]),
-                piece,
-                start,
+            scores[start : start + len(piece)], unreadable = score_readable(
+                detector._score_chunk, detector._decode, piece, start
             )
-            for i, fault in faults.items():
-                errors[i] = fault.replace("X[0]", f"X[{i}]")
+            for image in unreadable:
+                errors[image.index] = image.reason
             progress.update(len(piece))
     return scores, errors
 
