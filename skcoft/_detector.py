@@ -25,12 +25,13 @@ from ._evidence.threshold import (
     labels_from_decision,
 )
 from ._export.onnx import check_export, export_onnx
-from ._input.chunks import as_rereadable, iter_chunks
+from ._input.chunks import iter_chunks
+from ._input.columns import check_columns
 from ._input.labels import are_classes, check_labels, split_by_label
-from ._input.reader import read_input
+from ._input.reader import ReadOptions, read_input
+from ._input.recognize import Source, as_rereadable
 from ._input.shots import parse_groups
 from ._input.types import ImagesLike
-from ._input.unreadable import score_readable
 from ._model import FittedModel, scored_scales
 from ._parameters import DETECTOR_CONSTRAINTS, with_shared_docs
 from ._persistence.legacy import upgrade_detector_state
@@ -297,7 +298,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         check_parameters(self, DETECTOR_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
-            inputs = read_input(self, X, reset=True).masked(self.mask)
+            inputs = read_input(X, ReadOptions.of(self))
+            check_columns(self, inputs, reset=True)
+            inputs = inputs.masked(self.mask)
             check_prompts(self.prompts, self.backbone, inputs.input_type)
             allow_class_labels = inputs.defaults.allows_class_labels
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=allow_class_labels)
@@ -1003,10 +1006,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             )
         return model
 
-    def _read(self, X: ImagesLike, first: int = 0) -> Any:
+    def _read(self, X: ImagesLike | Source, first: int = 0) -> Any:
         """Return validated input in the format of the fit."""
         model = self._get_model()
-        return model.match(read_input(self, X, reset=False, first=first))
+        inputs = read_input(X, ReadOptions.of(self), first=first)
+        check_columns(self, inputs, reset=False)
+        return model.match(inputs)
 
     def _iter_inputs(self, X: ImagesLike) -> Iterator[Any]:
         """Yield X as validated input, chunk by chunk."""
@@ -1016,26 +1021,17 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     def _score_readable(self, X: ImagesLike) -> np.ndarray:
         """Score the readable images; return NaN for the others and warn of them."""
-        scores, faults = score_readable(self._score_chunk, self._check_readable, X)
-        if faults:
-            first_faults = [*faults.items()][:MAX_NAMED_IMAGES]
-            texts = [text if f"X[{i}]" in text else f"X[{i}]: {text}" for i, text in first_faults]
-            more = ["..."] if len(faults) > MAX_NAMED_IMAGES else []
+        scores, unreadable = self._get_model().score_readable(X, self._read, self.memory)
+        if unreadable:
+            named = unreadable[:MAX_NAMED_IMAGES]
+            more = ", ..." if len(unreadable) > len(named) else ""
+            positions = ", ".join(f"X[{image.index}]" for image in named)
+            reasons = " ".join(image.reason for image in named)
             warn_user(
-                f"{len(faults)} of {len(scores)} images are unreadable. Their scores are NaN, and "
-                f"they count as anomalous. {'; '.join([*texts, *more])}"
+                f"{len(unreadable)} of {len(scores)} images are unreadable: {positions}{more}. "
+                f"Their scores are NaN, and they count as anomalous. {reasons}"
             )
         return scores
-
-    def _score_chunk(self, chunk: Any, first: int) -> np.ndarray:
-        return self._get_model().score(self._read(chunk, first), self.memory)
-
-    def _check_readable(self, item: Any, index: int) -> None:
-        """Decode ``X[index]`` as for its score; raise an error if that fails."""
-        inputs = self._read([item], index)
-        one_each = {encoder.modality: encoder for encoder in self._get_model().encoders}
-        for encoder in one_each.values():
-            encoder.load(inputs)(torch.zeros(1, dtype=torch.long))
 
     def _warn_of_duplicates(self, scores: np.ndarray, n_duplicates: int) -> None:
         """Warn if calibration images are training images, or duplicates of each other."""
@@ -1074,3 +1070,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags
+
+
+def fitted_model(detector: COFTDetector) -> FittedModel:
+    """Return the model of a fitted detector, for the report."""
+    check_is_fitted(detector, "_model")
+    return vars(detector)["_model"]

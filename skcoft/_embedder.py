@@ -9,8 +9,10 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._input.chunks import as_rereadable, iter_chunks
-from ._input.reader import read_input
+from ._input.chunks import iter_chunks
+from ._input.columns import check_columns
+from ._input.reader import ReadOptions, read_input
+from ._input.recognize import as_rereadable
 from ._input.types import ImagesLike
 from ._network.encoder import Encoder, concat_embeddings, match_inputs
 from ._parameters import EMBEDDER_CONSTRAINTS, with_shared_docs
@@ -183,7 +185,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_parameters(self, EMBEDDER_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
-            inputs = read_input(self, X, reset=True).masked(self.mask)
+            inputs = read_input(X, ReadOptions.of(self))
+            check_columns(self, inputs, reset=True)
+            inputs = inputs.masked(self.mask)
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=True)
             encoders, histories = fit_encoders(embedder_parameters(self), data)
             self.encoders_, self.history_ = encoders, unwrap_single(histories)
@@ -242,7 +246,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _iter_inputs(self, X: ImagesLike) -> Iterator[Any]:
         """Yield X as validated input, chunk by chunk."""
         for first, chunk in iter_chunks(X):
-            inputs = read_input(self, chunk, reset=False, first=first)
+            inputs = read_input(chunk, ReadOptions.of(self), first=first)
+            check_columns(self, inputs, reset=False)
             yield from match_inputs(self.encoders_, inputs).iter_chunks(self.encoders_)
 
     @property

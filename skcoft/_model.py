@@ -1,10 +1,11 @@
 """What fit learned, as one object: from validated input to scores, maps and the threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ._evidence.backbone_score import BackboneScore
 from ._evidence.joint_score import JointScore
@@ -17,7 +18,9 @@ from ._evidence.threshold import (
 )
 from ._input.defaults import InputDefaults
 from ._input.mask import hide_outside
-from ._input.shots import Shots, mean_per_shot
+from ._input.recognize import Source
+from ._input.shots import ShotRegistry, mean_per_shot
+from ._input.unreadable import UnreadableImage, score_readable
 from ._network.encoder import Encoder, concat_embeddings, embeddings_of, match_inputs
 from ._network.support import SHOT, VIEW
 from ._training.data import TrainingData
@@ -37,7 +40,7 @@ class FittedModel:
     ----------
     joint : JointScore
         Sum of the components' scores. It holds the encoders.
-    registry : Shots
+    registry : ShotRegistry
         The training images and their shots, by which later images are recognised.
     calibration_scores : ndarray of shape (n_calibration,)
         Scores that p-values and the automatic threshold are computed from.
@@ -48,7 +51,7 @@ class FittedModel:
     """
 
     joint: JointScore
-    registry: Shots
+    registry: ShotRegistry
     calibration_scores: np.ndarray
     threshold: Threshold
     map_threshold: float | None
@@ -67,7 +70,10 @@ class FittedModel:
 
     @classmethod
     def calibrate(
-        cls, settings: DetectorSettings, backbone_scores: list[BackboneScore], registry: Shots
+        cls,
+        settings: DetectorSettings,
+        backbone_scores: list[BackboneScore],
+        registry: ShotRegistry,
     ) -> "FittedModel":
         """Join scores of backbones and set the threshold by the shots, each held out."""
         joint, support = JointScore(backbone_scores), backbone_scores[0].support
@@ -148,6 +154,25 @@ class FittedModel:
     def score(self, inputs: Any, memory: Any = None) -> np.ndarray:
         """Return scores of shape (n,); higher means more normal."""
         return self.joint.score(self.summarize(inputs, memory))
+
+    def score_readable(
+        self, X: Any, read: Callable[..., Any], memory: Any = None, first: int = 0
+    ) -> tuple[np.ndarray, list[UnreadableImage]]:
+        """Return scores, NaN for unreadable images, and these images.
+
+        ``read`` maps a recognised chunk and the position of its first image to validated input.
+        """
+
+        def score(chunk: Source, position: int) -> np.ndarray:
+            return self.score(read(chunk, position), memory)
+
+        def check_readable(image: Source, position: int) -> None:
+            inputs = read(image, position)
+            one_each = {encoder.modality: encoder for encoder in self.encoders}
+            for encoder in one_each.values():
+                encoder.load(inputs)(torch.zeros(1, dtype=torch.long))
+
+        return score_readable(score, check_readable, X, first)
 
     def calibration_of(
         self, inputs: Any, memory: Any = None

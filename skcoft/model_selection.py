@@ -16,8 +16,8 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state, indexable
 
 from ._input.labels import check_labels
-from ._input.reader import read_input
-from ._input.shots import is_missing
+from ._input.reader import ReadOptions, read_input
+from ._input.shots import is_missing_group
 from ._network.views import image_synthesizer, make_synthesizer
 from ._parameters import EMBEDDER_CONSTRAINTS
 from ._utils.params import any_of, check_parameters, number, one_of
@@ -263,7 +263,7 @@ def _split(splitter, least, cv, X, y, groups, rng):
 def _names(groups):
     """Return groups as an array; an image whose group is None or NaN is one of its own."""
     names = np.asarray(groups).tolist()
-    missing = [is_missing(name) for name in names]
+    missing = [is_missing_group(name) for name in names]
     if not any(missing):
         return np.asarray(groups)
     known = {name: i for i, name in enumerate(names) if not missing[i]}
@@ -367,7 +367,7 @@ class LabelFreeScorer(BaseEstimator):
         """
         check_parameters(self, SCORER_CONSTRAINTS)
         self._check_kinds(estimator)
-        inputs = read_input(self, X, reset=False)
+        inputs = read_input(X, ReadOptions.of(self))
         if inputs.input_type != "images":
             raise ValueError(
                 "X must hold images; got rows of features. If they are flattened images, set "

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._detector import COFTDetector
-from ._input.reader import as_items
+from ._input.recognize import as_items
 
 try:
     from pyod.models.base import BaseDetector

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn import config_context
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input import chunks as pieces_module
+from skcoft._input import chunks
 from skcoft._input import images as images_module
 from skcoft._input.chunks import iter_chunks
 from skcoft._model import FittedModel
@@ -32,8 +32,8 @@ def fitted():
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of five images at most."""
-    monkeypatch.setattr(pieces_module, "MOST", 5)
-    monkeypatch.setattr(images_module, "MOST", 5)
+    monkeypatch.setattr(chunks, "MAX_CHUNK_SIZE", 5)
+    monkeypatch.setattr(images_module, "MAX_CHUNK_SIZE", 5)
 
 
 class Lazy:
@@ -122,7 +122,6 @@ def test_what_comes_in_pieces(make, lengths, small_pieces):
 
 
 def test_a_piece_takes_a_sixteenth_of_the_working_memory():
-    assert pieces_module.MOST == 1024 and pieces_module.SHARE == 1 / 16
     large = np.zeros((40, 256, 256), np.uint8)
     with config_context(working_memory=16):  # a piece has 1 MiB
         assert [len(piece) for _, piece in iter_chunks(large)] == [16, 16, 8]

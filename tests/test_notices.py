@@ -23,7 +23,7 @@ def detector(**params):
 
 
 def test_numbers():
-    assert _images.BLACK == 1 / 255 and _backbone.SAME == 1e-6
+    assert _images.MAX_BLACK == 1 / 255 and _backbone.SAME == 1e-6
 
 
 KINDS = {
@@ -37,7 +37,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore:X holds copies", "ignore:contam", "ignore:The images hold")
+@pytest.mark.filterwarnings(
+    "ignore:X holds .*duplicate", "ignore:contam", "ignore:The images hold"
+)
 def test_masks_of_whole_numbers_are_noticed(kind, photos):
     X = KINDS[kind](MASKS)
     with pytest.warns(UserWarning, match=BLACK):
@@ -58,7 +60,7 @@ def test_masks_that_are_black_and_white_are_images(X):
 
 
 @pytest.mark.parametrize("color", [0, 128, (200, 30, 90)])
-@pytest.mark.filterwarnings("ignore:X holds copies", "ignore:contam")
+@pytest.mark.filterwarnings("ignore:X holds .*duplicate", "ignore:contam")
 def test_shots_of_one_colour_are_noticed(color):
     X = np.full((4, 16, 16, 3), color, np.uint8)
     for estimator in (detector(), COFTEmbedder(TinyNet(), max_iter=0)):

@@ -57,7 +57,7 @@ def test_loaders_are_refused_and_their_data_sets_are_taken(kind, detector, photo
 
 
 def test_streams_are_read_in_pieces(detector, photos, monkeypatch):
-    monkeypatch.setattr("skcoft._input.chunks.MOST", 5)
+    monkeypatch.setattr("skcoft._input.chunks.MAX_CHUNK_SIZE", 5)
     assert_array_equal(detector.score_samples(Stream(photos)), detector.score_samples(photos))
     again = COFTDetector(TinyNet(), max_iter=0, random_state=0)
     assert_array_equal(again.fit_predict(Stream(photos[:6])), detector.predict(photos[:6]))

@@ -11,7 +11,7 @@ from .._evidence.prompts import SIDES, TEMPERATURE
 from .._evidence.standardization import location_of, scale_of
 from .._input.images import resize
 from .._input.mask import at_size, nearest_inside, patches_inside, pixels_inside
-from .._input.pixels import TOLERANCE
+from .._input.pixels import FLOAT_RANGE_TOL
 from .._network.bn_folding import unfold
 from .._network.module_state import copy_module
 from .._network.patches import patch_embeddings, resize_maps
@@ -78,7 +78,7 @@ class Scorer(nn.Module):
 
     def are_valid(self, inputs):
         """Whether each input holds what a detector takes; NaN is never within limits."""
-        low, high = (-TOLERANCE, 1 + TOLERANCE) if self.shape else (-np.inf, np.inf)
+        low, high = (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL) if self.shape else (-np.inf, np.inf)
         return ((inputs > low) & (inputs < high)).flatten(1).all(1)
 
     def draw(self, log_maps):

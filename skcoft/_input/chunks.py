@@ -1,96 +1,68 @@
-"""Large collections in pieces: what is read as it is needed is never whole in memory."""
+"""Split X into chunks, so that a large collection is never in memory as a whole."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from joblib import cpu_count
 from PIL import Image
 from sklearn import get_config
 
-from .errors import is_mapping
+from .pixels import is_one_image
+from .recognize import Source, iter_items, recognize
+from .types import ImagesLike
 
-MOST = 1024  # images at once: so many embeddings are kept
-SHARE = 1 / 16  # of scikit-learn's working memory, for the images of a piece
-DECODED = 1 / 4  # of it, for what files are resized to
-LEAST = 8  # images of which that is kept, however large they are
+MAX_CHUNK_SIZE = 1024  # images; embeddings of this many are in memory at once
+MIN_CHUNK_FILES = 8  # files per chunk, however large the images are
+CHUNK_MEMORY_SHARE = 1 / 16  # of scikit-learn's working_memory, for the images of a chunk
+DECODED_MEMORY_SHARE = 1 / 4  # of working_memory, for the decoded and resized files of a chunk
 
-
-def as_rereadable(X):
-    """Return X, which will be read more than once: of a stream, a list."""
-    if is_mapping(X):
-        return {name: as_rereadable(column) for name, column in X.items()}
-    return list(X) if is_stream(X) else X
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def iter_chunks(X):
-    """Yield (how many came before, piece) of a collection.
+def iter_chunks(X: ImagesLike | Source) -> Iterator[tuple[int, Source]]:
+    """Yield (position of the first image in X, recognised chunk).
 
-    Pieces of arrays are slices, those of iterators and of sequences that make their items are
-    lists. A list is whole in memory already and is judged as a whole, as anything else is.
+    Arrays are sliced. Streams and lazy sequences are read chunk by chunk. Lists are in memory
+    anyway and are one chunk, so that an error about a list takes all of its items into account.
     """
-    if is_stream(X):
-        yield from _lists(X)
-    elif _is_lazy(X):
-        yield from _lists(X[i] for i in range(len(X)))
-    elif getattr(X, "ndim", 0) >= 3 and hasattr(X, "__getitem__") and not is_one_image(X.shape):
-        yield from _slices(X)
+    source = recognize(X)
+    if source.form in ("stream", "lazy"):
+        for first, items in _batches(iter_items(source)):
+            yield first, recognize(items)
+    elif source.form in ("array", "tensor") and _is_sliceable(source.values):
+        step = _images_per_chunk(source.values)
+        for first in range(0, max(len(source), 1), step):
+            yield first, source.take(slice(first, first + step))
     else:
-        yield 0, X
+        yield 0, source
 
 
-def is_stream(X):
-    """Whether X can only be iterated over, as iterators and torch's IterableDataset can."""
-    known = "__len__", "__array__", "shape", "columns", "compute"
-    return isinstance(X, Iterable) and not any(hasattr(X, name) for name in known)
+def iter_parts(source: Source) -> Iterator[tuple[int, Source]]:
+    """Yield (position of the first item, part) of a recognised chunk, lists included."""
+    if not isinstance(source.values, list):
+        yield 0, source
+        return
+    for first, items in _batches(iter(source.values)):
+        yield first, Source(source.form, items, source.names)
 
 
-def _is_lazy(X):
-    """Whether X is a sequence that makes its items when they are asked for."""
-    known = isinstance(X, (list, tuple, str, bytes, bytearray, memoryview, Mapping, Set))
-    converts = ("__array__", "columns", "to_list", "to_pylist", "compute")
-    sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
-    return sequence and not known and not any(hasattr(X, name) for name in converts)
+def files_per_chunk(n_bytes: int) -> int:
+    """Return how many files make a chunk if each takes ``n_bytes`` when decoded and resized."""
+    return max(MIN_CHUNK_FILES, int(_memory(DECODED_MEMORY_SHARE) / max(n_bytes, 1)))
 
 
-def is_one_image(shape):
-    """Whether an array has the shape of one image (H, W, C) instead of many (n, H, W)."""
-    return len(shape) == 3 and shape[2] in (1, 2, 3, 4)
+def prefetch(
+    function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int | None
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, computed in ``n_jobs`` threads ahead of the consumer.
 
-
-def _lists(items):
-    piece, used, first = [], 0, 0
-    for item in items:
-        piece.append(item)
-        used += _bytes_of(item)
-        if len(piece) == MOST or used > _budget():
-            yield first, piece
-            first += len(piece)
-            piece, used = [], 0
-    if piece or not first:
-        yield first, piece
-
-
-def _slices(X):
-    shape = tuple(map(int, X.shape))
-    itemsize = getattr(getattr(X, "dtype", None), "itemsize", 8)
-    fitting = int(_budget() / max(1, np.prod(shape[1:]) * itemsize))
-    step = min(MOST, max(fitting, 1))
-    for first in range(0, max(shape[0], 1), step):
-        yield first, X[first : first + step]
-
-
-def files_per_chunk(size):
-    """How many files make a piece, of which so many bytes each are kept when they are decoded."""
-    return max(LEAST, int(get_config()["working_memory"] * 2**20 * DECODED / max(size, 1)))
-
-
-def prefetch(function, items, n_jobs):
-    """Yield ``function(item)`` in order, by ``n_jobs`` threads that are prefetch of who takes it.
-
-    By no more than an item each, so that few results wait. None means no threads; -1 as many as
-    there are cores, -2 all but one, as in joblib.
+    At most ``n_jobs`` results wait. ``joblib.Parallel(return_as="generator")`` does not bound
+    them: it computes all results however slowly they are consumed. None means no threads, -1 one
+    per core, -2 one fewer, as in joblib.
     """
     if n_jobs is None or n_jobs == 1:
         yield from map(function, items)
@@ -98,7 +70,7 @@ def prefetch(function, items, n_jobs):
     if n_jobs < 0:
         n_jobs = max(1, cpu_count() + 1 + n_jobs)
     with ThreadPoolExecutor(n_jobs) as pool:
-        waiting = deque()
+        waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -111,12 +83,39 @@ def prefetch(function, items, n_jobs):
                 future.cancel()
 
 
-def _budget():
-    return get_config()["working_memory"] * 2**20 * SHARE
+def _batches(items: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (position of the first item, items) within the memory of a chunk; [] if none."""
+    batch: list[Any] = []
+    n_bytes, first = 0, 0
+    for item in items:
+        batch.append(item)
+        n_bytes += _bytes_of(item)
+        if len(batch) == MAX_CHUNK_SIZE or n_bytes > _memory(CHUNK_MEMORY_SHARE):
+            yield first, batch
+            first += len(batch)
+            batch, n_bytes = [], 0
+    if batch or not first:
+        yield first, batch
 
 
-def _bytes_of(item):
-    """Bytes that an item of a sequence takes; of an image with a label, those of the image."""
+def _is_sliceable(X: Any) -> bool:
+    is_array = getattr(X, "ndim", 0) >= 3 and hasattr(X, "__getitem__")
+    return is_array and not is_one_image(X.shape)
+
+
+def _images_per_chunk(X: Any) -> int:
+    itemsize = getattr(getattr(X, "dtype", None), "itemsize", 8)
+    n_bytes = max(1, np.prod([int(size) for size in X.shape[1:]]) * itemsize)
+    return min(MAX_CHUNK_SIZE, max(int(_memory(CHUNK_MEMORY_SHARE) / n_bytes), 1))
+
+
+def _memory(share: float) -> float:
+    """Return a share of scikit-learn's ``working_memory`` in bytes."""
+    return get_config()["working_memory"] * 2**20 * share
+
+
+def _bytes_of(item: Any) -> int:
+    """Return how many bytes an item takes, without its label."""
     item = item[0] if isinstance(item, tuple) and item else item
     if isinstance(item, Mapping):
         return sum(map(_bytes_of, item.values()))

@@ -33,6 +33,8 @@ class InputDefaults:
         Whether single samples may be unreadable, as image files are.
     warns_of_equal_scores : bool
         Whether equal scores are a sign of duplicates. Rows of tabular data are often equal.
+    mismatch_hint : str
+        What to do if an estimator was fitted on the other type of input; may be empty.
     """
 
     description: str
@@ -46,6 +48,7 @@ class InputDefaults:
     allows_class_labels: bool
     may_be_unreadable: bool
     warns_of_equal_scores: bool
+    mismatch_hint: str
 
 
 IMAGE_DEFAULTS = InputDefaults(
@@ -60,6 +63,7 @@ IMAGE_DEFAULTS = InputDefaults(
     allows_class_labels=False,
     may_be_unreadable=True,
     warns_of_equal_scores=True,
+    mismatch_hint="",
 )
 TABULAR_DEFAULTS = InputDefaults(
     description="tabular data",
@@ -73,4 +77,14 @@ TABULAR_DEFAULTS = InputDefaults(
     allows_class_labels=True,
     may_be_unreadable=False,
     warns_of_equal_scores=False,
+    mismatch_hint=" If X is one image, pass X[None]. If its rows are images, set image_shape.",
 )
+
+
+def check_same_type(fitted: InputDefaults, passed: InputDefaults) -> None:
+    """Raise ValueError if X is of another type than in ``fit``, by the defaults of both."""
+    if fitted != passed:
+        raise ValueError(
+            f"X holds {passed.description}, but the estimator was fitted on "
+            f"{fitted.description}.{passed.mismatch_hint}"
+        )

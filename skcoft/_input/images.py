@@ -1,243 +1,291 @@
-"""Validated images, decoded lazily, batch by batch, to tensors of one range and size."""
+"""Validated images, decoded lazily in batches to tensors of one range and size."""
 
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from .chunks import MOST, files_per_chunk, prefetch
+from .chunks import MAX_CHUNK_SIZE, files_per_chunk, prefetch
 from .decode import max_value, size_of, values_of
 from .defaults import IMAGE_DEFAULTS
+from .duplicates import empty_thumbnails, find_duplicate_samples, plain_modalities
+from .errors import UnreadableImageError
 from .mask import check_fit, fill_outside, pixels_inside
-from .pixels import TOLERANCE
+from .pixels import FLOAT_RANGE_TOL
+from .sizing import Sizing
+from .types import EncoderLike, Modality
+
+Size = tuple[int, int]
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
-BLACK = 1 / 255  # of white: what is no brighter is black
+MAX_BLACK = 1 / 255  # images without a greater value are black, and probably masks of 0 and 1
 
 
 class Images:
     """A validated collection of images.
 
-    ``items`` is a tensor with channels first, or a list of paths, contents of files, PIL images
-    and channels-first tensors. Values are uint8, float32 from 0 to 1, or int32 for whole numbers
-    in what holds more than 8 bits. How many bits these have is ``bit_depth``; None: to be found.
-    ``first`` is the number of images of X before these, of which X holds more. ``mask``, a boolean
-    array (h, w) or None, says what of the images is loaded. ``modality`` is the name of what they
-    show, where a sample has several images.
+    Parameters
+    ----------
+    items : Tensor of shape (n, C, H, W) or list
+        The images: a tensor, or a list of paths, contents of files, PIL images and tensors
+        (C, H, W). Values are uint8, float32 from 0 to 1, or int32 for whole numbers of more than
+        8 bits.
+    n_jobs : int or None
+        Number of threads that decode files.
+    stated_bit_depth : int or None
+        Bit depth of whole numbers of more than 8 bits; None finds it, see ``bit_depth``.
+    first : int
+        Position of the first image, if these are a chunk of a larger X.
+    mask : boolean ndarray (h, w) or None
+        Region that is loaded; outside, images are filled.
+    modality : str, int or None
+        Name of the modality, if a sample has several images.
+    table : array, data frame or None
+        The two-dimensional X that the images were flattened to.
     """
 
-    input_type = "images"
+    input_type: Literal["images"] = "images"
     defaults = IMAGE_DEFAULTS
 
     def __init__(
-        self, items, n_jobs=None, stated_bit_depth=None, first=0, mask=None, modality=None
-    ):
+        self,
+        items: torch.Tensor | list[str | bytes | Image.Image | torch.Tensor],
+        n_jobs: int | None = None,
+        stated_bit_depth: int | None = None,
+        first: int = 0,
+        mask: np.ndarray | None = None,
+        modality: Modality = None,
+        table: Any = None,
+    ) -> None:
         self.items = items
         self.n_jobs = n_jobs
         self.stated_bit_depth = stated_bit_depth
         self.first = first
         self.mask = mask
         self.modality = modality
-        self._wanted = ()  # sizings that files are decoded for, all at once
-        self._resized = {}  # what came of it, by number and size
-        self._insides = {}  # of the mask, by shape and size
+        self.table = table
+        self._cached_sizings: Sequence[Sizing] = ()  # files are decoded for all of them at once
+        self._resized: dict[tuple[int, Size], torch.Tensor] = {}  # by index and size
+        self._insides: dict[tuple[Size, Size], torch.Tensor] = {}  # of the mask, likewise
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def name_of(self, i):
-        """Return what messages call an image."""
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def name_of(self, i: int) -> str:
+        """Return how messages call an image."""
         return item_name(self.modality, self.first + i)
 
     @property
-    def by_modality(self):
-        """These, by modality: see ``Modalities``."""
+    def by_modality(self) -> dict[Modality, "Images"]:
+        """These images, by modality."""
         return {self.modality: self}
 
     @property
-    def common_size(self):
-        """(H, W) where all images agree on it, else None."""
+    def common_size(self) -> Size | None:
+        """(H, W) if all images have the same size, else None."""
         sizes = set(self.sizes)
         return sizes.pop() if len(sizes) == 1 else None
 
     @cached_property
-    def sizes(self):
-        """(H, W) of every image, each file looked at once."""
+    def sizes(self) -> list[Size]:
+        """(H, W) of every image; each file is opened once."""
         if isinstance(self.items, torch.Tensor):
-            return [tuple(self.items.shape[-2:])] * len(self)
-        return [size_of(item) for item in self.items]
+            height, width = self.items.shape[-2:]
+            return [(height, width)] * len(self)
+        return [size_of(item, self.name_of(i)) for i, item in enumerate(self.items)]
 
-    def cache_key(self):
-        """Return what results that are kept on disk depend on."""
+    def cache_key(self) -> list[Any]:
+        """Return the values that results kept on disk depend on."""
         whole = isinstance(self.items, torch.Tensor)
         return [self.modality, *([self.items] if whole else self.items)]
 
-    def take(self, mask):
-        """Images where the boolean ``mask`` is true."""
+    def take(self, mask: np.ndarray) -> "Images":
+        """Return the images for which the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
             return self._with(self.items[torch.from_numpy(mask)], 0, self.mask)
-        items = [item for item, wanted in zip(self.items, mask, strict=True) if wanted]
+        items = [item for item, is_taken in zip(self.items, mask, strict=True) if is_taken]
         return self._with(items, 0, self.mask)
 
-    def masked(self, mask):
-        """Images of which only what a mask, an array (h, w) or None for all, says is loaded."""
-        mask = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
-        return self._with(self.items, self.first, mask)
+    def masked(self, mask: npt.ArrayLike | None) -> "Images":
+        """Return images of which only the inside of a mask (h, w) is loaded; None loads all."""
+        inside = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
+        return self._with(self.items, self.first, inside)
 
-    def _with(self, items, first, mask):
+    def _with(self, items: Any, first: int, mask: np.ndarray | None) -> "Images":
         return Images(items, self.n_jobs, self.stated_bit_depth, first, mask, self.modality)
 
-    def iter_chunks(self, encoders):
-        """Yield the images in pieces, of which what ``encoders`` look at is kept at once."""
-        most = self.chunk_size(encoders)
-        for start in range(0, len(self), most):
-            yield self.chunk(start, most, encoders)
+    def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Images"]:
+        """Yield chunks that fit into memory at all sizes at which ``encoders`` see them."""
+        size = self.chunk_size(encoders)
+        for start in range(0, len(self), size):
+            yield self.chunk(start, size, encoders)
 
-    def chunk_size(self, encoders):
-        """How many images make a piece."""
-        sizings = self._sizings(encoders)
-        return min(MOST, files_per_chunk(_bytes_of(sizings))) if self._are_decoded else MOST
+    def chunk_size(self, encoders: Sequence[EncoderLike]) -> int:
+        """Return the number of images in a chunk."""
+        if not self._needs_decoding:
+            return MAX_CHUNK_SIZE
+        return min(MAX_CHUNK_SIZE, files_per_chunk(_bytes_of(self._sizings(encoders))))
 
-    def chunk(self, start, count, encoders):
-        """Return ``count`` images, of which files are decoded once for all of ``encoders``."""
-        piece = self._with(self.items[start : start + count], self.first + start, self.mask)
-        piece.decode_once(self._sizings(encoders))
-        return piece
+    def chunk(self, start: int, size: int, encoders: Sequence[EncoderLike]) -> "Images":
+        """Return ``size`` images whose files are decoded once for all ``encoders``."""
+        chunk = self._with(self.items[start : start + size], self.first + start, self.mask)
+        chunk.decode_once(self._sizings(encoders))
+        return chunk
 
-    def _sizings(self, encoders):
+    def _sizings(self, encoders: Sequence[EncoderLike]) -> list[Sizing]:
         return [encoder.sizing for encoder in encoders if encoder.modality == self.modality]
 
     @property
-    def _are_decoded(self):
-        """Whether there are files or PIL images, which take more time to decode than to resize."""
+    def _needs_decoding(self) -> bool:
+        """Whether there are files or PIL images; decoding takes longer than resizing."""
         whole = isinstance(self.items, torch.Tensor)
         return not (whole or all(isinstance(item, torch.Tensor) for item in self.items))
 
-    def decode_once(self, sizings):
-        """Decode files once for all sizings, the first time that one of them is asked for.
+    def decode_once(self, sizings: Sequence[Sizing]) -> None:
+        """Decode files once for all sizings, when an image is first loaded at one of them.
 
-        What they are resized to is kept, where it fits into 1 GiB.
+        The resized images are kept if they fit into 1 GiB.
         """
-        if self._are_decoded and len(self) * _bytes_of(sizings) <= CACHE_BYTES:
-            self._wanted = sizings
+        if self._needs_decoding and len(self) * _bytes_of(sizings) <= CACHE_BYTES:
+            self._cached_sizings = sizings
 
-    def groups(self, sizing):
-        """Return the indices of images that are brought to one size, as a list of arrays."""
+    def groups(self, sizing: Sizing) -> list[np.ndarray]:
+        """Return the indices of images that are resized to one size, as a list of arrays."""
         if sizing.pixels is None or isinstance(self.items, torch.Tensor):
             return [np.arange(len(self))]
-        found = {}
+        groups: dict[Size, list[int]] = {}
         for i, shape in enumerate(self.sizes):
-            found.setdefault(sizing.of(shape), []).append(i)
-        return [np.array(group) for group in found.values()]
+            groups.setdefault(sizing.of(shape), []).append(i)
+        return [np.array(group) for group in groups.values()]
 
     @cached_property
-    def bit_depth(self):
-        """The bits of whole numbers in what holds more than 8; None without such images.
+    def bit_depth(self) -> int | None:
+        """Bit depth of whole numbers of more than 8 bits; None if no image holds any.
 
-        Found from the greatest value, with a warning, unless ``bit_depth`` states it.
+        It is found from the greatest value, with a warning, unless the user stated it.
         """
         if self.stated_bit_depth is not None:
             return self.stated_bit_depth
-        found = [max_value(self.name_of(i), item) for i, item in enumerate(self)]
-        peaks = [peak for peak in found if peak is not None]
-        if not peaks:
+        peaks = [max_value(self.name_of(i), item) for i, item in enumerate(self)]
+        peak = max((peak for peak in peaks if peak is not None), default=None)
+        if peak is None:
             return None
-        bit_depth = next((bits for bits in BIT_DEPTHS if max(peaks) < 2**bits), None)
+        bit_depth = next((bits for bits in BIT_DEPTHS if peak < 2**bits), None)
         if bit_depth is None:
-            raise ValueError(f"X holds values up to {max(peaks)}; 16 bits, 65535, are the most.")
+            raise ValueError(f"X holds values up to {peak}; at most 16 bits, 65535, are accepted.")
         if bit_depth < 16:
             warnings.warn(
-                f"The images hold whole numbers up to {max(peaks)} in a type of more than 8 bits: "
-                f"they are taken for {bit_depth} bits, {2**bit_depth - 1} for white, now and in "
-                f"every later call. bit_depth={bit_depth} (or another) states it.",
+                f"X holds whole numbers up to {peak} in a type of more than 8 bits. They are read "
+                f"as {bit_depth} bits, so that {2**bit_depth - 1} is white, now and in every "
+                f"later call. Pass bit_depth={bit_depth} to confirm it, or another number.",
                 stacklevel=2,
             )
         return bit_depth
 
-    def blocks(self, most, count, bit_depth):
-        """Yield (indices, images (n, 3, h, w)), at most ``count``, of ``most`` pixels a side.
+    def blocks(
+        self, max_side: int, count: int, bit_depth: int | None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Yield (indices, images (n, 3, h, w)) of one size, at most ``count`` at once.
 
-        Those of one size come together.
+        Sides longer than ``max_side`` pixels are reduced to it.
         """
-        rows = {}
+        indices_by_size: dict[Size, list[int]] = {}
         for i, (height, width) in enumerate(self.sizes):
-            rows.setdefault((min(height, most), min(width, most)), []).append(i)
-        for size, alike in rows.items():
-            for indices in torch.tensor(alike).split(count):
+            size = min(height, max_side), min(width, max_side)
+            indices_by_size.setdefault(size, []).append(i)
+        for size, same_size in indices_by_size.items():
+            for indices in torch.tensor(same_size).split(count):
                 yield indices.numpy(), self.load(indices, size, bit_depth)
 
-    def __iter__(self):
-        return iter(self.items)
+    def loader(
+        self,
+        sizing: Sizing,
+        device: str | torch.device,
+        *,
+        bit_depth: int | None = None,
+        cache: bool = False,
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function from indices to a batch on the device.
 
-    def loader(self, sizing, device, *, bit_depth=None, cache=False):
-        """Return a function from indices to a batch of images of one size, on the device.
-
-        ``sizing`` says which; the images that the indices name are all of one group. ``bit_depth``
-        are the bits of whole numbers. With ``cache``, images that fit into 1 GiB are decoded
-        once and
-        kept.
+        The images of a batch must belong to one of the ``groups`` of ``sizing``. With ``cache``,
+        images that fit into 1 GiB are decoded once and kept.
         """
 
-        def load(index):
-            one_for_all = sizing.pixels is None
-            size = sizing.size if one_for_all else sizing.of(self.sizes[index[0]])
+        def load(index: torch.Tensor) -> torch.Tensor:
+            one_size = sizing.pixels is None
+            size = sizing.size if one_size else sizing.of(self.sizes[index[0]])
             return self.load(index.cpu(), size, bit_depth).to(device)
 
         if not cache or len(self) * 3 * np.prod(sizing.size) * 4 > CACHE_BYTES:
             return load
-        images = [None] * len(self)
+        images: dict[int, torch.Tensor] = {}
         for group in self.groups(sizing):
-            for i, image in zip(group, load(torch.from_numpy(group)), strict=True):
-                images[i] = image
-        return lambda index: torch.stack([images[i] for i in index])
+            images.update(zip(group.tolist(), load(torch.from_numpy(group)), strict=True))
+        return lambda index: torch.stack([images[int(i)] for i in index])
 
-    def load(self, indices, size, bit_depth=None):
-        """Decode images to a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``.
+    def load(
+        self, indices: torch.Tensor, size: Size, bit_depth: int | None = None
+    ) -> torch.Tensor:
+        """Return images as a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``.
 
-        What is outside of the mask is filled.
+        Outside the mask they are filled.
         """
         if isinstance(self.items, torch.Tensor):
             images = resize(_to_rgb(self.items[indices], bit_depth), size)
         else:
             images = torch.cat(self._load_items([int(i) for i in indices], size, bit_depth))
-        if 0 < images.max() <= BLACK + TOLERANCE:
+        if 0 < images.max() <= MAX_BLACK + FLOAT_RANGE_TOL:
             warnings.warn(
-                "Images in X hold no value above 1 of 255, which is black. Of masks of 0 and 1 "
-                "pass X.astype(bool); of whole numbers of another range, X / the greatest value.",
+                "Images in X hold no value above 1 of 255, which is black. If they are masks of 0 "
+                "and 1, pass X.astype(bool). If they are whole numbers of another range, divide X "
+                "by the greatest possible value.",
                 stacklevel=2,
             )
-        return images if self.mask is None else self._fill(images, indices, size)
+        return images if self.mask is None else self._fill_outside(images, indices, size)
 
-    def _load_items(self, indices, size, bit_depth):
-        """Return tensors (1, 3, H, W) of a size, from what has been decoded where it is kept."""
-        if self._is_wanted(indices[0], size) and not self._is_kept(indices[0], size):
+    def _load_items(
+        self, indices: list[int], size: Size, bit_depth: int | None
+    ) -> list[torch.Tensor]:
+        """Return tensors (1, 3, H, W) of a size, from the cache if they are there."""
+        if self._is_cacheable(indices[0], size) and not self._is_cached(indices[0], size):
             for i, image in self._decode(range(len(self)), bit_depth):
-                for sizing in self._wanted:
-                    wanted = sizing.of(self.sizes[i])
-                    self._resized[i, wanted] = resize(image, wanted)
-        if all(self._is_kept(i, size) for i in indices):
+                for sizing in self._cached_sizings:
+                    cached_size = sizing.of(self.sizes[i])
+                    self._resized[i, cached_size] = resize(image, cached_size)
+        if all(self._is_cached(i, size) for i in indices):
             return [self._resized[i, size] for i in indices]
         return [resize(image, size) for _, image in self._decode(indices, bit_depth)]
 
-    def _is_kept(self, i, size):
+    def _is_cached(self, i: int, size: Size) -> bool:
         return (i, tuple(size)) in self._resized
 
-    def _is_wanted(self, i, size):
-        return tuple(size) in [sizing.of(self.sizes[i]) for sizing in self._wanted]
+    def _is_cacheable(self, i: int, size: Size) -> bool:
+        return tuple(size) in [sizing.of(self.sizes[i]) for sizing in self._cached_sizings]
 
-    def _decode(self, indices, bit_depth):
-        """Yield (index, RGB values (1, 3, H, W)); ``n_jobs`` threads decode, a few prefetch."""
+    def _decode(
+        self, indices: Sequence[int], bit_depth: int | None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (index, RGB values (1, 3, H, W)); ``n_jobs`` threads decode ahead."""
 
-        def values(i):
+        def decode(i: int) -> tuple[int, torch.Tensor]:
             return i, values_of(self.items[i], self.name_of(i))
 
-        for i, found in prefetch(values, indices, self.n_jobs):
-            yield i, _to_rgb(found, bit_depth)
+        for i, values in prefetch(decode, indices, self.n_jobs):
+            yield i, _to_rgb(values, bit_depth)
 
-    def _fill(self, images, indices, size):
+    def _fill_outside(
+        self, images: torch.Tensor, indices: torch.Tensor, size: Size
+    ) -> torch.Tensor:
         filled = []
         for i, image in zip(map(int, indices), images, strict=True):
             shape = self.sizes[i]
@@ -247,53 +295,75 @@ class Images:
             filled.append(fill_outside(image, self._insides[shape, size]))
         return torch.stack(filled)
 
+    def empty_thumbnails(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return thumbnails and JPEG distances of no image."""
+        return empty_thumbnails(1)
 
-def item_name(modality=None, i=None):
-    """Return what messages call the images of a modality, or one of them; None: of X."""
+    def find_duplicates(
+        self,
+        thumbnails: np.ndarray,
+        jpeg_distances: np.ndarray,
+        bit_depths: Mapping[Any, int | None],
+        mirrored: bool,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compare images with each other and with earlier ones, as ``InputData`` says."""
+        return find_duplicate_samples(
+            self.by_modality, thumbnails, jpeg_distances, bit_depths, mirrored
+        )
+
+    def plain_modalities(self, thumbnails: np.ndarray) -> list[Any]:
+        """Return the modality if all images are of one colour all over."""
+        return plain_modalities([self.modality], thumbnails)
+
+
+def item_name(modality: Modality = None, i: int | None = None) -> str:
+    """Return how messages call X, its image ``i``, a modality, or an image of a modality."""
     item = "" if i is None else f"[{i}]"
     return f"X{item}" if modality is None else f"X{item}[{modality!r}]"
 
 
-def _bytes_of(sizings):
-    """Bytes of an image at all of its sizes, of float32 RGB."""
+def _bytes_of(sizings: Sequence[Sizing]) -> int:
+    """Return the bytes of a float32 RGB image at all of its sizes."""
     return 12 * sum(int(np.prod(sizing.size)) for sizing in sizings)
 
 
-def _to_rgb(images, bit_depth):
-    """Float RGB in 0..1: gray is repeated, an alpha channel is dropped.
+def _to_rgb(images: torch.Tensor, bit_depth: int | None) -> torch.Tensor:
+    """Return float RGB images in 0..1: gray is repeated, an alpha channel is dropped.
 
-    The memory layout is always the same: another one would round differently further on.
+    The memory layout is always the same, because another one would round differently later.
     """
     rgb = images[:, :3]
     if rgb.dtype == torch.int32:
-        check_depth(rgb, bit_depth)
+        white = _white(rgb, bit_depth)
     rgb = rgb.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     if images.dtype == torch.uint8:
         rgb.div_(255)
     elif images.dtype == torch.int32:
-        rgb.div_(2**bit_depth - 1).clamp_(max=1)
+        rgb.div_(white).clamp_(max=1)
     return rgb.expand(-1, 3, -1, -1).contiguous()
 
 
-def check_depth(images, bit_depth):
-    """Warn of whole numbers above what ``bit_depth`` bits hold, which count as white."""
+def _white(images: torch.Tensor, bit_depth: int | None) -> int:
+    """Return the value of white at a bit depth; warn of greater ones, which count as white."""
     if bit_depth is None:
-        raise ValueError(
+        raise UnreadableImageError(
             "X holds whole numbers of more than 8 bits, but the estimator was fitted on images of "
-            "8 bits or floats; convert X to 0..1 likewise, or fit with bit_depth=16 (or another)."
+            "8 bits or floats. Scale X to 0..1 in the same way, or fit with bit_depth=16 (or "
+            "another number)."
         )
     white = 2**bit_depth - 1
     if images.max() > white:
         warnings.warn(
             f"X holds values up to {int(images.max())}, but images of {bit_depth} bits, as in "
-            f"fit, hold at most {white}. Larger values count as {white}. bit_depth states another "
-            "number.",
+            f"fit, hold at most {white}. Larger values count as {white}. Pass another bit_depth "
+            "to fit if this is wrong.",
             stacklevel=2,
         )
+    return white
 
 
-def resize(images, size):
-    """Resize images (n, c, H, W) to a size, in 0..1."""
+def resize(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Resize images (n, c, H, W) with values 0..1 to a size."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp_(0, 1)

@@ -1,81 +1,94 @@
-"""The one parser of y: +1 for normal, -1 for anomalous, nothing else."""
+"""Parse y: +1 for normal, -1 for anomalous, and nothing else."""
 
 import warnings
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .errors import is_mapping, refuse_array
+from .errors import require_all_values
+from .items import is_mapping
+from .types import ImagesLike, InputData
 
-WANTED = "y must hold +1 (normal) and -1 (anomalous)"
+MAX_NAMED_LABELS = 10  # in a message
+AnyInput = TypeVar("AnyInput", bound=InputData)
 
 
-def check_labels(X, y):
-    """Return y, as long as X, as +1 and -1; raise ValueError where it holds other labels."""
-    counted = hasattr(X, "__len__") or hasattr(X, "shape")
-    if counted and not is_mapping(X):  # of modalities, each as long as y
+def check_labels(X: ImagesLike, y: npt.ArrayLike) -> np.ndarray:
+    """Return y as +1 and -1; ValueError for other labels or another length than X."""
+    has_length = hasattr(X, "__len__") or hasattr(X, "shape")
+    if has_length and not is_mapping(X):  # the length of a mapping is its number of modalities
         check_consistent_length(X, y)
-    refuse_array(y, "y")
-    y = column_or_1d(y)
-    if not _are_signs(y):
-        raise ValueError(f"{WANTED}; got {_seen(y)}. {_remedy(y)}")
-    return np.where(y == 1, 1, -1)
+    require_all_values(y, "y")
+    labels = column_or_1d(y)
+    if not _are_signs(labels):
+        raise ValueError(
+            f"y must hold +1 (normal) and -1 (anomalous); got {_describe(labels)}. "
+            f"{_remedy(labels)}"
+        )
+    return np.where(labels == 1, 1, -1)
 
 
-def _are_signs(y):
-    """Whether all labels are +1 and -1, by whatever numbers."""
-    return set(y.tolist()) <= {-1, 1} and not _booleans(y).any()
+def _are_signs(y: np.ndarray) -> bool:
+    """Whether all labels are +1 and -1, of any numeric type."""
+    return set(y.tolist()) <= {-1, 1} and not _are_booleans(y).any()
 
 
-def _booleans(y):
+def _are_booleans(y: np.ndarray) -> np.ndarray:
     return np.array([isinstance(label, (bool, np.bool_)) for label in y.tolist()], dtype=bool)
 
 
-def _seen(y):
-    """Text of the labels in y, ten at most."""
+def _describe(y: np.ndarray) -> str:
+    """Return the text for the labels in y."""
     labels = sorted({repr(label) for label in y.tolist()})
-    more = f", ... ({len(labels)} in all)" if len(labels) > 10 else ""
-    return f"the labels {', '.join(labels[:10])}{more}"
+    more = f", ... ({len(labels)} in all)" if len(labels) > MAX_NAMED_LABELS else ""
+    return f"the labels {', '.join(labels[:MAX_NAMED_LABELS])}{more}"
 
 
-def _remedy(y):
-    """Return the line that makes +1 and -1 of y; which label means what, its user knows."""
+def _remedy(y: np.ndarray) -> str:
+    """Return how to make +1 and -1 of y; only the user knows what each label means."""
     labels = set(y.tolist())
-    if _booleans(y).all():
-        return "Where True means an anomaly, pass np.where(y, -1, 1), else np.where(y, 1, -1)."
+    if _are_booleans(y).all():
+        return (
+            "If True means an anomaly, pass np.where(y, -1, 1); otherwise pass np.where(y, 1, -1)."
+        )
     if any(label != label for label in labels):
         return "Leave out the images without a label."
     if labels <= {0, 1}:
         return (
-            "Where 1 means an anomaly, pass np.where(y == 1, -1, 1), else np.where(y == 1, 1, -1)."
+            "If 1 means an anomaly, pass np.where(y == 1, -1, 1); otherwise pass "
+            "np.where(y == 1, 1, -1)."
         )
     if -1 in labels:
         return "Leave out the images with other labels."
     example = min(labels, key=str)
-    return f"Name the normal ones, for example np.where(y == {example!r}, 1, -1)."
+    return f"Say which label is normal, for example np.where(y == {example!r}, 1, -1)."
 
 
-def are_classes(y):
-    """Whether labels may be class labels that are meant for others: numbers, none of them -1."""
-    numbers = y.dtype.kind in "iuf" and not (y == -1).any()
-    return bool(numbers and not np.isnan(y.astype(float)).any() and not _are_signs(y))
+def are_classes(y: np.ndarray) -> bool:
+    """Whether labels may be the class labels of another estimator: numbers other than -1."""
+    is_numeric = y.dtype.kind in "iuf" and not (y == -1).any()
+    return bool(is_numeric and not np.isnan(y.astype(float)).any() and not _are_signs(y))
 
 
-def split_by_label(inputs, y, allow_class_labels=False):
-    """Split validated inputs into normals and anomalies (None where y names none).
+def split_by_label(
+    inputs: AnyInput, y: npt.ArrayLike | None, allow_class_labels: bool = False
+) -> tuple[AnyInput, AnyInput | None]:
+    """Split validated inputs into normal images and anomalies, None if y has no anomaly.
 
-    ``allow_class_labels``: y may hold numbers that are meant for others, as scikit-learn hands its
-    class labels to every step; they name no anomaly, which a warning says.
+    With ``allow_class_labels``, class labels are ignored with a warning, because scikit-learn
+    passes them to every step of a pipeline.
     """
     if y is None:
         return inputs, None
     check_consistent_length(inputs, y)
-    refuse_array(y, "y")
-    labels = np.array(column_or_1d(y).tolist())  # of objects, what they are
+    require_all_values(y, "y")
+    labels = np.array(column_or_1d(y).tolist())  # object arrays get the type of their values
     if allow_class_labels and are_classes(labels):
         warnings.warn(
-            f"y holds {_seen(labels)}, which name neither normal (+1) nor anomalous (-1) samples: "
-            "y is left out of account, all samples are taken for normal.",
+            f"y holds {_describe(labels)}, but +1 means normal and -1 anomalous. y is ignored and "
+            "all samples count as normal. Pass y=None if that is right.",
             stacklevel=3,
         )
         return inputs, None
@@ -87,13 +100,18 @@ def split_by_label(inputs, y, allow_class_labels=False):
     return inputs.take(labels == 1), inputs.take(labels == -1) if -1 in labels else None
 
 
-def asks_for_labelled(negatives):
-    """Whether labelled anomalies are among what ``negatives`` names."""
+def asks_for_labelled(negatives: Any) -> bool:
+    """Whether ``negatives`` contains ``"labelled"``."""
     return "labelled" in (negatives if isinstance(negatives, (list, tuple)) else [negatives])
 
 
-def split_for_training(inputs, y, negatives, allow_class_labels=False):
-    """Split as :func:`split_by_label`; anomalies are kept where ``negatives`` asks for them."""
+def split_for_training(
+    inputs: AnyInput,
+    y: npt.ArrayLike | None,
+    negatives: Any,
+    allow_class_labels: bool = False,
+) -> tuple[AnyInput, AnyInput | None]:
+    """As :func:`split_by_label`; anomalies are returned only if ``negatives`` asks for them."""
     normals, anomalies = split_by_label(inputs, y, allow_class_labels)
     if not asks_for_labelled(negatives):
         return normals, None
@@ -102,6 +120,6 @@ def split_for_training(inputs, y, negatives, allow_class_labels=False):
     if anomalies is None:
         raise ValueError(
             "negatives='labelled' needs y of both +1 (normal) and -1 (anomaly); got "
-            f"{_seen(np.asarray(y))}."
+            f"{_describe(np.asarray(y))}."
         )
     return normals, anomalies

@@ -1,15 +1,20 @@
-"""Region of interest: a mask that says what of every image is looked at, True, and what is not."""
+"""Region of interest: a mask (h, w) that is True inside, where images are inspected."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-HALF = 0.5  # of a position that has to be inside
+from .errors import UnreadableImageError
+
+MIN_INSIDE_SHARE = 0.5  # share of a patch that must be inside for the patch to count
 
 
-def is_mask(value):
-    """Whether a value is an array (h, w) of True and False, or 1 and 0, that is True somewhere."""
+def is_mask(value: Any) -> bool:
+    """Whether a value is an array (h, w) of booleans, or of 1 and 0, that is not all False."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
@@ -19,51 +24,57 @@ def is_mask(value):
     return bool(np.isin(array, (0, 1)).all() and array.any())
 
 
-def check_fit(mask, shape, name):
-    """Raise ValueError where an image (H, W) has another shape than the mask, but for rounding."""
+def check_fit(mask: np.ndarray, shape: tuple[int, int], name: str) -> None:
+    """Raise an error if the aspect ratio of an image (H, W) differs from that of the mask."""
     (h, w), (height, width) = mask.shape, shape
-    if abs(h * width - w * height) > max(h + w, height + width) / 2:
-        raise ValueError(
+    if abs(h * width - w * height) > max(h + w, height + width) / 2:  # beyond rounding
+        raise UnreadableImageError(
             f"mask must have the shape of the images, at any size; it has {h}x{w} pixels, {name} "
             f"has {height}x{width}."
         )
 
 
-def at_size(mask, size):
-    """Bring a mask to a size (H, W): that of the pixel of it which the middle of each is in."""
+def at_size(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return a mask at a size (H, W): each pixel as the one of the mask at its centre."""
     rows, columns = (
         (np.arange(new) + 0.5) * old // new for new, old in zip(size, mask.shape, strict=True)
     )
     return mask[np.ix_(rows.astype(int), columns.astype(int))]
 
 
-def pixels_inside(mask, shape, size, resize):
-    """Which pixels (h, w) of an image of a shape are looked at when it has been resized to a size.
+def pixels_inside(
+    mask: np.ndarray,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    resize: Callable[[torch.Tensor, tuple[int, int]], torch.Tensor],
+) -> torch.Tensor:
+    """Return which pixels (h, w) of an image of ``shape`` are inside after ``resize`` to a size.
 
-    ``resize`` is how images are. Pixels that something outside has a part in are left out, so
-    that nothing there has any influence, unless no others are left.
+    Pixels that are computed from any pixel outside are left out, so that nothing outside has any
+    influence. If no others remain, those with the smallest part outside are inside.
     """
     outside = resize(torch.from_numpy(~at_size(mask, shape)).float()[None, None], size)[0, 0]
     return outside <= outside.min()
 
 
-def fill_outside(image, inside):
-    """Fill an image (3, h, w) with the mean colour of its inside, where it is not looked at."""
+def fill_outside(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Return an image (3, h, w) filled with the mean colour of its inside everywhere else."""
     mean = image[:, inside].double().mean(1).float()
     return torch.where(inside, image, mean[:, None, None])
 
 
-def patches_inside(mask, grid):
-    """Which positions of a grid (h, w) are looked at: those that are inside by half at least.
+def patches_inside(mask: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Return which patches of a grid (h, w) are inside by half or more.
 
-    Where none are, those that are inside most.
+    If there are none, return those with the greatest part inside.
     """
-    share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], tuple(grid))[0].numpy()
-    return share >= min(HALF, share.max())
+    inside = torch.from_numpy(mask).float()[None]
+    share = F.adaptive_avg_pool2d(inside, tuple(grid))[0].numpy()
+    return share >= min(MIN_INSIDE_SHARE, share.max())
 
 
-def nearest_inside(inside):
-    """For every position of a grid the nearest one inside, as its number among these."""
+def nearest_inside(inside: np.ndarray) -> np.ndarray:
+    """Return, for every patch of a grid, the number of the nearest patch inside among these."""
     numbers = np.cumsum(inside).reshape(inside.shape) - 1
     rows, columns = ndimage.distance_transform_edt(
         ~inside, return_distances=False, return_indices=True
@@ -71,6 +82,8 @@ def nearest_inside(inside):
     return numbers[rows, columns]
 
 
-def hide_outside(drawn, mask):
-    """Return a map (H, W) that is NaN where nothing is looked at; as it is without a mask."""
-    return drawn if mask is None else np.where(at_size(mask, drawn.shape), drawn, np.nan)
+def hide_outside(anomaly_map: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Return a map (H, W) that is NaN outside the mask; the map itself without a mask."""
+    if mask is None:
+        return anomaly_map
+    return np.where(at_size(mask, anomaly_map.shape), anomaly_map, np.nan)

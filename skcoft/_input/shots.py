@@ -1,130 +1,128 @@
-"""What counts as one shot: copies of an image, and images that are known to belong together."""
+"""Which training images count as one shot: duplicates, and images of one group."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .duplicates import WIDTH, are_plain, compare_rows, compare_samples
 from .images import item_name
+from .types import InputData
 
 
 @dataclass(frozen=True)
-class Shots:
-    """Images in the order of learning, and the shot that each belongs to.
+class ShotRegistry:
+    """The training images of ``fit`` and ``partial_fit`` in order, and the shot of each.
 
     Attributes
     ----------
-    pictures : ndarray of shape (n_images, ...)
-        By what copies are told; of samples of several images all side by side.
-    limits : ndarray of shape (n_images,) or (n_images, n_modalities)
-        How far a JPEG file of each image lies from it, by which copies are told as well.
-    known : list
-        The user's group of each image; None where there is none.
+    thumbnails : ndarray of shape (n_images, ...)
+        Thumbnails by which duplicates are found, those of several modalities side by side. For
+        tabular data, the rows.
+    jpeg_distances : ndarray of shape (n_images,) or (n_images, n_modalities)
+        Distance of each thumbnail from that of the image after saving it as a JPEG file.
+    groups : list
+        The user's group of each image; None for images without one.
     ids : ndarray of shape (n_images,)
-        The shot that each image belongs to, named by the number of its first image. Copies are one
+        The shot of each image, named by the position of its first image. Duplicates are one
         shot, as are the images of a group.
     """
 
-    pictures: np.ndarray
-    limits: np.ndarray
-    known: list
+    thumbnails: np.ndarray
+    jpeg_distances: np.ndarray
+    groups: list[Any]
     ids: np.ndarray
 
     @classmethod
-    def of(cls, inputs, known=None, mirrored=False):
-        """Group inputs; ``known`` are the user's groups of them, or None."""
-        rows, several = inputs.input_type == "tabular", len(inputs.by_modality)
-        width = inputs.values.shape[1] if rows else several * WIDTH
-        pictures = np.empty((0, width), np.float64 if rows else np.float32)
-        limits = np.empty(0 if several == 1 else (0, several))
-        bit_depths = {modality: part.bit_depth for modality, part in inputs.by_modality.items()}
-        found = cls(pictures, limits, [], np.empty(0, int)).extend(
-            inputs, known, bit_depths, mirrored
-        )
-        if not rows:
-            _warn_of_plain(inputs, found.pictures)
-        return found
+    def of(
+        cls, inputs: InputData, groups: list[Any] | None = None, mirrored: bool = False
+    ) -> "ShotRegistry":
+        """Return the registry of the images of a first fit; ``groups`` are the user's or None."""
+        bit_depths = {name: images.bit_depth for name, images in inputs.by_modality.items()}
+        empty = cls(*inputs.empty_thumbnails(), [], np.empty(0, int))
+        registry = empty.extend(inputs, groups, bit_depths, mirrored)
+        _warn_of_plain_images(inputs, registry.thumbnails)
+        return registry
 
-    def extend(self, inputs, known, bit_depths, mirrored=False):
-        """Return these with more images; warn of copies that no group of the user's explains.
+    def extend(
+        self,
+        inputs: InputData,
+        groups: list[Any] | None,
+        bit_depths: Mapping[Any, int | None],
+        mirrored: bool = False,
+    ) -> "ShotRegistry":
+        """Return a registry with more images; warn of duplicates that no group explains.
 
-        ``bit_depths`` are the bits of whole numbers, those of the fit, by modality. With
-        ``mirrored``, an image and its mirror image are copies: of densities that know mirror
-        images, each would
-        know the other.
+        ``bit_depths`` are those of the fit, by modality. With ``mirrored``, an image and its
+        mirror image are duplicates: densities that contain mirror images know both from either.
         """
-        start, limits = len(self.ids), self.limits
-        if inputs.input_type == "tabular":
-            pictures = np.concatenate([self.pictures, inputs.values])
-            limits = np.concatenate([limits, np.zeros(len(inputs))])
-            alike = compare_rows(pictures, start)
-        else:
-            pictures, limits, alike = compare_samples(
-                inputs.by_modality, bit_depths, self.pictures, limits, mirrored
-            )
-        names = [*self.known, *([None] * len(inputs) if known is None else known)]
-        ids, copies = list(self.ids), []
-        firsts = {name: ids[i] for i, name in reversed([*enumerate(self.known)])}
-        for i, name in enumerate(names[start:], start):
-            if name is not None and name in firsts:
-                ids.append(firsts[name])
+        start = len(self.ids)
+        thumbnails, jpeg_distances, is_duplicate = inputs.find_duplicates(
+            self.thumbnails, self.jpeg_distances, bit_depths, mirrored
+        )
+        all_groups = [*self.groups, *([None] * len(inputs) if groups is None else groups)]
+        ids, duplicates = list(self.ids), []
+        id_of_group = {name: ids[i] for i, name in reversed([*enumerate(self.groups)])}
+        for i, name in enumerate(all_groups[start:], start):
+            if name is not None and name in id_of_group:
+                ids.append(id_of_group[name])
                 continue
-            same = np.flatnonzero(alike[i - start, :i])[:1]
-            copies += [(i, int(j)) for j in same]
-            ids.append(ids[same[0]] if len(same) else i)
-            firsts[name] = ids[i]
-        _warn_of_copies(copies, start)
-        return Shots(pictures, limits, names, np.array(ids))
+            originals = np.flatnonzero(is_duplicate[i - start, :i])[:1]
+            duplicates += [(i, int(j)) for j in originals]
+            ids.append(ids[originals[0]] if len(originals) else i)
+            id_of_group[name] = ids[i]
+        _warn_of_duplicates(duplicates, start)
+        return ShotRegistry(thumbnails, jpeg_distances, all_groups, np.array(ids))
 
 
-def _warn_of_plain(inputs, pictures):
-    """Name the modalities whose pictures are of one colour all over."""
-    parts = np.split(pictures, len(inputs.by_modality), axis=1)
-    for modality, part in zip(inputs.by_modality, parts, strict=True):
-        if are_plain(part):
-            warnings.warn(
-                f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour "
-                "all over, so there is nothing to learn of them.",
-                stacklevel=5,
-            )
+def _warn_of_plain_images(inputs: InputData, thumbnails: np.ndarray) -> None:
+    for modality in inputs.plain_modalities(thumbnails):
+        warnings.warn(
+            f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour all "
+            "over. Nothing can be learned from them. Check the images.",
+            stacklevel=5,
+        )
 
 
-def _warn_of_copies(copies, start):
-    """Name the first copies, counted as in X where both are in it."""
-    if not copies:
+def _warn_of_duplicates(duplicates: list[tuple[int, int]], start: int) -> None:
+    """Warn of (position, position of the original); those before ``start`` are earlier calls'."""
+    if not duplicates:
         return
-    i, j = copies[0]
-    of = f"X[{j - start}]" if j >= start else f"shot {j} of an earlier call"
-    more = f" and {len(copies) - 1} more" if len(copies) > 1 else ""
+    i, j = duplicates[0]
+    original = f"X[{j - start}]" if j >= start else f"shot {j} of an earlier call"
+    count = "a duplicate" if len(duplicates) == 1 else f"{len(duplicates)} duplicates"
     warnings.warn(
-        f"X holds copies: X[{i - start}] is one of {of}{more}. Copies count as one shot; say "
-        "which images belong together with groups=.",
+        f"X holds {count}: X[{i - start}] duplicates {original}. Duplicates count as one shot. "
+        "Pass groups= to say which images belong together.",
         stacklevel=5,
     )
 
 
-def parse_groups(inputs, y, groups):
-    """Return the user's groups of what y calls normal, or None; ValueError for another length."""
+def parse_groups(
+    inputs: InputData, y: npt.ArrayLike | None, groups: npt.ArrayLike | None
+) -> list[Any] | None:
+    """Return the user's groups of the normal images, or None; ValueError for another shape."""
     if groups is None:
         return None
     check_consistent_length(inputs, groups)
     if len(set(np.shape(groups)) - {1}) > 1:
         raise ValueError(f"groups must have the shape (n,); got {np.shape(groups)}.")
-    groups = np.asarray(column_or_1d(groups))
+    values = np.asarray(column_or_1d(groups))
     if y is not None and -1 in np.asarray(y):
-        groups = groups[np.asarray(y) == 1]
-    return [None if is_missing(group) else group for group in groups.tolist()]
+        values = values[np.asarray(y) == 1]
+    return [None if is_missing_group(group) else group for group in values.tolist()]
 
 
-def is_missing(group):
-    """Whether a group is none that is known: None or NaN."""
+def is_missing_group(group: Any) -> bool:
+    """Whether a group is None or NaN, so that the image has no group."""
     return group is None or group != group
 
 
-def mean_per_shot(values, ids):
-    """Mean of the values (n_images, ...) of each shot, in the order of their first images."""
+def mean_per_shot(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the mean of the values (n_images, ...) of each shot, ordered by first image."""
     shots, inverse = np.unique(ids, return_inverse=True)
     if len(shots) == len(ids):
         return values

@@ -1,51 +1,100 @@
-"""TODO."""
+"""Validated tabular data."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .defaults import TABULAR_DEFAULTS
+from .duplicates import find_equal_rows
+from .types import EncoderLike
 
 
 class Table:
-    """Validated rows of features: ``values``, a float64 array (n, d)."""
+    """Rows of features.
 
-    input_type = "tabular"
+    Attributes
+    ----------
+    values : ndarray of shape (n, d)
+        The features, float64.
+    table : array, data frame or None
+        X as it was passed, for checks of its columns.
+    """
+
+    input_type: Literal["tabular"] = "tabular"
     defaults = TABULAR_DEFAULTS
-    bit_depth = mask = modality = None  # no bits to be found, nothing to be left out
+    bit_depth = mask = modality = None  # attributes of images
 
-    def __init__(self, values):
+    def __init__(self, values: np.ndarray, table: Any = None) -> None:
         self.values = values
+        self.table = table
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, mask):
-        """Table where the boolean ``mask`` is true."""
+    @property
+    def by_modality(self) -> dict[None, "Table"]:
+        """The table itself."""
+        return {None: self}
+
+    def cache_key(self) -> list[np.ndarray]:
+        """Return the values that results kept on disk depend on."""
+        return [self.values]
+
+    def take(self, mask: np.ndarray) -> "Table":
+        """Return the rows for which the boolean ``mask`` is true."""
         return Table(self.values[mask])
 
-    def masked(self, mask):
-        """Table as they are; ValueError where there is a mask, which images have."""
+    def masked(self, mask: npt.ArrayLike | None) -> "Table":
+        """Return the table; ValueError if a mask is given."""
         if mask is not None:
             raise ValueError(
-                "mask is for images; X holds rows of features. If they are flattened images, set "
-                "image_shape."
+                "mask is for images, but X holds rows of features. If they are flattened images, "
+                "set image_shape."
             )
         return self
 
-    @property
-    def by_modality(self):
-        """These, as ``Images.by_modality``."""
-        return {None: self}
-
-    def iter_chunks(self, encoders):
-        """Yield these: their embeddings are small."""
+    def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Table"]:
+        """Yield the table as one chunk, because its embeddings are small."""
         yield self
 
-    def groups(self, sizing):
+    def groups(self, sizing: None) -> list[np.ndarray]:
         """Return the indices of rows that may share a batch: all of them."""
         return [np.arange(len(self))]
 
-    def loader(self, sizing, device, *, bit_depth=None, cache=False):
+    def loader(
+        self,
+        sizing: None,
+        device: str | torch.device,
+        *,
+        bit_depth: None = None,
+        cache: bool = False,
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return a function from indices to a batch on the device."""
         rows = torch.from_numpy(self.values.copy()).to(device)
         return lambda index: rows[index]
+
+    def empty_thumbnails(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows and JPEG distances of no sample."""
+        return np.empty((0, self.values.shape[1])), np.empty(0)
+
+    def find_duplicates(
+        self,
+        thumbnails: np.ndarray,
+        jpeg_distances: np.ndarray,
+        bit_depths: Mapping[Any, int | None],
+        mirrored: bool,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compare rows with each other and with earlier ones, as ``InputData`` says.
+
+        Rows are their own thumbnails, and their JPEG distances are 0.
+        """
+        rows = np.concatenate([thumbnails, self.values])
+        distances = np.concatenate([jpeg_distances, np.zeros(len(self))])
+        return rows, distances, find_equal_rows(rows, len(thumbnails))
+
+    def plain_modalities(self, thumbnails: np.ndarray) -> list[Any]:
+        """Return no modality: rows have no colour."""
+        return []

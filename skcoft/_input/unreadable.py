@@ -1,52 +1,99 @@
-"""TODO."""
+"""Score collections of which some images cannot be read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from .chunks import iter_chunks
-from .reader import as_items, is_file
+from .chunks import iter_chunks, iter_parts
+from .errors import UnreadableImageError
+from .items import is_file
+from .recognize import Source, to_items
+from .types import ImagesLike
+
+UNREADABLE = UnreadableImageError, FileNotFoundError  # what concerns one image only
 
 
-def score_readable(score, read, X, first=0):
-    """Scores of what can be read, NaN for the rest, and what is wrong with that, by number.
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that cannot be read: its position in X and the reason."""
 
-    ``score`` maps a piece of X, and how many images came before it, to scores; ``read`` takes one
-    image with its number and raises where that fails. What is wrong with X as a whole is raised.
+    index: int
+    reason: str
+
+
+def score_readable(
+    score: Callable[[Source, int], np.ndarray],
+    read: Callable[[Source, int], None],
+    X: ImagesLike | Source,
+    first: int = 0,
+) -> tuple[np.ndarray, list[UnreadableImage]]:
+    """Return the scores of X, NaN for unreadable images, and these images.
+
+    Parameters
+    ----------
+    score : callable
+        Maps a recognised chunk and the position of its first image to scores.
+    read : callable
+        Reads and decodes a source of one image, given its position, as ``score`` does.
+    X : images
+        What to score.
+    first : int, default=0
+        Position of the first image.
+
+    Raises
+    ------
+    ValueError
+        If X as a whole cannot be scored. So it is if no image can be read, unless all are files.
     """
-    scores, faults = [], {}
-    for before, piece in iter_chunks(X):
-        items = as_items(piece)
-        for start, part in iter_chunks(piece if items is None else iter(items)):
-            found, unread = _try_to_score(score, read, part, first + before + start)
-            scores.append(found)
-            faults |= unread
-    return np.concatenate(scores), faults
+    scores, unreadable = [], []
+    for chunk_first, chunk in iter_chunks(X):
+        chunk = to_items(chunk)
+        for part_first, part in iter_parts(chunk):
+            part_scores, part_unreadable = _score_part(
+                score, read, part, first + chunk_first + part_first
+            )
+            scores.append(part_scores)
+            unreadable += part_unreadable
+    return np.concatenate(scores), unreadable
 
 
-def _try_to_score(score, read, piece, first):
-    """Return scores of a piece, and what is wrong with those images that are unreadable."""
+def _score_part(
+    score: Callable[[Source, int], np.ndarray],
+    read: Callable[[Source, int], None],
+    part: Source,
+    first: int,
+) -> tuple[np.ndarray, list[UnreadableImage]]:
     try:
-        return score(piece, first), {}
+        return score(part, first), []
     except (ValueError, OSError):
-        fine, faults = readable(piece, read, first)
-        if not faults or not (fine or all(map(is_file, piece))):
-            raise  # not for single images' sake
-    scores = np.full(len(piece), np.nan)
-    if fine:
-        scores[fine] = score([piece[i] for i in fine], first)
-    return scores, {first + i: fault for i, fault in faults.items()}
+        if part.form == "table":
+            raise
+        unreadable = find_unreadable(part, read, first)
+        rest = sorted(set(range(len(part))) - {image.index - first for image in unreadable})
+        if not unreadable or not (rest or all(map(is_file, part.values))):
+            raise  # not because of single images
+    scores = np.full(len(part), np.nan)
+    if rest:
+        scores[rest] = score(part.take(rest), first)
+    return scores, unreadable
 
 
-def readable(items, read, first):
-    """Return the indices of items that ``read`` can read, and what is wrong with the others.
-
-    ``read`` takes an item and its number, counted from ``first``.
-    """
-    fine, faults = [], {}
-    for i, item in enumerate(items):
+def find_unreadable(
+    part: Source, read: Callable[[Source, int], None], first: int
+) -> list[UnreadableImage]:
+    """Return the images of a chunk that ``read`` cannot read."""
+    unreadable = []
+    for i in range(len(part)):
         try:
-            read(item, first + i)
-        except (ValueError, OSError) as error:
-            faults[i] = str(error)
-        else:
-            fine.append(i)
-    return fine, faults
+            read(_one_item(part, i), first + i)
+        except UNREADABLE as error:
+            unreadable.append(UnreadableImage(first + i, str(error)))
+    return unreadable
+
+
+def _one_item(part: Source, i: int) -> Source:
+    """Return one image as a source; one of an array as an item, so that messages name it."""
+    if part.form in ("array", "tensor") and part.values.ndim in (3, 4):
+        return Source("items", [part.values[i]])
+    return part.take([i])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .._input.defaults import check_same_type
 from .._input.mask import nearest_inside, patches_inside
 from .._utils.device import is_available, is_out_of_memory
 from .factory import build_backbone
@@ -294,14 +295,7 @@ def match_inputs(encoders, inputs):
     """Return inputs with the encoders' mask; ValueError where they are of another kind."""
     fitted = {encoder.modality: encoder for encoder in encoders}
     first = encoders[0]
-    if inputs.input_type != first.network.input_type:
-        kinds = {"images": "images", "tabular": "rows of features"}
-        hint = " Of one image pass X[None], for flattened ones set image_shape."
-        hint = hint if inputs.input_type == "tabular" else ""
-        raise ValueError(
-            f"The estimator was fitted on {kinds[first.network.input_type]}, X holds "
-            f"{kinds[inputs.input_type]}.{hint}"
-        )
+    check_same_type(first.network.defaults, inputs.defaults)
     if set(inputs.by_modality) != set(fitted):
         raise ValueError(
             f"The estimator was fitted on {_modalities(fitted)}, X holds "

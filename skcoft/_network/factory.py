@@ -146,7 +146,7 @@ def _size_transformer(body, image_size, own, shapes, max_pixels):
         return Sizing(own)
     patch = body.patch_embed.patch_size[0]
     pixels = max_pixels or own[0] * own[1]
-    sizing = native_sizing(shapes, pixels, patch, least=pixels).one_for_all
+    sizing = native_sizing(shapes, pixels, patch, min_pixels=pixels).one_for_all
     if sizing.size != own:
         body.set_input_size(img_size=sizing.size)
     return sizing

@@ -57,7 +57,11 @@ RENAMED: dict[str, tuple[str, str, dict[str, str]]] = {
     "TextPrompts": ("_evidence.prompts", "TextPrompts", {"held_out": "held_out_scores"}),
     "Branch": ("_evidence.backbone_score", "BackboneScore", {"parts": "components"}),
     "JointScore": ("_evidence.joint_score", "JointScore", {"branches": "backbone_scores"}),
-    "Shots": ("_input.shots", "Shots", {}),
+    "Shots": (
+        "_input.shots",
+        "ShotRegistry",
+        {"pictures": "thumbnails", "limits": "jpeg_distances", "known": "groups"},
+    ),
 }
 COMPONENT_NAMES = {"whole": "image", "local": "patch"}
 # Modules of 0.1.0 -> the classes in them that its pickles name.

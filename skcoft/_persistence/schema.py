@@ -19,7 +19,7 @@ from .._evidence.labelled import LabelledHead
 from .._evidence.patch_density import PatchDensity
 from .._evidence.patch_kde import PatchKDE
 from .._evidence.threshold import Threshold
-from .._input.shots import Shots
+from .._input.shots import ShotRegistry
 from .._input.sizing import Sizing, is_size
 from .._model import FittedModel
 from .._network.backbone import Backbone, check_recipe
@@ -145,13 +145,18 @@ CLASSES: dict[type, dict[str, FieldType]] = {
     JointScore: {"backbone_scores": [BackboneScore]},
     FittedModel: {
         "joint": JointScore,
-        "registry": Shots,
+        "registry": ShotRegistry,
         "calibration_scores": "f8 c",
         "threshold": Threshold,
         "map_threshold": (Real, None),
     },
     Threshold: {"value": Real, "source": TEXT},
-    Shots: {"pictures": "f N _", "limits": ("f8 N", "f8 N m"), "known": list, "ids": "i N"},
+    ShotRegistry: {
+        "thumbnails": "f N _",
+        "jpeg_distances": ("f8 N", "f8 N m"),
+        "groups": list,
+        "ids": "i N",
+    },
 }
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 

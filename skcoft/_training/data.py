@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._input.labels import split_for_training
-from .._input.shots import Shots, parse_groups
+from .._input.shots import ShotRegistry, parse_groups
 from .._network.views import mirrors_are_normal
 from .._utils.settings import EmbedderSettings
 
@@ -19,14 +19,14 @@ class TrainingData:
     ----------
     images : InputData
         Normal training images, or rows of tabular data.
-    registry : Shots
+    registry : ShotRegistry
         The shot of each of them, and what later duplicates are recognised by.
     anomalies : InputData or None
         Labelled anomalies; None unless ``negatives`` asks for them.
     """
 
     images: Any
-    registry: Shots
+    registry: ShotRegistry
     anomalies: Any
 
     @classmethod
@@ -44,7 +44,7 @@ class TrainingData:
             inputs, y, settings.negatives, allow_class_labels=allow_class_labels
         )
         mirrored = mirrors_are_normal(settings.augmentation)
-        registry = Shots.of(images, parse_groups(inputs, y, groups), mirrored)
+        registry = ShotRegistry.of(images, parse_groups(inputs, y, groups), mirrored)
         return cls(images, registry, anomalies)
 
     @property

@@ -9,9 +9,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector
-from .._embedder import COFTEmbedder
-from .._input.chunks import as_rereadable
-from .._input.reader import read_input
+from .._input.reader import ReadOptions, read_input
+from .._input.recognize import as_rereadable
 from .._input.types import ImagesLike
 from .._network.encoder import Encoder
 from ..report._images import load_image, to_uint8
@@ -41,26 +40,26 @@ def split_pipeline(
 
 def load_images_like(detector: COFTDetector, X: ImagesLike, name: str = "X") -> list[np.ndarray]:
     """Return the images of X as a fitted detector reads them: uint8 arrays (H, W, 3)."""
-    return _load_images(detector, X, name, detector.embedder_.encoders_[0])
+    return _load_images(ReadOptions.of(detector), X, name, detector.embedder_.encoders_[0])
 
 
 def load_images(X: ImagesLike, name: str, bit_depth: int | None = None) -> list[np.ndarray]:
     """Return the images of X as uint8 arrays (H, W, 3)."""
-    return _load_images(COFTEmbedder(bit_depth=bit_depth), as_rereadable(X), name)
+    return _load_images(ReadOptions(bit_depth=bit_depth), as_rereadable(X), name)
 
 
 def _load_images(
-    estimator: COFTDetector | COFTEmbedder,
+    options: ReadOptions,
     X: ImagesLike,
     name: str,
     encoder: Encoder | None = None,
 ) -> list[np.ndarray]:
-    """Read images with the parameters of an estimator; without an encoder, detect the bit depth.
+    """Read images by these options; without an encoder, detect the bit depth.
 
     Samples of several modalities are represented by the first one.
     """
     try:
-        inputs = read_input(estimator, X, reset=False)
+        inputs = read_input(X, options)
         if inputs.input_type != "images":
             raise ValueError(
                 f"X holds {len(inputs)} rows of tabular data, but displays need images. If the "

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector
 from .._input.labels import check_labels
-from .._input.reader import read_input
+from .._input.reader import ReadOptions, read_input
 from .._input.types import ImagesLike
 from .._persistence.model_file import VERSIONS
 from .._utils.files import atomic_write, check_output_path
@@ -233,7 +233,7 @@ def _lowest_scores(
     if not isinstance(items, list):  # an array or tensor stays one
         chosen = items[rows]
     encoder = detector.embedder_.encoders_[0]
-    inputs = encoder.select_modality(read_input(detector, chosen, reset=False))
+    inputs = encoder.select_modality(read_input(chosen, ReadOptions.of(detector)))
     try:
         maps = detector.anomaly_map(chosen)
     except ValueError:  # the images were scored, so the detector has no patch density
@@ -262,7 +262,7 @@ def _lowest_scores(
         content += [_html.paragraph(text), _html.map_scale()]
     if shots is not None:
         nearest = detector.kneighbors(chosen, return_distance=False)[:, 0]
-        shot_inputs = encoder.select_modality(read_input(detector, shots, reset=False))
+        shot_inputs = encoder.select_modality(read_input(shots, ReadOptions.of(detector)))
         for row, shot in zip(figures, nearest, strict=True):
             image = load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
             row.append((to_data_uri(image), "The most similar training image", "nearest shot"))

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from io import BytesIO, StringIO
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,11 +13,11 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from .._detector import COFTDetector
+from .._detector import COFTDetector, fitted_model
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
-from .._input.reader import as_items
+from .._input.reader import ReadOptions, read_input
+from .._input.recognize import Source, as_items
 from .._input.types import ImagesLike
-from .._input.unreadable import score_readable
 from .._utils.files import atomic_write
 from ._images import scale_map, to_uint8
 
@@ -99,19 +98,20 @@ def _scores_and_errors(
     detector: COFTDetector, items: Sequence[Any], verbose: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the score of each item, NaN if it is unreadable, and the reasons."""
-    strict = copy(detector).set_params(on_error="raise")
+    model, options = fitted_model(detector), ReadOptions.of(detector)
+
+    def read(source: Source, first: int) -> Any:
+        return model.match(read_input(source, options, first=first))
+
     scores, errors = np.full(len(items), np.nan), np.full(len(items), "", dtype=object)
     with tqdm(total=len(items), unit="image", disable=not verbose) as progress:
         for start in range(0, len(items), SCORING_CHUNK_SIZE):
             piece = items[start : start + SCORING_CHUNK_SIZE]
-            scores[start : start + len(piece)], faults = score_readable(
-                lambda part, first: strict.score_samples(part),
-                lambda item, number: strict.embed([item]),
-                piece,
-                start,
+            scores[start : start + len(piece)], unreadable = model.score_readable(
+                piece, read, detector.memory, start
             )
-            for i, fault in faults.items():
-                errors[i] = fault.replace("X[0]", f"X[{i}]")
+            for image in unreadable:
+                errors[image.index] = image.reason
             progress.update(len(piece))
     return scores, errors
 

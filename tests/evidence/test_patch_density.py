@@ -15,7 +15,6 @@ from skcoft._evidence.patch_density import (
     within_between_ratio,
 )
 from skcoft._evidence.patch_kde import PatchKDE
-from skcoft._input.reader import read_input
 from skcoft._network.encoder import Features
 from skcoft._network.patches import MAX_PATCHES
 from skcoft._network.support import MIRROR, SHOT, Support
@@ -224,7 +223,7 @@ def test_scores_join_both_densities(tiny_net):
     )
     assert_array_equal(joined.density_.score_samples(joined.embed(X)), whole.score_samples(X))
     part = joined._model.joint.components[0, "patch"]
-    inputs = read_input(joined, X, reset=False)
+    inputs = joined._read(X)
     encoder = joined.embedder_.encoders_[0]
     local = encoder.summarize(inputs, {"l": part.summarize}, with_patches=True)["l"][:, 0]
     weight = part.weight * whole.calibration_scores_.std() / part.held_out_scores.std()
@@ -285,7 +284,7 @@ def test_rows_of_local_means_are_those_of_the_support(tiny_net):
     means = fitted._model.joint.components[0, "patch"].patch_means
     assert len(means) == len(fitted._model.joint.backbone_scores[0].support.embeddings)
     assert_array_equal(means[: len(first)], first)
-    inputs = read_input(fitted, np.concatenate([stripes(4), added]), reset=False)
+    inputs = fitted._read(np.concatenate([stripes(4), added]))
     keep = {"mean": lambda features: features.patches.mean(axis=(1, 2)).numpy()}
     expected = fitted.embedder_.encoders_[0].summarize(inputs, keep, with_patches=True)["mean"]
     assert_allclose(

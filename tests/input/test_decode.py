@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input import chunks as _pieces
+from skcoft._input import chunks
 from skcoft._input import decode as _files
 from skcoft._input import images as _images
 from skcoft._input.chunks import prefetch
@@ -76,7 +76,7 @@ def test_embedders_decode_once(photographs, decoded):
 
 @pytest.mark.parametrize("n_jobs", [None, 2, -1])
 def test_what_is_kept_is_what_would_be_loaded(photographs, n_jobs):
-    sizing = native_sizing([(160, 200)], 96 * 96, least=0)
+    sizing = native_sizing([(160, 200)], 96 * 96, min_pixels=0)
     sizings = [sizing, sizing.at(1 / 2), sizing.one_for_all]
     kept, direct = Images(photographs, n_jobs), Images(photographs)
     kept.decode_once(sizings)
@@ -93,8 +93,8 @@ def test_scores_do_not_depend_on_threads_or_pieces(detector, photographs, decode
             detector.set_params(n_jobs=threads).score_samples(photographs), expected
         )
     detector.set_params(n_jobs=None)
-    monkeypatch.setattr(_pieces, "LEAST", 2)
-    monkeypatch.setattr(_pieces, "DECODED", 0)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_FILES", 2)
+    monkeypatch.setattr(chunks, "DECODED_MEMORY_SHARE", 0)
     decoded.clear()
     assert_array_equal(detector.score_samples(photographs), expected)
     assert decoded == photographs
@@ -120,10 +120,8 @@ def test_what_does_not_fit_is_decoded_again(detector, photographs, decoded, monk
 def test_arrays_are_not_kept(detector, photographs):
     arrays = [np.asarray(Image.open(path)) for path in photographs]
     images = detector._read(arrays)
-    (piece,) = images.iter_chunks(
-        [branch.scaled for branch in detector._model.joint.backbone_scores]
-    )
-    assert piece._wanted == ()
+    (piece,) = images.iter_chunks([branch.scaled for branch in detector._model.joint.backbone_scores])
+    assert piece._cached_sizings == ()
 
 
 def test_threads_are_no_more_than_an_item_each_ahead():

@@ -1,7 +1,6 @@
 """What people pass as X and is no collection of images: errors say what to pass instead."""
 
 from io import BytesIO, RawIOBase, UnsupportedOperation
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from scipy.sparse import csr_matrix
 from torch.utils.data import DataLoader
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input.reader import read_input
+from skcoft._input.reader import ReadOptions, read_input
 
 U8 = np.zeros((4, 8, 8), np.uint8)
 TENSORS = torch.zeros(4, 1, 8, 8)
@@ -137,5 +136,4 @@ def test_the_number_of_an_image_counts_from_the_first_of_all(tiny_net, photos):
 
 
 def test_masked_arrays_without_a_masked_value_are_arrays():
-    settings = SimpleNamespace(image_shape=None, n_jobs=None)
-    assert len(read_input(settings, np.ma.masked_array(U8), reset=False)) == 4
+    assert len(read_input(np.ma.masked_array(U8), ReadOptions())) == 4

@@ -13,14 +13,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input.images import BIT_DEPTHS, TOLERANCE, Images
-from skcoft._input.reader import read_input
+from skcoft._input.images import BIT_DEPTHS, Images
+from skcoft._input.pixels import FLOAT_RANGE_TOL
+from skcoft._input.reader import ReadOptions, read_input
 
 EMBEDDER = COFTEmbedder()
 
 
 def read(X, **params):
-    return read_input(COFTEmbedder(**params), X, reset=True)
+    return read_input(X, ReadOptions(**params))
 
 
 def load(X, size=(24, 20), **params):
@@ -170,7 +171,7 @@ def test_float_types_become_single(dtype):
 
 def test_a_hair_beyond_the_range_is_a_rounding_error():
     """As MinMaxScaler makes them; more is another scale."""
-    assert TOLERANCE == 1e-6
+    assert FLOAT_RANGE_TOL == 1e-6
     images = np.zeros((2, 8, 8))
     images[0, 0, :2] = -9e-7, 1 + 9e-7
     assert_array_equal(load(images, (8, 8))[0, 0, 0, :2], [0, 1])

@@ -139,7 +139,7 @@ def test_images_of_other_sizes_are_masked_alike(masked):
 def test_copies_are_those_inside():
     clocks = with_clock(np.repeat(stripes(1, seed=0), 2, axis=0), seed=1)
     X = np.concatenate([SHOTS[1:], clocks])
-    with pytest.warns(UserWarning, match=r"X holds copies: X\[6\] is one of X\[5\]"):
+    with pytest.warns(UserWarning, match=r"X holds .*duplicate: X\[6\] is one of X\[5\]"):
         COFTDetector(TinyNet(), mask=MASK, augmentation={"flip": 0}, **FROZEN).fit(X)
 
 

@@ -285,7 +285,7 @@ def test_files_are_decoded_once_for_the_sizes_of_their_modality(files, tmp_path,
     encoders = [branch.scaled for branch in detector._model.joint.backbone_scores]
     (piece,) = detector._read(frame[6:]).iter_chunks(encoders)
     sizes = {
-        name: [sizing.of(part.sizes[0]) for sizing in part._wanted]
+        name: [sizing.of(part.sizes[0]) for sizing in part._cached_sizings]
         for name, part in piece.by_modality.items()
     }
     assert sizes == {"large": [(160, 192), (96, 96)], "small": [(192, 192), (96, 96)]}

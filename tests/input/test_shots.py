@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft._input import duplicates as _copies
 from skcoft._input.images import Images
-from skcoft._input.shots import Shots, mean_per_shot
+from skcoft._input.shots import ShotRegistry, mean_per_shot
 from skcoft._input.table import Table
 from skcoft._training.batches import draw_shots
 from skcoft.density import KernelDensity
@@ -44,13 +44,13 @@ def test_rows_far_from_zero_are_told_by_what_they_vary_by():
     for moved in (rows + 1e7, rows * 1e-5 + 50, rows + 1.7e9 * np.array([1, 0, 0])):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert len(np.unique(Shots.of(Table(moved)).ids)) == 8
+            assert len(np.unique(ShotRegistry.of(Table(moved)).ids)) == 8
         with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[2\]"):
-            assert Shots.of(Table(np.r_[moved, moved[2:3]])).ids[8] == 2
+            assert ShotRegistry.of(Table(np.r_[moved, moved[2:3]])).ids[8] == 2
     with pytest.warns(UserWarning, match="copies"):  # rounding, where the values are about zero
-        assert len(np.unique(Shots.of(Table(np.r_[rows, rows + 5e-7])).ids)) == 8
+        assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, rows + 5e-7])).ids)) == 8
     far = rows + 2e-6 * rows.std(axis=0)
-    assert len(np.unique(Shots.of(Table(np.r_[rows, far])).ids)) == 16
+    assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, far])).ids)) == 16
 
 
 def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
@@ -107,7 +107,7 @@ def test_copies_are_found(change):
     with pytest.warns(
         UserWarning, match=r"X\[4\] is one of X\[1\] and 1 more. Copies count as one"
     ):
-        found = Shots.of(images)
+        found = ShotRegistry.of(images)
     assert_array_equal(found.ids, [0, 1, 2, 3, 1, 2])
 
 
@@ -120,7 +120,7 @@ def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
     """Whichever of the two came first: the limits of both count."""
     saved = np.stack([as_jpeg(image, 50) for image in SHOTS])
     for first, later in ((SHOTS, saved), (saved, SHOTS)):
-        found = Shots.of(as_images(first[:4]))
+        found = ShotRegistry.of(as_images(first[:4]))
         assert found.limits.shape == (4,)
         with pytest.warns(UserWarning, match="X.1. is one of shot 3 of an earlier call"):
             found = found.extend(as_images(later[[4, 3]]), None, {None: None})
@@ -138,11 +138,11 @@ def test_plain_surfaces_are_no_copies():
     plain = (128 - 5 * (x**2 + y**2) + noise).round().astype(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = Shots.of(as_images(plain))
+        found = ShotRegistry.of(as_images(plain))
     apart = np.linalg.norm(found.pictures[:, None] - found.pictures, axis=2)[np.triu_indices(8, 1)]
     assert apart.max() < found.limits.min()
     with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[0\]\. "):
-        Shots.of(as_images(np.concatenate([plain, plain[:1]])))
+        ShotRegistry.of(as_images(np.concatenate([plain, plain[:1]])))
 
 
 def test_copies_in_many_blocks():
@@ -150,11 +150,11 @@ def test_copies_in_many_blocks():
     many = textures(40, 3, 16)
     order = np.r_[0:40, 39, 0, 20]
     with pytest.warns(UserWarning, match=r"X\[40\] is one of X\[39\] and 2 more"):
-        found = Shots.of(as_images(many[order]))
+        found = ShotRegistry.of(as_images(many[order]))
     assert_array_equal(found.ids, order)
     mixed = [torch.from_numpy(resized(many[i], 16 + i % 2))[None] for i in order]
     with pytest.warns(UserWarning, match="and 2 more"):
-        assert_array_equal(Shots.of(Images(mixed)).ids, order)
+        assert_array_equal(ShotRegistry.of(Images(mixed)).ids, order)
 
 
 def test_a_missing_group_is_none():
@@ -169,25 +169,25 @@ def test_what_is_no_copy():
     images = np.concatenate(others)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_array_equal(Shots.of(as_images(images)).ids, np.arange(len(images)))
+        assert_array_equal(ShotRegistry.of(as_images(images)).ids, np.arange(len(images)))
 
 
 def test_black_images_are_copies():
     with pytest.warns(UserWarning, match=r"X\[1\] is one of X\[0\] and 1 more"):
-        assert_array_equal(Shots.of(as_images(np.zeros((3, 8, 8), np.uint8))).ids, 0)
+        assert_array_equal(ShotRegistry.of(as_images(np.zeros((3, 8, 8), np.uint8))).ids, 0)
 
 
 def test_rows_are_copies_where_they_are_equal():
     rows = np.array([[1.0, 0], [1, 1e-3], [1 + 1e-8, 0], [2, 0]])
     with pytest.warns(UserWarning, match=r"X\[2\] is one of X\[0\]\. "):
-        assert_array_equal(Shots.of(Table(rows)).ids, [0, 1, 0, 3])
+        assert_array_equal(ShotRegistry.of(Table(rows)).ids, [0, 1, 0, 3])
 
 
 def test_groups_and_later_calls():
     """Names hold across calls; copies of earlier images are theirs; new ones are numbered on."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = Shots.of(as_images(SHOTS[:4]), ["a", "b", "a", None])
+        first = ShotRegistry.of(as_images(SHOTS[:4]), ["a", "b", "a", None])
     assert_array_equal(first.ids, [0, 1, 0, 3])
     added = np.concatenate([SHOTS[4:6], SHOTS[3:4]])
     with pytest.warns(UserWarning, match=r"X\[2\] is one of shot 3 of an earlier call"):
@@ -198,7 +198,7 @@ def test_groups_and_later_calls():
 
 @pytest.mark.parametrize("params", [{}, {"local": False}, {"density": "gaussian"}], ids=str)
 @pytest.mark.parametrize("n", [4, 6])
-@pytest.mark.filterwarnings("ignore:X holds copies")
+@pytest.mark.filterwarnings("ignore:X holds .*duplicate")
 def test_copies_change_little(params, n):
     """As many unseen normal images are flagged as without, and the ranking stays."""
     flagged = []
@@ -214,7 +214,7 @@ def test_copies_change_little(params, n):
     assert abs(without - doubled) <= 0.05
 
 
-@pytest.mark.filterwarnings("ignore:X holds copies")
+@pytest.mark.filterwarnings("ignore:X holds .*duplicate")
 def test_equal_copies_change_nothing_of_frozen_rows():
     """Doubled, or one of them tripled: the density and the threshold are those without copies."""
     rng = np.random.default_rng(0)

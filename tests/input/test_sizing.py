@@ -6,7 +6,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input.sizing import ENLARGED, MULTIPLE, Sizing, native_sizing, own_shape
+from skcoft._input.sizing import (
+    DEFAULT_MULTIPLE,
+    ENLARGED_PIXELS,
+    Sizing,
+    native_sizing,
+    size_in_shape,
+)
 from skcoft._network.encoder import SCALES, TRAINED
 from skcoft._network.factory import LARGER
 from skcoft._training.loop import embed_batch
@@ -23,11 +29,11 @@ from skcoft._training.loop import embed_batch
     ],
 )
 def test_shape_is_kept_and_sides_are_multiples(shape, pixels, expected):
-    assert own_shape(shape, pixels, 32) == expected
+    assert size_in_shape(shape, pixels, 32) == expected
 
 
 def test_numbers():
-    assert ENLARGED == 2 * 128**2 and MULTIPLE == 32
+    assert ENLARGED_PIXELS == 2 * 128**2 and DEFAULT_MULTIPLE == 32
     assert LARGER == 2 and SCALES == (1, 1 / 2) and TRAINED == 260**2 / 2
 
 
@@ -42,7 +48,7 @@ def test_shots_settle_the_number_of_pixels():
     assert native_sizing([(900, 900)], 260**2).pixels == 260**2
     mixed = native_sizing([(100, 200), (400, 200), (300, 300)], 260**2)
     assert mixed.pixels == 260**2 and mixed.size == (256, 256)
-    square = native_sizing([(8, 8)], 224**2, 16, least=224**2)
+    square = native_sizing([(8, 8)], 224**2, 16, min_pixels=224**2)
     assert square == Sizing((224, 224), 224**2, 16, (8, 8))
 
 

@@ -130,7 +130,7 @@ HOSTILE = {
     "class of Python": (set_class("type"), "names the class 'type'"),
     "class that is no text": (set_class([]), ""),
     "detector in the detector": (set_class("COFTDetector"), "names the class 'COFTDetector'"),
-    "another class of ours": (set_class("Shots"), "Shots has 'body.0.bias'"),
+    "another class of ours": (set_class("ShotRegistry"), "ShotRegistry has 'body.0.bias'"),
     "attribute": (set_state("Encoder", __class__="x"), "Encoder has '__class__'"),
     "method": (set_state("KernelDensity", score_samples=1), "KernelDensity has 'score_samples'"),
     "type": (set_state("Encoder", seed="1"), "Encoder has a str as 'seed'"),

@@ -1,0 +1,306 @@
+"""Recognise what X is. Every way into the package starts here, once for each chunk of X."""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from numbers import Integral
+from os import fspath
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.sparse import issparse
+
+from .errors import UnreadableImageError, require_all_values
+from .items import (
+    is_bytes,
+    is_image,
+    is_labelled,
+    is_mapping,
+    is_open_file,
+    is_path,
+    is_sample,
+)
+from .types import ImagesLike
+
+Form = Literal["array", "tensor", "table", "items", "samples", "modalities", "stream", "lazy"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """X and what it was recognised as.
+
+    Attributes
+    ----------
+    form : str
+        ``"array"``: anything that NumPy makes an array of, nested lists included.
+        ``"tensor"``: a torch tensor.
+        ``"table"``: a sparse matrix or a data frame of numbers.
+        ``"items"``: a list of images without their labels.
+        ``"samples"``: a list of mappings from the names of modalities to images.
+        ``"modalities"``: a dict from the names of modalities to collections.
+        ``"stream"``: an iterable that can be read only once or only in order.
+        ``"lazy"``: a sequence that creates its items on access.
+    values : object
+        The values in that form.
+    names : tuple
+        The modalities of ``"samples"``.
+    """
+
+    form: Form
+    values: Any
+    names: tuple[Any, ...] = ()
+
+    def __len__(self) -> int:
+        if self.form == "modalities":
+            return len(next(iter(self.values.values())))
+        return self.values.shape[0] if hasattr(self.values, "shape") else len(self.values)
+
+    def take(self, rows: slice | list[int]) -> "Source":
+        """Return some of the items, samples or rows of an array."""
+        if isinstance(rows, list) and isinstance(self.values, list):
+            return Source(self.form, [self.values[i] for i in rows], self.names)
+        return Source(self.form, self.values[rows], self.names)
+
+
+def recognize(X: ImagesLike | Source) -> Source:
+    """Return what X is; ValueError if it is no collection of images and no table.
+
+    Streams and lazy sequences are not read; see :func:`in_memory`.
+    """
+    if isinstance(X, Source):
+        return X
+    _refuse_collection(X)
+    if is_mapping(X):
+        return Source("modalities", check_modalities(dict(X)))
+    if isinstance(X, torch.Tensor):
+        return Source("tensor", X)
+    if issparse(X):
+        return Source("table", X)
+    if isinstance(X, np.ndarray):
+        return _recognize_array(X)
+    if is_frame(X):
+        return _recognize_frame(X)
+    if hasattr(X, "compute") and getattr(X, "ndim", 1) == 1:
+        return recognize(X.compute())  # a lazy column of Dask
+    if getattr(X, "ndim", 1) == 1:
+        for method in ("to_list", "to_pylist"):  # a column of pandas or polars, of Arrow
+            if hasattr(X, method):
+                return _recognize_list(getattr(X, method)(), X)
+    if is_stream(X):
+        return Source("stream", X)
+    if isinstance(X, (list, tuple)):
+        return _recognize_list(list(X), X)
+    is_sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    if is_sequence and not hasattr(X, "__array__"):
+        return Source("lazy", X)
+    return Source("array", X)
+
+
+def in_memory(source: Source) -> Source:
+    """Return a source whose items are in memory. A stream or lazy sequence is read here."""
+    return recognize(list(iter_items(source))) if source.form in ("stream", "lazy") else source
+
+
+def iter_items(source: Source) -> Iterator[Any]:
+    """Yield the items of a stream or of a lazy sequence, each read once."""
+    if source.form == "stream":
+        return iter(source.values)
+    return (source.values[i] for i in range(len(source.values)))
+
+
+def to_items(source: Source) -> Source:
+    """Return modalities as samples, and any other source as it is in memory."""
+    source = in_memory(source)
+    if source.form != "modalities":
+        return source
+    columns = {name: to_items(recognize(column)) for name, column in source.values.items()}
+    check_counts(columns)
+    rows = zip(*(column.values for column in columns.values()), strict=True)
+    samples = [dict(zip(columns, row, strict=True)) for row in rows]
+    return Source("samples", samples, tuple(columns))
+
+
+def as_items(X: ImagesLike) -> list[Any] | None:
+    """Return the items of a collection of images as a list; None if X is an array or a table.
+
+    A stream is read here. Use the returned list instead of X afterwards.
+    """
+    source = to_items(recognize(X))
+    return source.values if source.form in ("items", "samples") else None
+
+
+def as_rereadable(X: ImagesLike) -> ImagesLike:
+    """Return X, with lists in place of streams, so that it can be read more than once."""
+    if is_mapping(X):
+        return {name: as_rereadable(column) for name, column in X.items()}
+    return list(X) if is_stream(X) else X
+
+
+def is_stream(X: Any) -> bool:
+    """Whether X can only be iterated over, as iterators and torch's IterableDataset."""
+    other = "__len__", "__array__", "shape", "columns", "compute"
+    return isinstance(X, Iterable) and not any(hasattr(X, name) for name in other)
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a data frame of pandas, polars, Arrow or Dask."""
+    return hasattr(X, "columns") and getattr(X, "ndim", 2) == 2
+
+
+def _recognize_array(X: np.ndarray) -> Source:
+    if X.dtype.kind in "OUT":
+        column = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X  # of a frame's values
+        if column.ndim == 1:
+            return _recognize_list(list(column), X)
+    return Source("array", X)
+
+
+def _recognize_frame(X: Any) -> Source:
+    names = [str(name) for name in getattr(X, "column_names", X.columns)]
+    if len(names) == 1:
+        return _recognize_list(_only_column(X), X, "table")
+    if len(names) > 1 and _first_row_has_images(X):
+        columns = X.columns if hasattr(X, "column_names") else [X[name] for name in X.columns]
+        return Source("modalities", dict(zip(names, columns, strict=True)))
+    return Source("table", X)
+
+
+def _only_column(X: Any) -> list[Any]:
+    """Return the values of a frame's only column."""
+    if hasattr(X, "compute"):
+        X = X.compute()
+    if hasattr(X, "iloc"):
+        return X.iloc[:, 0].to_list()
+    if hasattr(X, "to_series"):
+        return X.to_series(0).to_list()
+    return X.column(0).to_pylist()
+
+
+def _first_row_has_images(X: Any) -> bool:
+    if any(getattr(dtype, "kind", "O") in "biufc" for dtype in getattr(X, "dtypes", [])):
+        return False  # without computing a lazy frame
+    if hasattr(X, "head"):  # Arrow's tables have none
+        X = X.head(1)
+    if hasattr(X, "column_names"):
+        row = [column[0].as_py() for column in X.columns] if len(X) else []
+    elif hasattr(X, "iloc"):
+        row = X.iloc[0].tolist() if len(X) else []
+    else:
+        row = X.row(0) if len(X) else []
+    return bool(row) and all(map(is_image, row))
+
+
+def _recognize_list(values: list[Any], X: Any, other: Form = "array") -> Source:
+    """Return the items or samples in a list; without any image, X in the ``other`` form."""
+    if not values:
+        return Source("items", [])
+    values = [item[0] if is_labelled(item) else item for item in values]
+    first = values[0]
+    if is_sample(first):
+        return Source("samples", values, tuple(first))
+    if not is_image(first):
+        _refuse_first(first)
+        if first is not None and not any(map(is_image, values)):
+            return Source(other, X)
+    return Source("items", values)
+
+
+def check_modalities(columns: dict[Any, Any]) -> dict[Any, Any]:
+    """Return collections by modality; ValueError if the names or values cannot be modalities."""
+    unnamed = [name for name in columns if not isinstance(name, (str, Integral))]
+    if unnamed or len(columns) < 2:
+        raise ValueError(
+            f"X is a mapping with the keys {list(columns)}. A mapping must hold the images of two "
+            "modalities or more by name, such as {'colour': ..., 'depth': ...}. If it holds one "
+            "image per key, pass a list of its values."
+        )
+    single = [name for name, value in columns.items() if _is_single_image(value)]
+    if single:
+        raise ValueError(
+            f"X is a mapping whose value for {single[0]!r} is a single image. It must hold a "
+            "collection of images for each modality. If X is one sample of several modalities, "
+            "pass [X]. If each value is a sample, pass a list of the values."
+        )
+    return columns
+
+
+def _is_single_image(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, torch.Tensor)) and value.dtype != object:
+        return value.ndim == 2
+    return not isinstance(value, (np.ndarray, torch.Tensor)) and is_image(value)
+
+
+def check_counts(columns: Mapping[Any, Any]) -> None:
+    """Raise ValueError unless every modality has equally many images."""
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"X must have one image per sample and modality; the numbers of images are {counts}."
+        )
+
+
+def by_modality(source: Source, first: int = 0) -> dict[Any, Any] | None:
+    """Return the collections of each modality; None if X has one image per sample.
+
+    ``first`` is the position of the first sample in X.
+    """
+    if source.form == "modalities":
+        return source.values
+    if source.form != "samples":
+        return None
+    names = source.names
+    for i, sample in enumerate(source.values, first):
+        if not isinstance(sample, Mapping) or set(sample) != set(names):
+            got = list(sample) if isinstance(sample, Mapping) else type(sample).__name__
+            raise UnreadableImageError(
+                f"X[{i}] must have an image of each of {list(names)}, as the first sample has; "
+                f"got {got}."
+            )
+    columns = {name: [sample[name] for sample in source.values] for name in names}
+    return {name: Source("items", column) for name, column in check_modalities(columns).items()}
+
+
+def _refuse_collection(X: Any) -> None:
+    """Raise ValueError if X is one image, has no order, or does not hold its values."""
+    name = type(X).__name__
+    if is_path(X) and Path(fspath(X)).is_dir():
+        raise ValueError(
+            f"X={fspath(X)!r} is a folder. Pass its files, for example "
+            f"sorted(Path({fspath(X)!r}).glob('*.png'))."
+        )
+    if is_path(X) or isinstance(X, Image.Image) or is_bytes(X) or is_open_file(X):
+        raise ValueError(f"X must be a collection of images; got a single {name}. Pass [X].")
+    if isinstance(X, Set):
+        raise ValueError(
+            f"X must be an ordered collection of images; got a {name}. Pass a list of its values."
+        )
+    if hasattr(type(X), "columns") and hasattr(X, "collect"):
+        raise ValueError(f"X is a {name}, which does not hold values yet. Pass X.collect().")
+    if hasattr(X, "dataset") and not hasattr(X, "__getitem__"):
+        raise ValueError(
+            f"X is a {name}, which returns batches and may shuffle them, so the order of the "
+            "scores would be unknown. Pass its data set, X.dataset."
+        )
+    require_all_values(X, "X")
+
+
+def _refuse_first(item: Any) -> None:
+    """Raise ValueError if the first item of a collection holds an image in another form."""
+    name = type(item).__name__
+    if issparse(item):
+        raise ValueError(f"X[0] is a {name}. Pass arrays, item.toarray().")
+    if isinstance(item, Mapping):
+        images = [key for key, value in item.items() if is_image(value)]
+        raise ValueError(
+            f"X holds {name}s with the keys {list(item)}. Pass only the images, for example "
+            f"X[{[*images, *item, 'image'][0]!r}]."
+        )
+    if isinstance(item, (tuple, list)) and any(map(is_image, item)):
+        types = ", ".join(type(part).__name__ for part in item)
+        place = [is_image(part) for part in item].index(True)
+        raise ValueError(
+            f"X[0] is a {name} of {types}. Pass only the images, [item[{place}] for item in X], "
+            "and labels as y."
+        )
