@@ -39,6 +39,7 @@ _childless = ["index", "faq", "embedded_backbone", "accuracy"]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
 toc_object_entries_show_parents = "hide"
 autosummary_generate = True
+autodoc_typehints = "none"  # docstrings say what types mean
 autodoc_mock_imports = ["pyod"]  # the base class of skcoft.pyod, which needs it
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 sphinx_gallery_conf = {

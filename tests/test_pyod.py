@@ -204,7 +204,7 @@ def test_its_scores_are_the_detectors(fitted):
 
 
 def test_copies_share_a_held_out_score():
-    with pytest.warns(UserWarning, match="copies"):
+    with pytest.warns(UserWarning, match="duplicate"):
         fitted = PyODDetector(frozen()).fit(SHOTS[[0, 1, 2, 1, 3, 4]])
     assert_array_equal(fitted.detector_.shot_ids_, [0, 1, 2, 1, 4, 5])
     scores = fitted.decision_scores_

@@ -126,7 +126,7 @@ def test_set_threshold_sets_that_of_maps_as_well(normal):
     assert sum(peaks > calibrated.map_threshold_) == 4  # floor(0.2 * 26) - 1
     assert 1 <= sum(map(bool, calibrated.find_regions(X))) <= 4  # enlarging lowers peaks
     assert calibrated.map_threshold_ < normal.map_threshold_
-    with pytest.warns(UserWarning, match="moved the threshold"):
+    with pytest.warns(UserWarning, match="replaced the threshold"):
         calibrated.partial_fit(stripes(1, seed=5))
     assert calibrated.map_threshold_ > 1.5 * np.sort(peaks)[-5]
 
@@ -175,7 +175,7 @@ def test_a_table_of_regions(inspector, plates, tmp_path):
         for r in found
     ]
     assert [[row["path"], *(float(v) for v in [*row.values()][1:])] for row in rows] == expected
-    with pytest.raises(ValueError, match="names must have one name for each image: 3; got 1"):
+    with pytest.raises(ValueError, match="names has 1 entries for 3 images"):
         write_regions(inspector, X, path, ["a"])
     assert len(path.read_text().splitlines()) == 1 + len(rows)
 

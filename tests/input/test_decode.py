@@ -120,7 +120,9 @@ def test_what_does_not_fit_is_decoded_again(detector, photographs, decoded, monk
 def test_arrays_are_not_kept(detector, photographs):
     arrays = [np.asarray(Image.open(path)) for path in photographs]
     images = detector._read(arrays)
-    (piece,) = images.iter_chunks([branch.scaled for branch in detector._model.joint.backbone_scores])
+    (piece,) = images.iter_chunks(
+        [branch.scaled for branch in detector._model.joint.backbone_scores]
+    )
     assert piece._cached_sizings == ()
 
 

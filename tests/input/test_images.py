@@ -208,9 +208,7 @@ def test_the_range_of_deep_images_is_found(bits, container, tmp_path):
     }[container]
     expected = values / (2**bits - 1)
     if bits < 16:
-        with pytest.warns(
-            UserWarning, match=f"are taken for {bits} bits, {2**bits - 1} for white"
-        ):
+        with pytest.warns(UserWarning, match=f"{bits} bits"):
             found = load(X, (8, 8))
     else:
         found = load(X, (8, 8))
@@ -229,7 +227,7 @@ def camera(n, seed, peak=4000):
 def test_the_range_is_that_of_fit_ever_after():
     """Of a dark image too; one that is brighter than white says so."""
     X, params = camera(6, 0), dict(backbone=TinyNet(), max_iter=0, random_state=0)
-    with pytest.warns(UserWarning, match="are taken for 12 bits, 4095 for white"):
+    with pytest.warns(UserWarning, match="12 bits"):
         fitted = COFTDetector(**params).fit(X)
     expected = COFTDetector(**params).fit(X / 4095)
     queries = np.concatenate([camera(2, 1), camera(2, 2, peak=200)])
@@ -237,7 +235,7 @@ def test_the_range_is_that_of_fit_ever_after():
         fitted.score_samples(queries), expected.score_samples(queries / 4095), rtol=1e-5
     )
     assert_array_equal(fitted.score_samples(queries[2:]), fitted.score_samples(queries)[2:])
-    with pytest.warns(UserWarning, match="values up to 5000; of 12 bits, as in fit, the greatest"):
+    with pytest.warns(UserWarning, match="values up to 5000"):
         scores = fitted.score_samples(np.full((1, 32, 32), 5000, np.uint16))
     assert_allclose(scores, expected.score_samples(np.ones((1, 32, 32))), rtol=1e-5)
     with warnings.catch_warnings():
@@ -264,7 +262,7 @@ def test_one_image_in_place_of_many_is_refused(photos):
     for method in ("predict", "score_samples", "anomaly_map", "embed", "set_threshold"):
         with pytest.raises(ValueError, match=r"one image; pass X\[None\]"):
             getattr(fitted, method)(photos[0])
-        with pytest.raises(ValueError, match=r"Of one image pass X\[None\]"):
+        with pytest.raises(ValueError, match=r"pass X\[None\]"):
             getattr(fitted, method)(photos[0, ..., 0])
 
 
@@ -411,17 +409,17 @@ BAD = {
     "infinity": (np.full((2, 8, 8), np.inf), r"X\[0\] contains NaN or infinity"),
     "above 1": (np.full((2, 8, 8), 200.0), r"float values from 200 to 200; float images must lie"),
     "below 0": (np.full((2, 8, 8), -0.5), r"from -0.5 to -0.5"),
-    "negative": (U8.astype(int) - 1, r"whole numbers from -1 to -1; in images they lie in"),
+    "negative": (U8.astype(int) - 1, r"whole numbers from -1 to -1"),
     "17 bits": (U8.astype(int) + 2**16, r"whole numbers from 65536 to 65536"),
-    "normalised": (np.eye(8)[None] * 4.2 - 2.1, r"Leave out .* such as torchvision's Normalize"),
+    "normalised": (np.eye(8)[None] * 4.2 - 2.1, r"torchvision's Normalize"),
     "one colour image": (np.zeros((8, 9, 3), np.uint8), r"one image; pass X\[None\]"),
-    "rows of one": ([*np.zeros((8, 9, 3), np.uint8)], r"X\[0\] has shape \(9, 3\), a row"),
-    "set": ({"a.png"}, r"images in an order; got a set"),
-    "records": ([{"image": U8[0], "label": 1}], r"keys \['image', 'label'\]; .* X\['image'\]"),
+    "rows of one": ([*np.zeros((8, 9, 3), np.uint8)], r"X\[0\] has shape \(9, 3\)"),
+    "set": ({"a.png"}, r"ordered collection of images; got a set"),
+    "records": ([{"image": U8[0], "label": 1}], r"keys \['image', 'label'\].* X\['image'\]"),
     "number": (5, r"X must be images as .* got int"),
     "one file": (BytesIO(b""), r"got a single BytesIO. Pass \[X\]"),
     "contents of one": (b"", r"got a single bytes. Pass \[X\]"),
-    "text file": ([StringIO("text")], r"must be opened in binary mode"),
+    "text file": ([StringIO("text")], r"opened in text mode"),
     "missing": (pd.Series([None, "a.png"]), r"X\[0\] must be a path, .* got (NoneType|float)"),
     "flat item": ([U8[0], U8[0, 0]], r"X\[1\] must be a path, .* got ndarray"),
     "5-D item": ([np.zeros((1, 1, 8, 8))], r"X\[0\] must have shape .*; got \(1, 1, 8, 8\)"),
@@ -459,7 +457,7 @@ def test_bad_files(tmp_path, folder):
         read([folder[0], text])
     with pytest.raises(ValueError, match="Cannot read"):
         read([tmp_path])
-    with pytest.raises(ValueError, match=r"is a folder; pass its files, for example sorted"):
+    with pytest.raises(ValueError, match=r"is a folder. Pass its files, for example sorted"):
         read(tmp_path)
     with pytest.raises(ValueError, match=r"Cannot read X\[1\] as an image"):
         read([folder[0], b"not an image"])

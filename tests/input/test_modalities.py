@@ -191,7 +191,7 @@ def test_maps_are_of_the_first_modality_and_of_all(plates, depths):
 def test_bits_are_found_for_each_modality(plates):
     deep = plates.depths // 16  # 12 bits
     X = {"colour": plates.images, "depth": deep}
-    with pytest.warns(UserWarning, match=r"taken for 12 bits"):
+    with pytest.warns(UserWarning, match=r"12 bits"):
         detector = COFTDetector(**FAST).fit({name: images[SHOTS] for name, images in X.items()})
     assert [encoder.bit_depth for encoder in detector.embedder_.encoders_] == [None, 12]
     scaled = {"colour": plates.images[TEST], "depth": deep[TEST] / np.float32(4095)}
@@ -207,10 +207,10 @@ def test_a_copy_is_one_in_every_modality(plates, depths):
     detector = COFTDetector(**FAST).fit({"colour": colour, "depth": depth})
     assert detector.shot_ids_.tolist() == [0, 1, 2, 3, 4, 5]
     depth[1] = depth[0]
-    with pytest.warns(UserWarning, match=r"X\[1\] is one of X\[0\]"):
+    with pytest.warns(UserWarning, match=r"X\[1\] duplicates X\[0\]"):
         detector = COFTDetector(**FAST).fit({"colour": colour, "depth": depth})
     assert detector.shot_ids_.tolist() == [0, 0, 2, 3, 4, 5]
-    with pytest.warns(UserWarning, match=r"X\[0\] is one of shot 0 of an earlier call"):
+    with pytest.warns(UserWarning, match=r"X\[0\] duplicates shot 0 of an earlier call"):
         detector.partial_fit({"colour": colour[:1], "depth": depth[:1]})
 
 
@@ -371,16 +371,16 @@ def test_histories_are_drawn_by_modality(plates, depths):
 REFUSED = {
     "one missing": (
         lambda c, d: [{"colour": c[0], "depth": d[0]}, {"colour": c[1]}],
-        r"X\[1\] must have an image of each of \['colour', 'depth'\], as X\[0\]; got \['colour'\]",
+        r"X\[1\] must have an image of each of \['colour', 'depth'\].*; got \['colour'\]",
     ),
     "no sample": (lambda c, d: [{"colour": c[0], "depth": d[0]}, c[1]], r"X\[1\] .* got ndarray"),
-    "counts": (lambda c, d: {"colour": c, "depth": d[:2]}, r"got \{'colour': 12, 'depth': 2\}"),
+    "counts": (lambda c, d: {"colour": c, "depth": d[:2]}, r"\{'colour': 12, 'depth': 2\}"),
     "one sample": (lambda c, d: {"colour": c[0], "depth": d[0]}, r"'depth' is a single image"),
     "one colour image": (lambda c, d: {"a": c[0], "b": c[0]}, r"X\['a'\] has shape .*one image"),
-    "paths": (lambda c, d: {"a": "a.png", "b": "b.png"}, r"of 'a' is a single image.*pass \[X\]"),
-    "one name": (lambda c, d: {"colour": c}, r"two modalities or more.*got the keys \['colour'\]"),
-    "no name": (lambda c, d: {1.5: c, 2.5: d}, r"got the keys \[1.5, 2.5\]"),
-    "none": (lambda c, d: {}, r"got the keys \[\]"),
+    "paths": (lambda c, d: {"a": "a.png", "b": "b.png"}, r"for 'a' is a single image.*pass \[X\]"),
+    "one name": (lambda c, d: {"colour": c}, r"two modalities or more.*"),
+    "no name": (lambda c, d: {1.5: c, 2.5: d}, r"with the keys \[1.5, 2.5\]"),
+    "none": (lambda c, d: {}, r"with the keys \[\]"),
     "nested": (
         lambda c, d: {"a": c, "b": [{"c": c[0], "d": d[0]}] * 12},
         r"X\['b'\] must hold one image for each sample; it holds several",

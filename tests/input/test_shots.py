@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input import duplicates as _copies
 from skcoft._input.images import Images
 from skcoft._input.shots import ShotRegistry, mean_per_shot
 from skcoft._input.table import Table
@@ -45,9 +44,9 @@ def test_rows_far_from_zero_are_told_by_what_they_vary_by():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert len(np.unique(ShotRegistry.of(Table(moved)).ids)) == 8
-        with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[2\]"):
+        with pytest.warns(UserWarning, match=r"X\[8\] duplicates X\[2\]"):
             assert ShotRegistry.of(Table(np.r_[moved, moved[2:3]])).ids[8] == 2
-    with pytest.warns(UserWarning, match="copies"):  # rounding, where the values are about zero
+    with pytest.warns(UserWarning, match="duplicate"):  # rounding, where the values are about zero
         assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, rows + 5e-7])).ids)) == 8
     far = rows + 2e-6 * rows.std(axis=0)
     assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, far])).ids)) == 16
@@ -55,7 +54,7 @@ def test_rows_far_from_zero_are_told_by_what_they_vary_by():
 
 def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
     images = np.concatenate([SHOTS[:4], SHOTS[:4, :, ::-1]])
-    with pytest.warns(UserWarning, match=r"X\[4\] is one of X\[0\] and 3 more"):
+    with pytest.warns(UserWarning, match=r"X\[4\] duplicates X\[0\]"):
         fitted = COFTDetector(**FAST).fit(images)
     assert len(fitted.calibration_scores_) == 4
     assert (fitted.predict(UNSEEN) == -1).mean() < 0.2
@@ -66,10 +65,10 @@ def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
         grown.partial_fit(images[4:])
     assert len(apart.calibration_scores_) == len(grown.calibration_scores_) == 8
     later = COFTDetector(**FAST).fit(images[:4])
-    with pytest.warns(UserWarning, match=r"X\[0\] is one of shot 0 of an earlier call"):
+    with pytest.warns(UserWarning, match=r"X\[0\] duplicates shot 0 of an earlier call"):
         later.partial_fit(images[4:])
     assert len(later.calibration_scores_) == 4
-    with pytest.warns(UserWarning, match="copies"):
+    with pytest.warns(UserWarning, match="duplicate"):
         COFTEmbedder(**FAST).fit(images)
 
 
@@ -104,16 +103,9 @@ CHANGES = {
 def test_copies_are_found(change):
     images = [*SHOTS[:4], *map(CHANGES[change], SHOTS[1:3])]
     images = Images([torch.from_numpy(image)[None] for image in images])
-    with pytest.warns(
-        UserWarning, match=r"X\[4\] is one of X\[1\] and 1 more. Copies count as one"
-    ):
+    with pytest.warns(UserWarning, match=r"X\[4\] duplicates X\[1\]"):
         found = ShotRegistry.of(images)
     assert_array_equal(found.ids, [0, 1, 2, 3, 1, 2])
-
-
-def test_numbers_of_copies():
-    assert (_copies.SIDE, _copies.MOST, _copies.ALIKE, _copies.LIGHT) == (64, 256, 0.04, 4 / 255)
-    assert (_copies.QUALITY, _copies.NEAR, _copies.APART, _copies.ROUNDING) == (50, 1.2, 0.5, 1e-6)
 
 
 def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
@@ -121,12 +113,12 @@ def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
     saved = np.stack([as_jpeg(image, 50) for image in SHOTS])
     for first, later in ((SHOTS, saved), (saved, SHOTS)):
         found = ShotRegistry.of(as_images(first[:4]))
-        assert found.limits.shape == (4,)
-        with pytest.warns(UserWarning, match="X.1. is one of shot 3 of an earlier call"):
+        assert found.jpeg_distances.shape == (4,)
+        with pytest.warns(UserWarning, match="X.1. duplicates shot 3 of an earlier call"):
             found = found.extend(as_images(later[[4, 3]]), None, {None: None})
         assert_array_equal(found.ids, [0, 1, 2, 3, 4, 3])
     detector = COFTDetector(**FAST).fit(SHOTS)
-    with pytest.warns(UserWarning, match="is one of shot 0 of an earlier call and 7 more"):
+    with pytest.warns(UserWarning, match="duplicates shot 0 of an earlier call"):
         detector.partial_fit(saved)
     assert len(detector.calibration_scores_) == 8
 
@@ -139,9 +131,11 @@ def test_plain_surfaces_are_no_copies():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = ShotRegistry.of(as_images(plain))
-    apart = np.linalg.norm(found.pictures[:, None] - found.pictures, axis=2)[np.triu_indices(8, 1)]
-    assert apart.max() < found.limits.min()
-    with pytest.warns(UserWarning, match=r"X\[8\] is one of X\[0\]\. "):
+    apart = np.linalg.norm(found.thumbnails[:, None] - found.thumbnails, axis=2)[
+        np.triu_indices(8, 1)
+    ]
+    assert apart.max() < found.jpeg_distances.min()
+    with pytest.warns(UserWarning, match=r"X\[8\] duplicates X\[0\]"):
         ShotRegistry.of(as_images(np.concatenate([plain, plain[:1]])))
 
 
@@ -149,11 +143,11 @@ def test_copies_in_many_blocks():
     """Each is compared with those before it, in its own block and in others."""
     many = textures(40, 3, 16)
     order = np.r_[0:40, 39, 0, 20]
-    with pytest.warns(UserWarning, match=r"X\[40\] is one of X\[39\] and 2 more"):
+    with pytest.warns(UserWarning, match=r"X\[40\] duplicates X\[39\]"):
         found = ShotRegistry.of(as_images(many[order]))
     assert_array_equal(found.ids, order)
     mixed = [torch.from_numpy(resized(many[i], 16 + i % 2))[None] for i in order]
-    with pytest.warns(UserWarning, match="and 2 more"):
+    with pytest.warns(UserWarning, match="duplicate"):
         assert_array_equal(ShotRegistry.of(Images(mixed)).ids, order)
 
 
@@ -173,13 +167,13 @@ def test_what_is_no_copy():
 
 
 def test_black_images_are_copies():
-    with pytest.warns(UserWarning, match=r"X\[1\] is one of X\[0\] and 1 more"):
+    with pytest.warns(UserWarning, match=r"X\[1\] duplicates X\[0\]"):
         assert_array_equal(ShotRegistry.of(as_images(np.zeros((3, 8, 8), np.uint8))).ids, 0)
 
 
 def test_rows_are_copies_where_they_are_equal():
     rows = np.array([[1.0, 0], [1, 1e-3], [1 + 1e-8, 0], [2, 0]])
-    with pytest.warns(UserWarning, match=r"X\[2\] is one of X\[0\]\. "):
+    with pytest.warns(UserWarning, match=r"X\[2\] duplicates X\[0\]"):
         assert_array_equal(ShotRegistry.of(Table(rows)).ids, [0, 1, 0, 3])
 
 
@@ -190,7 +184,7 @@ def test_groups_and_later_calls():
         first = ShotRegistry.of(as_images(SHOTS[:4]), ["a", "b", "a", None])
     assert_array_equal(first.ids, [0, 1, 0, 3])
     added = np.concatenate([SHOTS[4:6], SHOTS[3:4]])
-    with pytest.warns(UserWarning, match=r"X\[2\] is one of shot 3 of an earlier call"):
+    with pytest.warns(UserWarning, match=r"X\[2\] duplicates shot 3 of an earlier call"):
         both = first.extend(as_images(added), ["b", "c", None], {None: None})
     assert_array_equal(both.ids, [0, 1, 0, 3, 1, 5, 3])
     assert_array_equal(first.ids, [0, 1, 0, 3])

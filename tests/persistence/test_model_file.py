@@ -267,7 +267,7 @@ def test_other_objects_are_refused(path):
     detector = COFTDetector(max_iter=0).fit(
         ROWS[:4], groups=[date(2026, 1, i) for i in (1, 2, 3, 4)]
     )
-    with pytest.raises(TypeError, match="known.0 is an object of datetime.date.*groups= of num"):
+    with pytest.raises(TypeError, match="groups.0 is an object of datetime.date.*groups= of num"):
         detector.save(path)
     others = np.random, np.random.RandomState(np.random.PCG64(0))
     for other in others:

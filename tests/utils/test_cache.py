@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
 import skcoft
-from skcoft import COFTDetector, _embedder
+from skcoft import COFTDetector
 from skcoft._network.encoder import Encoder
+from skcoft._training import encoders as encoders_module
 from skcoft._utils.cache import fingerprint, own_code
 from skcoft.density import KernelDensity
 
@@ -32,13 +33,13 @@ def detector(memory, **params):
 def trainings(monkeypatch):
     """A list that grows by one with every fine-tuning."""
     done = []
-    build = _embedder.build_encoder
+    build = encoders_module.build_encoder
 
     def spy(*args):
         done.append(args)
         return build(*args)
 
-    monkeypatch.setattr(_embedder, "build_encoder", spy)
+    monkeypatch.setattr(encoders_module, "build_encoder", spy)
     return done
 
 
@@ -165,8 +166,9 @@ def test_another_process_finds_the_training(photos, tmp_path):
     COFTDetector(**params, memory=tmp_path / "memory").fit(photos[:6])
     np.save(tmp_path / "photos.npy", photos)
     code = (
-        "import numpy as np; from skcoft import COFTDetector, _embedder\n"
-        "del _embedder.build_encoder  # a training would fail\n"
+        "import numpy as np; from skcoft import COFTDetector\n"
+        "from skcoft._training import encoders\n"
+        "del encoders.build_encoder  # a training would fail\n"
         f"COFTDetector(**{params}, memory='memory').fit(np.load('photos.npy')[:6])\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
