@@ -1,16 +1,17 @@
-"""Speed as ratios, each measured in one run on this machine and printed beside its goal.
+"""Speed as ratios; both sides of each are measured in one run on one machine.
 
-1. ``fit`` against the bare torch loop of the same forward and backward passes.
+1. ``fit`` against a bare torch loop of the same forward and backward passes.
 2. ``score_samples`` against the bare forward passes of images at both their sizes, with and
-   without local density; of one image alone; and of JPEG files, which two threads decode.
-3. A search over 10 densities on one split, with ``memory``, against fine-tuning and fitting once,
-   and against a search over one density.
-4. :class:`skcoft.density.KernelDensity` against scikit-learn's, 1,000 queries, 4,000 points,
+   without the patch density (``local``); of a single image; and of JPEG files, which two threads
+   decode.
+3. A search over 10 densities on one split, with ``memory``, against one fine-tuning and fit, and
+   against a search over one density.
+4. :class:`skcoft.density.KernelDensity` against scikit-learn's: 1,000 queries, 4,000 points,
    512 dimensions.
 5. ``from skcoft import COFTDetector`` against importing torch and scikit-learn, in new processes.
 
-Both sides of a pair run in turn, several times; the median of the ratios is printed. What a change
-does, a second run shows beside the first one:
+Both sides of a pair run in turn, several times. The script prints the median of the ratios beside
+its goal. To see the effect of a change, compare a second run with the first:
 
     python benchmarks/bench_speed.py --json before.json
     python benchmarks/bench_speed.py --against before.json
@@ -23,7 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn.neighbors
@@ -32,6 +36,7 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 
 import skcoft
 from skcoft import COFTDetector
@@ -44,7 +49,7 @@ BATCH = 8  # images that the bare loops pass through the network at once
 BANDWIDTHS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, "scale", "loo"]
 
 
-# What we aim at: ratios of at most so much, but for the last, which is at least so much.
+# The largest ratio we aim at; for the last one, the smallest.
 GOALS = {
     "fit / bare loop": 1.15,
     "64 scored / forward": 1.3,
@@ -58,99 +63,113 @@ GOALS = {
 }
 
 
-def seconds(function):
+def seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 class Table:
-    """Ratios, printed as they come: beside the goal and what an earlier run found."""
+    """Median ratios, printed beside their goals and the medians of an earlier run."""
 
-    def __init__(self, repeats, earlier=None):
-        self.repeats, self.earlier, self.found = repeats, earlier or {}, {}
-        heads = f"{'ratio':>6s} {'range':>14s} {'goal':>6s} {'before':>6s}"
-        print(f"{'':32s} {heads} {'ours, s':>8s} other, s")
+    def __init__(self, repeats: int, earlier: dict[str, float] | None = None) -> None:
+        self.repeats, self.earlier = repeats, earlier or {}
+        self.medians: dict[str, float] = {}
+        columns = f"{'ratio':>6s} {'range':>14s} {'goal':>6s} {'before':>6s}"
+        print(f"{'':32s} {columns} {'ours, s':>8s} other, s")
 
-    def compare(self, name, ours, theirs, inverse=False):
-        """Run both in turn and print a line."""
-        ours(), theirs()
-        pairs = [(seconds(ours), seconds(theirs)) for _ in range(self.repeats)]
-        ratios = [b / a if inverse else a / b for a, b in pairs]
-        a, b = np.median(pairs, axis=0)
-        self.found[name] = float(np.median(ratios))
-        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    def compare(
+        self,
+        name: str,
+        ours: Callable[[], Any],
+        other: Callable[[], Any],
+        inverse: bool = False,
+    ) -> None:
+        """Run both functions in turn and print a line."""
+        ours(), other()
+        times = [(seconds(ours), seconds(other)) for _ in range(self.repeats)]
+        ratios = [b / a if inverse else a / b for a, b in times]
+        our_median, other_median = np.median(times, axis=0)
+        self.medians[name] = float(np.median(ratios))
+        ratio_range = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
-            f"{name:32s} {self.found[name]:6.2f} {span:>14s} {GOALS.get(name, ''):>6} "
-            f"{_cell(self.earlier.get(name)):>6s} {a:8.3f} {b:8.3f}",
+            f"{name:32s} {self.medians[name]:6.2f} {ratio_range:>14s} {GOALS.get(name, ''):>6} "
+            f"{_cell(self.earlier.get(name)):>6s} {our_median:8.3f} {other_median:8.3f}",
             flush=True,
         )
 
 
-def _cell(value):
+def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def bare_fit(network, shape, n_iter, parts):
-    """The same passes on the same shapes: no views, no loss terms, no bookkeeping."""
+def bare_fit(network: nn.Module, shape: tuple[int, int], n_iter: int, n_batches: int) -> None:
+    """Run the same passes on the same shapes: no views, no loss terms, no bookkeeping."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9)
-    images = torch.rand(parts * 8, 3, *shape)
+    images = torch.rand(n_batches * 8, 3, *shape)
     for _ in range(n_iter):
-        loss = torch.cat([network(part) for part in images.split(BATCH)]).square().mean()
+        loss = torch.cat([network(batch) for batch in images.split(BATCH)]).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
 
 @torch.inference_mode()
-def bare_forward(network, batches):
-    for images in batches:
-        for part in images.split(BATCH):
-            network(part)
+def bare_forward(network: nn.Module, image_sets: list[torch.Tensor]) -> None:
+    for images in image_sets:
+        for batch in images.split(BATCH):
+            network(batch)
 
 
-def compare_networks(table, detector, build, args, shots, queries):
-    """Fine-tuning and scoring against the bare passes of the same network."""
-    frozen = detector().set_params(max_iter=0).fit(shots)
+def compare_networks(
+    table: Table,
+    make_detector: Callable[[], COFTDetector],
+    build_network: Callable[[], nn.Module],
+    args: argparse.Namespace,
+    shots: np.ndarray,
+    queries: np.ndarray,
+) -> None:
+    """Compare fine-tuning and scoring with the bare passes of the same network."""
+    frozen = make_detector().set_params(max_iter=0).fit(shots)
     encoders = [branch.encoder.at(branch.scale) for branch in frozen._model.joint.backbone_scores]
     shapes = [encoder.sizing.size for encoder in encoders]
-    trained = encoders[0].training_sizing.size
-    print(f"scored at {shapes}, fine-tuned at {trained}")
+    training_shape = encoders[0].training_sizing.size
+    print(f"scored at {shapes}, fine-tuned at {training_shape}")
 
-    def at_all_sizes(count):
+    def random_images(count: int) -> list[torch.Tensor]:
         return [torch.rand(count, 3, *shape) for shape in shapes]
 
-    def bare():
-        network = build()
-        bare_fit(network, trained, args.iterations, parts=3)
-        bare_forward(network, [torch.rand(len(shots), 3, *trained)])  # center
-        bare_forward(network, at_all_sizes((2 + PROBES) * len(shots)))  # shots, mirror images
+    def bare_passes() -> None:
+        network = build_network()
+        bare_fit(network, training_shape, args.iterations, n_batches=3)
+        bare_forward(network, [torch.rand(len(shots), 3, *training_shape)])  # center
+        bare_forward(network, random_images((2 + PROBES) * len(shots)))  # shots, mirror images
 
-    table.compare("fit / bare loop", lambda: detector().fit(shots), bare)
-    network = build()
+    table.compare("fit / bare loop", lambda: make_detector().fit(shots), bare_passes)
+    network = build_network()
     for local in (False, True):
-        fitted = detector().set_params(max_iter=0, local=local).fit(shots)
+        detector = make_detector().set_params(max_iter=0, local=local).fit(shots)
         for count in (len(queries), 1):
-            images, asked = at_all_sizes(count), queries[:count]
+            images, X = random_images(count), queries[:count]
             table.compare(
                 f"{count} scored / forward{', local' * local}",
-                lambda fitted=fitted, asked=asked: fitted.score_samples(asked),
-                lambda images=images: bare_forward(network, images),
+                partial(detector.score_samples, X),
+                partial(bare_forward, network, images),
             )
 
     with tempfile.TemporaryDirectory() as folder:
         files = write_photographs(Path(folder), len(queries), args.size)
-        fitted.set_params(n_jobs=2)
-        images = at_all_sizes(len(files))
+        detector.set_params(n_jobs=2)
+        images = random_images(len(files))
         table.compare(
             f"{len(files)} JPEG files scored / forward",
-            lambda: fitted.score_samples(files),
+            lambda: detector.score_samples(files),
             lambda: bare_forward(network, images),
         )
 
 
-def write_photographs(folder, count, size):
-    """Write JPEG files of sound plates: decoding noise would take longer."""
+def write_photographs(folder: Path, count: int, size: int) -> list[Path]:
+    """Write JPEG files of good plates; random noise would take longer to decode."""
     files = [folder / f"{i}.jpg" for i in range(count)]
     plates = make_plates(count, 0, size=size, random_state=0).images
     for file, plate in zip(files, plates, strict=True):
@@ -158,59 +177,66 @@ def write_photographs(folder, count, size):
     return files
 
 
-def compare_searches(table, detector, shots, queries):
-    """A search over densities on one split against a single fit and a single density."""
+def compare_searches(
+    table: Table,
+    make_detector: Callable[[], COFTDetector],
+    shots: np.ndarray,
+    queries: np.ndarray,
+) -> None:
+    """Compare a search over densities on one split with a single fit and a single density."""
     half = len(queries) // 2
-    both, labels = np.concatenate([shots, queries]), np.repeat([1, -1], [len(shots) + half, half])
-    split = [(np.arange(len(shots)), np.arange(len(shots), len(both)))]
+    X, y = np.concatenate([shots, queries]), np.repeat([1, -1], [len(shots) + half, half])
+    split = [(np.arange(len(shots)), np.arange(len(shots), len(X)))]
 
-    def search(densities):
+    def search(densities: list) -> None:
         with tempfile.TemporaryDirectory() as memory:
-            candidate = detector().set_params(memory=memory)
+            candidate = make_detector().set_params(memory=memory)
             grid = {"density": densities}
-            GridSearchCV(candidate, grid, cv=split, refit=False).fit(both, labels)
+            GridSearchCV(candidate, grid, cv=split, refit=False).fit(X, y)
 
     densities = ["gaussian", *map(skcoft.density.KernelDensity, BANDWIDTHS)]
-    for name, once in (
-        ("one fit", lambda: detector().fit(shots)),
+    for name, single in (
+        ("one fit", lambda: make_detector().fit(shots)),
         ("one density", lambda: search(["kde"])),
     ):
-        table.compare(f"search of 10 / {name}", lambda: search(densities), once)
+        table.compare(f"search of 10 / {name}", lambda: search(densities), single)
 
 
-def compare_densities(table, rng):
-    """Our kernel density against scikit-learn's: time, and distance from the equation."""
-    support, points = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
-    mine = skcoft.density.KernelDensity(5.0).fit(support)
-    peer = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
+def compare_densities(table: Table, rng: np.random.Generator) -> None:
+    """Compare our kernel density with scikit-learn's: time, and error from the equation."""
+    support, queries = rng.normal(size=(4000, 512)), rng.normal(size=(1000, 512))
+    our_density = skcoft.density.KernelDensity(5.0).fit(support)
+    sklearn_density = sklearn.neighbors.KernelDensity(bandwidth=5.0).fit(support)
     table.compare(
         "scikit-learn / our KernelDensity",
-        lambda: mine.score_samples(points),
-        lambda: peer.score_samples(points),
+        lambda: our_density.score_samples(queries),
+        lambda: sklearn_density.score_samples(queries),
         inverse=True,
     )
-    ours, theirs = mine.score_samples(points), peer.score_samples(points)
-    exact = logsumexp(-cdist(points, support, "sqeuclidean") / 50, axis=1)
+    our_scores = our_density.score_samples(queries)
+    sklearn_scores = sklearn_density.score_samples(queries)
+    exact = logsumexp(-cdist(queries, support, "sqeuclidean") / 50, axis=1)
     exact -= np.log(4000) + 512 * np.log(5.0) + 256 * np.log(2 * np.pi)
     print(
-        f"largest relative difference of log densities: {np.abs(ours / theirs - 1).max():.1e}; "
-        f"from the equation: ours {np.abs(ours / exact - 1).max():.1e}, "
-        f"scikit-learn's {np.abs(theirs / exact - 1).max():.1e}"
+        "largest relative difference of log densities: "
+        f"{np.abs(our_scores / sklearn_scores - 1).max():.1e}; "
+        f"from the equation: ours {np.abs(our_scores / exact - 1).max():.1e}, "
+        f"scikit-learn's {np.abs(sklearn_scores / exact - 1).max():.1e}"
     )
 
 
-def compare_imports(table):
-    """A new process that imports the detector against one that imports what it stands on."""
+def compare_imports(table: Table) -> None:
+    """Compare new processes: one imports the detector, one only its main dependencies."""
 
-    def process(code):
+    def process(code: str) -> Callable[[], Any]:
         return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
-    ours = process("from skcoft import COFTDetector")
-    theirs = process("import sklearn.ensemble, torch")
-    table.compare("import / torch and scikit-learn", ours, theirs)
+    detector = process("from skcoft import COFTDetector")
+    dependencies = process("import sklearn.ensemble, torch")
+    table.compare("import / torch and scikit-learn", detector, dependencies)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,7 +256,7 @@ def main(argv=None):
         rng.integers(0, 256, (n, args.size, args.size, 3), dtype=np.uint8) for n in (8, 64)
     )
 
-    def detector():
+    def make_detector() -> COFTDetector:
         return COFTDetector(
             args.backbone,
             weights=None,
@@ -240,20 +266,20 @@ def main(argv=None):
             random_state=0,
         )
 
-    def build():
-        """Build the network as timm has it, batch normalisation on its own."""
+    def build_network() -> nn.Module:
+        """Build timm's own network, with separate batch normalisation."""
         size = (args.size, args.size)
         network = build_backbone(args.backbone, None, size, None, None, 0)[0]
         unfold(network.body, network.pairs)
         return network
 
     table = Table(args.repeats, args.against and json.loads(args.against.read_text()))
-    compare_networks(table, detector, build, args, shots, queries)
-    compare_searches(table, detector, shots, queries)
+    compare_networks(table, make_detector, build_network, args, shots, queries)
+    compare_searches(table, make_detector, shots, queries)
     compare_densities(table, rng)
     compare_imports(table)
     if args.json:
-        args.json.write_text(json.dumps(table.found, indent=1))
+        args.json.write_text(json.dumps(table.medians, indent=1))
 
 
 if __name__ == "__main__":

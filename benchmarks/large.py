@@ -1,9 +1,10 @@
-"""Large photographs with a small defect: found, drawn, in how many seconds and how much memory.
+"""Detect a small defect in large photographs: accuracy, seconds and memory.
 
-Photographs of 2048 x 1536 pixels are put together from normal images of 256 x 256 or 128 x 128; a
-defect is a square of 30 pixels around the middle of one in an anomaly with a mask. 8 shots, of
-images that no other photograph is made of. Printed: image AUROC, the share of defects at whose
-place, within 32 pixels, the map is highest, seconds to fit and to score, and peak memory.
+Photographs of 2048 x 1536 pixels are put together from normal images of 256 x 256 or 128 x 128
+pixels. The defect is a square of 30 pixels, copied from the middle of the defect in an anomaly
+with a mask. There are 8 shots. They are made of images that no other photograph contains. The
+script prints image AUROC, the share of photographs whose anomaly map has its maximum within 32
+pixels of the defect, seconds to fit and to score, and peak memory.
 
     python benchmarks/large.py --data DATA --sets tile256 --max-pixels 3145728
 """
@@ -16,69 +17,78 @@ from fewshot import auroc, make_parser, print_line, read_tasks
 
 from skcoft import COFTDetector
 
-SHAPE, SIDES, DEFECT, NEAR = (1536, 2048), (128, 256), 30, 32
+SHAPE, SIDES, DEFECT, MAX_DISTANCE = (1536, 2048), (128, 256), 30, 32
 
 
-def photograph(images, rng):
-    """Put a photograph together from images at random places."""
+def make_photograph(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put a photograph together from random images."""
     side = images.shape[1]
     rows, columns = (length // side for length in SHAPE)
-    chosen = images[rng.integers(len(images), size=rows * columns)]
-    tiled = chosen.reshape(rows, columns, side, side, *images.shape[3:])
-    return tiled.swapaxes(1, 2).reshape(*SHAPE, *images.shape[3:]).copy()
+    tiles = images[rng.integers(len(images), size=rows * columns)]
+    grid = tiles.reshape(rows, columns, side, side, *images.shape[3:])
+    return grid.swapaxes(1, 2).reshape(*SHAPE, *images.shape[3:]).copy()
 
 
-def spoil(photo, anomaly, mask, rng):
-    """Copy a square of an anomaly into a photograph, in place; return its middle."""
+def insert_defect(
+    photo: np.ndarray, anomaly: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Copy a square of an anomaly into a photograph, in place; return its centre."""
     ys, xs = np.nonzero(mask)
     i = np.argmin(np.hypot(ys - ys.mean(), xs - xs.mean()))
     side = len(anomaly)
     top, left = (int(np.clip(v - DEFECT // 2, 0, side - DEFECT)) for v in (ys[i], xs[i]))
-    y, x = (side * rng.integers(n // side) + at for n, at in zip(SHAPE, (top, left), strict=True))
+    y, x = (
+        side * rng.integers(length // side) + offset
+        for length, offset in zip(SHAPE, (top, left), strict=True)
+    )
     square = anomaly[top : top + DEFECT, left : left + DEFECT]
     photo[y : y + DEFECT, x : x + DEFECT] = square
     return np.array([y, x]) + DEFECT / 2
 
 
-def peak(drawn):
-    """Where a map is highest."""
-    return np.array(np.unravel_index(drawn.argmax(), drawn.shape))
+def peak_position(anomaly_map: np.ndarray) -> np.ndarray:
+    """Return the row and column of the map's maximum."""
+    return np.array(np.unravel_index(anomaly_map.argmax(), anomaly_map.shape))
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--max-pixels", type=int, default=SHAPE[0] * SHAPE[1])
-    parser.add_argument("--photographs", type=int, default=12, help="of each kind")
+    parser.add_argument("--photographs", type=int, default=12, help="number of each kind")
     args = parser.parse_args(argv)
     for task in read_tasks(args):
         height, width = task.pool.shape[1:3]
         if height != width or width not in SIDES or not task.masks:
             continue
         rng = np.random.default_rng(0)
-        shots = np.stack([photograph(task.pool, rng) for _ in range(args.shots)])
-        normal = np.stack([photograph(task.normal, rng) for _ in range(args.photographs)])
+        shots = np.stack([make_photograph(task.pool, rng) for _ in range(args.shots)])
+        normal = np.stack([make_photograph(task.normal, rng) for _ in range(args.photographs)])
         start = time.perf_counter()
         detector = COFTDetector(max_pixels=args.max_pixels, random_state=0).fit(shots)
-        fitted = time.perf_counter()
+        fit_end = time.perf_counter()
         scores = detector.score_samples(normal)
-        scored = time.perf_counter()
+        score_end = time.perf_counter()
         for kind, masks in task.masks.items():
-            spoiled = np.stack([photograph(task.normal, rng) for _ in range(args.photographs)])
-            which = rng.integers(len(masks), size=args.photographs)
-            places = [
-                spoil(photo, task.kinds[kind][i], masks[i], rng)
-                for photo, i in zip(spoiled, which, strict=True)
+            defective = np.stack(
+                [make_photograph(task.normal, rng) for _ in range(args.photographs)]
+            )
+            indices = rng.integers(len(masks), size=args.photographs)
+            centers = [
+                insert_defect(photo, task.anomalies[kind][i], masks[i], rng)
+                for photo, i in zip(defective, indices, strict=True)
             ]
-            area = auroc(scores, detector.score_samples(spoiled))
-            away = [
-                np.hypot(*(peak(drawn) - place))
-                for drawn, place in zip(detector.anomaly_map(spoiled), places, strict=True)
+            image_auroc = auroc(scores, detector.score_samples(defective))
+            distances = [
+                np.hypot(*(peak_position(anomaly_map) - center))
+                for anomaly_map, center in zip(
+                    detector.anomaly_map(defective), centers, strict=True
+                )
             ]
             memory = peak_memory() / 2**10
             print_line(
                 f"{task.name}, {kind}",
-                [area, 100 * np.mean(np.array(away) <= NEAR)],
-                f"fit {fitted - start:.1f} s, score {(scored - fitted) / len(normal):.2f} s, "
+                [image_auroc, 100 * float(np.mean(np.array(distances) <= MAX_DISTANCE))],
+                f"fit {fit_end - start:.1f} s, score {(score_end - fit_end) / len(normal):.2f} s, "
                 f"peak {memory:.2f} GiB",
             )
 

@@ -1,17 +1,27 @@
-"""Does the threshold keep its word: unseen normal images that ``contamination="auto"`` flags.
+"""False positive rate of the automatic threshold, ``contamination="auto"``: does it meet 5 %?
 
-It aims at 5 %. For several numbers of shots, frozen and fine-tuned, beside the AUROC on some 60
-anomalies of a task, as many of each kind. With ``--doubled`` each shot comes twice, the second
-time with noise of one grey level, which should change neither.
+The script prints the share of normal test images that are flagged, for several numbers of shots,
+frozen and fine-tuned. It also prints the AUROC on about 60 anomalies of a task, the same number of
+each kind. With ``--doubled`` each shot is used twice, the second time with noise of one gray
+level. This should change neither figure.
 
     python benchmarks/thresholds.py --data DATA --max-test 60 --seeds 2
 """
 
 import ast
 import warnings
+from typing import Any
 
 import numpy as np
-from fewshot import draw_shots, make_parser, print_head, print_line, read_tasks, score
+from fewshot import (
+    Task,
+    draw_shots,
+    make_parser,
+    print_header,
+    print_line,
+    read_tasks,
+    score_task,
+)
 
 from skcoft import COFTDetector
 
@@ -19,48 +29,55 @@ SHOTS = (4, 8, 16, 32)
 ANOMALIES = 60
 
 
-def doubled(images, seed):
-    """Images and copies of them with noise."""
+def add_noisy_duplicates(images: np.ndarray, seed: int) -> np.ndarray:
+    """Return the images followed by duplicates of them with noise."""
     noise = np.random.default_rng(seed).integers(-1, 2, images.shape)
     return np.concatenate([images, np.clip(images + noise, 0, 255).astype(np.uint8)])
 
 
-def measure(task, n_shots, seed, settings, double):
-    """Share of the unseen normal images below the threshold, and image AUROC, in percent."""
+def measure(
+    task: Task, n_shots: int, seed: int, options: dict[str, Any], doubled: bool
+) -> tuple[float, float]:
+    """Return the share of normal test images below the threshold, and image AUROC, in percent."""
     shots = draw_shots(task, n_shots, seed)
-    shots = doubled(shots, seed) if double else shots
-    detector = COFTDetector(random_state=seed, **settings).fit(shots)
-    each = max(4, ANOMALIES // len(task.kinds))
-    some = {kind: images[:each] for kind, images in task.kinds.items()}
-    normal, kinds = score(detector, task._replace(kinds=some))
-    return 100 * np.mean(normal < detector.offset_), np.mean(list(kinds.values()))
+    shots = add_noisy_duplicates(shots, seed) if doubled else shots
+    detector = COFTDetector(random_state=seed, **options).fit(shots)
+    per_kind = max(4, ANOMALIES // len(task.anomalies))
+    anomalies = {kind: images[:per_kind] for kind, images in task.anomalies.items()}
+    normal, aurocs = score_task(detector, task._replace(anomalies=anomalies))
+    flagged = 100 * np.mean(normal < detector.offset_)
+    return float(flagged), float(np.mean(list(aurocs.values())))
 
 
-def measure_seeds(task, n_shots, settings, double, seeds):
-    """Means of ``measure`` over seeds."""
-    return np.mean([measure(task, n_shots, seed, settings, double) for seed in range(seeds)], 0)
+def measure_seeds(
+    task: Task, n_shots: int, options: dict[str, Any], doubled: bool, seeds: int
+) -> np.ndarray:
+    """Return the means of ``measure`` over seeds."""
+    return np.mean([measure(task, n_shots, seed, options, doubled) for seed in range(seeds)], 0)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--iterations", default="0,20", help="of fine-tuning; 0 is frozen")
-    parser.add_argument("--numbers", default=",".join(map(str, SHOTS)), help="of shots")
-    parser.add_argument("--detector", default="{}", help="other parameters, a Python dict")
-    parser.add_argument("--doubled", action="store_true", help="each shot twice")
+    parser.add_argument(
+        "--iterations", default="0,20", help="numbers of fine-tuning iterations; 0 is frozen"
+    )
+    parser.add_argument("--numbers", default=",".join(map(str, SHOTS)), help="numbers of shots")
+    parser.add_argument("--detector", default="{}", help="further parameters, a Python dict")
+    parser.add_argument("--doubled", action="store_true", help="use each shot twice")
     args = parser.parse_args(argv)
-    warnings.simplefilter("ignore")  # of copies
+    warnings.simplefilter("ignore")  # about duplicates
     tasks = read_tasks(args)
     args.shots = args.numbers
-    print_head(args, tasks)
-    others = ast.literal_eval(args.detector)
+    print_header(args, tasks)
+    further_options = ast.literal_eval(args.detector)
     for max_iter in map(int, args.iterations.split(",")):
-        settings = {**others, "max_iter": max_iter}
+        options = {**further_options, "max_iter": max_iter}
         for n_shots in map(int, args.numbers.split(",")):
-            options = n_shots, settings, args.doubled
-            rows = [measure_seeds(task, *options, args.seeds) for task in tasks]
+            settings = n_shots, options, args.doubled
+            rows = [measure_seeds(task, *settings, args.seeds) for task in tasks]
             label = f"{n_shots} shots, {max_iter} iterations"
-            for what, values in zip(("flagged", "AUROC"), np.transpose(rows), strict=True):
-                print_line(f"{label}, {what}", values)
+            for figure, values in zip(("flagged", "AUROC"), np.transpose(rows), strict=True):
+                print_line(f"{label}, {figure}", values)
 
 
 if __name__ == "__main__":

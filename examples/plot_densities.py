@@ -1,9 +1,10 @@
 """
-Densities, of others and in a list
-==================================
+Compare and combine densities
+=============================
 
-Eight points are all that is known of two clusters. What is normal between and around them, each
-density says in its own way; a list of densities is their mean, on the scale of held-out shots.
+Each detector is fitted on the same eight points from two clusters. Each density draws a different
+boundary of what is normal between and around them. If ``density`` is a list, the score is the mean
+of its densities, standardised by held-out scores.
 """
 
 import matplotlib.pyplot as plt
@@ -16,10 +17,10 @@ from skcoft import COFTDetector
 rng = np.random.default_rng(0)
 normal = rng.normal(size=(208, 2)) * 0.4 + np.repeat([[-1, -1], [1, 1]], 104, axis=0)
 rng.shuffle(normal)
-shots, unseen = normal[:8], normal[8:]
+X_train, X_test = normal[:8], normal[8:]
 
 # %%
-# ``density`` takes a name, anything with ``score_samples``, a detector of PyOD's, or a list of
+# ``density`` accepts a name, any object with ``score_samples``, a PyOD detector, or a list of
 # these.
 
 forest = IsolationForest(random_state=0)
@@ -33,24 +34,25 @@ densities = {
 }
 
 # %%
-# The darker, the less normal. The red line is the threshold for points that nobody has seen, of
-# which 200 are drawn in gray; beside each name, how much of the picture lies within. The forest,
-# which tells little from eight points, calls all of it normal; beside kernels it does little harm.
+# Darker areas are less normal. The red line is the threshold. The gray points are 200 normal test
+# points. Each title says how much of the area lies within the threshold. Eight points are too few
+# for the isolation forest, which calls the whole area normal. Combined with kernels it does little
+# harm.
 
 x, y = np.meshgrid(np.linspace(-4, 4, 80), np.linspace(-4, 4, 80))
 grid = np.column_stack([x.ravel(), y.ravel()])
 figure, axes = plt.subplots(2, 3, figsize=(9, 6.4), layout="constrained")
-for place, (name, density) in zip(axes.flat, densities.items(), strict=True):
-    detector = COFTDetector(density=density, max_iter=0, random_state=0).fit(shots)
+for ax, (name, density) in zip(axes.flat, densities.items(), strict=True):
+    detector = COFTDetector(density=density, max_iter=0, random_state=0).fit(X_train)
     decision = detector.decision_function(grid)
     ranks = decision.argsort().argsort().reshape(x.shape)
-    place.contourf(x, y, ranks, levels=12, cmap="Blues_r")
+    ax.contourf(x, y, ranks, levels=12, cmap="Blues_r")
     if decision.min() < 0:
-        place.contour(x, y, decision.reshape(x.shape), levels=[0], colors="tab:red")
-    place.scatter(*unseen.T, s=4, color="0.6")
-    place.scatter(*shots.T, s=30, color="black")
-    name = f"{name}: {(decision >= 0).mean():.0%} normal"
-    place.set(title=name, xticks=[], yticks=[])
-    found = (detector.predict(unseen) == 1).mean()
-    print(f"{name}, with {found:.0%} of unseen normal points")
+        ax.contour(x, y, decision.reshape(x.shape), levels=[0], colors="tab:red")
+    ax.scatter(*X_test.T, s=4, color="0.6")
+    ax.scatter(*X_train.T, s=30, color="black")
+    title = f"{name}: {(decision >= 0).mean():.0%} normal"
+    ax.set(title=title, xticks=[], yticks=[])
+    accepted = (detector.predict(X_test) == 1).mean()
+    print(f"{title}, with {accepted:.0%} of normal test points")
 plt.show()

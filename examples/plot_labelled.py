@@ -1,10 +1,10 @@
 """
-A few anomalies that somebody has labelled
-==========================================
+Learn from a few labelled anomalies
+===================================
 
-A detector needs none. Where a kind of defect is so faint that it hides in what normal images
-differ by, a handful of examples helps: ``negatives="labelled"`` lets the score know them. Kinds
-that nobody has labelled are told as before.
+A detector needs no anomalies. But if a kind of defect is so faint that it hides among the
+variation of normal images, a handful of labelled examples helps. ``negatives="labelled"`` uses
+them in the score. Other kinds of defects, without labels, are detected as before.
 """
 
 import matplotlib.pyplot as plt
@@ -16,16 +16,16 @@ from skcoft import COFTDetector
 from skcoft.datasets import make_plates
 
 plates = make_plates(68, 8, size=128, random_state=0)
-shots, sound, others = plates.images[:8], plates.images[8:38], plates.images[68:]
+shots, good, other_defects = plates.images[:8], plates.images[8:38], plates.images[68:]
 
 # %%
-# Thirty plates have a spot where the brushing is worn, softer and of the same colour:
+# Thirty plates get a worn spot, where the brushed surface is softer but has the same colour:
 
 rng = np.random.default_rng(0)
 rows, columns = np.mgrid[:128, :128]
 
 
-def wear(image):
+def add_wear(image):
     """Soften a round spot of an image."""
     row, column = rng.uniform(45, 83, 2)
     spot = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 12**2))[..., None]
@@ -33,41 +33,41 @@ def wear(image):
     return (image * (1 - spot) + soft * spot).round().astype(np.uint8)
 
 
-worn = np.stack([wear(image) for image in plates.images[38:68]])
-examples, unseen = worn[:10], worn[10:]
+worn = np.stack([add_wear(image) for image in plates.images[38:68]])
+worn_train, worn_test = worn[:10], worn[10:]
 
 # %%
-# 0, 1, 5 and 10 of them are labelled, -1 among +1. How well are the other twenty told from sound
-# plates, and how well plates with scratches, stains, dents and missing holes?
+# Train with 0, 1, 5 and 10 labelled worn plates: -1 for these, +1 for the 8 *shots* (normal
+# training images). Then measure how well the detector separates good plates from the twenty other
+# worn plates, and from plates with scratches, stains, dents and missing holes.
 
 counts = 0, 1, 5, 10
-areas = []
+aurocs = []
 for count in counts:
-    X = np.concatenate([shots, examples[:count]])
+    X = np.concatenate([shots, worn_train[:count]])
     y = np.repeat([1, -1], [len(shots), count])
     negatives = "labelled" if count else "cutpaste"
     detector = COFTDetector(negatives=negatives, max_iter=0, random_state=0).fit(X, y)
-    scores = [detector.score_samples(images) for images in (sound, unseen, others)]
-    truth = [np.repeat([1, 0], [len(scores[0]), len(kind)]) for kind in scores[1:]]
-    found = [
-        roc_auc_score(labels, np.concatenate([scores[0], kind]))
-        for labels, kind in zip(truth, scores[1:], strict=True)
-    ]
-    print(f"{count} labelled: worn {found[0]:.3f}, other kinds {found[1]:.3f}")
-    areas.append(found)
+    good_scores = detector.score_samples(good)
+    aurocs.append([])
+    for defects in (worn_test, other_defects):
+        defect_scores = detector.score_samples(defects)
+        y_test = np.repeat([1, 0], [len(good_scores), len(defect_scores)])
+        aurocs[-1].append(roc_auc_score(y_test, np.concatenate([good_scores, defect_scores])))
+    print(f"{count} labelled: worn {aurocs[-1][0]:.3f}, other kinds {aurocs[-1][1]:.3f}")
 
 # %%
 
 figure, axes = plt.subplots(
     1, 3, figsize=(10, 3.4), layout="constrained", width_ratios=(1, 1, 1.5)
 )
-for ax, image, title in zip(axes, (plates.images[38], worn[0]), ("sound", "worn"), strict=False):
+for ax, image, title in zip(axes, (plates.images[38], worn[0]), ("good", "worn"), strict=False):
     ax.imshow(image)
     ax.set(title=title, xticks=[], yticks=[])
-same, other = np.transpose(areas)
-axes[2].plot(counts, other, "s-", color="tab:gray", label="other kinds")
-axes[2].plot(counts, same, "o-", color="tab:blue", label="worn")
-axes[2].set(xlabel="labelled plates that are worn", ylabel="area under the ROC curve")
+worn_auroc, other_auroc = np.transpose(aurocs)
+axes[2].plot(counts, other_auroc, "s-", color="tab:gray", label="other kinds")
+axes[2].plot(counts, worn_auroc, "o-", color="tab:blue", label="worn")
+axes[2].set(xlabel="labelled worn plates", ylabel="area under the ROC curve")
 axes[2].set(xticks=counts, ylim=(0.8, 1.01))
 axes[2].legend(loc="lower right")
 axes[2].spines[["top", "right"]].set_visible(False)

@@ -1,19 +1,20 @@
 """
-Shots have to show all that is normal
-=====================================
+Training images must cover all normal variation
+===============================================
 
-A threshold holds for images like the shots. This wall was photographed at an angle, so that its
-bricks look another way on the right than on the left. What becomes of a detector that has seen
-nothing but the left half?
+A threshold is valid for images like the training images. This wall was photographed at an angle,
+so its bricks look different on the right than on the left. What happens if the training images
+show only the left half?
 
-The photos come with scikit-image, the weights of the backbone were installed along with skcoft, so
+The photographs come with scikit-image and the backbone's weights are installed with skcoft, so
 everything runs offline.
 """
 
 # %%
-# The wall is cut into a chessboard: 16 of the black fields are the shots, the white ones are
-# tested. One detector gets the 16 black fields of the left half, the other one as many from all
-# over the wall. Both are tested on the same fields, and on grass and gravel.
+# Cut the wall into a chessboard. The *shots* (training images) are 16 black fields, and the white
+# fields are test images. One detector is fitted on the 16 black fields of the left half, the other
+# on 16 black fields of the whole wall. Both are tested on the same white fields, and on grass and
+# gravel.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,60 +28,61 @@ from skcoft.plotting import ScoreDisplay
 SIZE = 64
 wall = data.brick()
 color = np.indices((8, 8)).sum(axis=0) % 2
-black, white = (np.argwhere(color == which) * SIZE for which in (0, 1))
+black, white = (np.argwhere(color == value) * SIZE for value in (0, 1))
 
 
-def pieces(photo, places):
-    return np.stack([photo[row : row + SIZE, column : column + SIZE] for row, column in places])
+def cut_fields(photo, corners):
+    return np.stack([photo[row : row + SIZE, column : column + SIZE] for row, column in corners])
 
 
-others = [pieces(photo, white[::4]) for photo in (data.grass(), data.gravel())]
-X = np.concatenate([pieces(wall, white), *others])
+other_materials = [cut_fields(photo, white[::4]) for photo in (data.grass(), data.gravel())]
+X = np.concatenate([cut_fields(wall, white), *other_materials])
 y = np.repeat([1, -1], [len(white), len(X) - len(white)])
-on_the_left = white[:, 1] < 256
-shots = {
+left_half = white[:, 1] < 256
+shot_corners = {
     "16 shots of the left half": black[black[:, 1] < 256],
     "16 shots of the whole wall": np.random.default_rng(0).permutation(black)[:16],
 }
 
 # %%
-# Both rank the wall above grass and gravel. The threshold is another matter: it aims at 5 % of
-# unseen normal images, and can only mean those that are like the shots. The others are flagged
-# more often, although nothing is wrong with them. To the detector they are something new.
+# Both detectors rank the wall above grass and gravel. Only one threshold suits the whole wall. A
+# threshold aims to flag 5 % of the normal images that are like the shots. Other normal images are
+# flagged more often, although nothing is wrong with them, because they are new to the detector.
 
 results = {}
-for name, places in shots.items():
-    detector = COFTDetector(max_iter=0, random_state=0).fit(pieces(wall, places))
+for name, corners in shot_corners.items():
+    detector = COFTDetector(max_iter=0, random_state=0).fit(cut_fields(wall, corners))
     results[name] = detector, (scores := detector.score_samples(X))
     flagged = scores < detector.offset_
-    left, right = flagged[y == 1][on_the_left], flagged[y == 1][~on_the_left]
+    left, right = flagged[y == 1][left_half], flagged[y == 1][~left_half]
     print(
         f"{name}: AUROC {roc_auc_score(y, scores):.3f}; flagged {left.mean():.0%} of the wall's "
-        f"left half, {right.mean():.0%} of its right half, {flagged[y == -1].mean():.0%} of others"
+        f"left half, {right.mean():.0%} of its right half, "
+        f"{flagged[y == -1].mean():.0%} of grass and gravel"
     )
 
 # %%
-# Shots have thin white frames, tested fields blue ones, and thick orange ones where they are
-# flagged. Below are all scores, with those of grass and gravel.
+# Shots have thin white frames. Test fields have blue frames, or thick orange frames if they are
+# flagged. The plots below show all scores, including those of grass and gravel.
 
 figure, axes = plt.subplots(2, 2, figsize=(11, 8), height_ratios=[2, 1], layout="constrained")
-for (above, below), (name, places) in zip(axes.T, shots.items(), strict=True):
+for (wall_ax, score_ax), (name, corners) in zip(axes.T, shot_corners.items(), strict=True):
     detector, scores = results[name]
-    looks = [("white", 1)] * len(places)
-    looks += [("C1", 4) if score < detector.offset_ else ("C0", 2) for score in scores[y == 1]]
-    above.imshow(wall, cmap="gray")
-    above.set(title=name, xticks=[], yticks=[])
-    for (row, column), (edge, width) in zip([*places, *white], looks, strict=True):
+    styles = [("white", 1)] * len(corners)
+    styles += [("C1", 4) if score < detector.offset_ else ("C0", 2) for score in scores[y == 1]]
+    wall_ax.imshow(wall, cmap="gray")
+    wall_ax.set(title=name, xticks=[], yticks=[])
+    for (row, column), (edge, width) in zip([*corners, *white], styles, strict=True):
         frame = Rectangle((column + 4, row + 4), SIZE - 9, SIZE - 9, fill=False)
         frame.set(edgecolor=edge, linewidth=width)
-        above.add_patch(frame)
+        wall_ax.add_patch(frame)
     ScoreDisplay.from_predictions(
         scores,
         y,
         calibration_scores=detector.calibration_scores_,
         offset=detector.offset_,
-        ax=below,
+        ax=score_ax,
         pvalues=False,
     )
-    below.locator_params(axis="x", nbins=6)
+    score_ax.locator_params(axis="x", nbins=6)
 plt.show()

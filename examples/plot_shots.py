@@ -2,16 +2,17 @@
 How many shots are enough?
 ==========================
 
-Would six photographs of good parts do, or is it worth while to take 24? Whoever has some labelled
-images can ask them: how well are good parts told from bad ones, and how many good ones are
-flagged?
+A *shot* is a normal training image. Are six photographs of good parts enough, or is it worth
+taking 24? If you have some labelled images, you can measure how well the detector separates good
+parts from defective ones, and how many good parts it flags.
 """
 
 # %%
-# 60 photographs of good machined plates and 24 with a defect, which are drawn. They are small, the
-# backbone is the smaller of the two that need no download, it is not fine-tuned, and whole images
-# alone are scored (``local=False``): many fits in little time. Another detector has other figures:
-# the local density of so small images gains nothing by more than 12 shots, it loses.
+# Make 60 synthetic photographs of good machined plates and 24 of plates with a defect. Four
+# choices keep many fits fast: the images are small, the backbone is the smaller of the two that
+# need no download, it is not fine-tuned, and only the image density is used (``local=False``).
+# Other detectors give other figures. For images this small, more than 12 shots do not improve the
+# patch density but make it worse.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,38 +28,39 @@ X, y = plates.images, plates.labels
 detector = COFTDetector("embedded", image_size=64, max_iter=0, local=False, random_state=0)
 
 # %%
-# Each split draws k shots, and tests on 30 other good plates and on all defective ones. One pass
-# over the test images gives both figures.
+# Each split trains on k random shots and tests on 30 other good plates and all defective plates.
+# One pass over the test images gives both metrics.
 
 
-def measure(detector, X, y):
+def evaluate(detector, X, y):
     decision = detector.decision_function(X)
-    return {"auroc": roc_auc_score(y, decision), "alarms": np.mean(decision[y == 1] < 0)}
+    return {"auroc": roc_auc_score(y, decision), "fpr": np.mean(decision[y == 1] < 0)}
 
 
 shots = [3, 6, 12, 24]
 results = []
 for k in shots:
     cv = OneClassShuffleSplit(6, shots=k, test_size=30, random_state=0)
-    results.append(cross_validate(detector, X, y, cv=cv, scoring=measure))
-    auroc, alarms = results[-1]["test_auroc"], results[-1]["test_alarms"]
+    results.append(cross_validate(detector, X, y, cv=cv, scoring=evaluate))
+    auroc, fpr = results[-1]["test_auroc"], results[-1]["test_fpr"]
     print(f"{k:2} shots: AUROC {auroc.mean():.3f}, worst {auroc.min():.3f}; ", end="")
-    print(f"false alarms {alarms.mean():.1%}, worst {alarms.max():.1%}")
+    print(f"false positive rate {fpr.mean():.1%}, worst {fpr.max():.1%}")
 
 # %%
-# Points are splits, lines their means. Few shots are a matter of luck: look at the worst too.
+# Each point is a split and the lines are means. With few shots the result depends on chance, so
+# look at the worst split too.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-titles = {"auroc": "Good from bad: AUROC", "alarms": "Good plates flagged"}
+titles = {"auroc": "AUROC", "fpr": "False positive rate"}
 for ax, (name, title) in zip(axes, titles.items(), strict=True):
     values = np.array([result[f"test_{name}"] for result in results])
-    names = ["a split"] + [None] * (values.shape[1] - 1)
-    ax.plot(shots, values, "o", color="C0", alpha=0.4, markeredgewidth=0, label=names)
+    labels = ["one split"] + [None] * (values.shape[1] - 1)
+    ax.plot(shots, values, "o", color="C0", alpha=0.4, markeredgewidth=0, label=labels)
     ax.plot(shots, values.mean(axis=1), color="C0", label="mean")
     ax.set_xscale("log", base=2)
     ax.set_xticks(shots, shots)
     ax.set(xlabel="shots", title=title, xlim=(2.7, 27))
-axes[1].axhline(0.05, color="gray", linestyle="--", label="what the threshold aims at")
+axes[1].axhline(0.05, color="gray", linestyle="--", label="target of the threshold")
 axes[0].legend(loc="upper left")
 axes[1].legend()
 axes[1].yaxis.set_major_formatter("{x:.0%}")

@@ -1,14 +1,15 @@
 """
-The oddest places of a photograph
-=================================
+Find unusual regions of one photograph
+======================================
 
-There are no labels and no defects, but one large photograph, and the question what is unusual in
-it. Its pieces answer: a detector learns some of them, and ranks the others.
+There are no labels and no defects, just one large photograph. Which of its regions are unusual?
+Cut the photograph into tiles, fit a detector on some of them and rank them all.
 """
 
 # %%
-# The Hubble eXtreme Deep Field, a photograph of 872 x 1000 pixels that comes with scikit-image, is
-# cut into tiles. 32 of them, drawn at random, are the shots: most places are ordinary.
+# The photograph is the Hubble eXtreme Deep Field, 872 x 1000 pixels. It comes with scikit-image.
+# Cut it into tiles. The *shots* (training images) are 32 random tiles, because most regions are
+# ordinary.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,33 +33,34 @@ scores = detector.score_samples(tiles)
 print(f"{len(tiles)} tiles, {np.mean(scores < detector.offset_):.0%} below the threshold")
 
 # %%
-# Is this more than a list of the bright tiles? The rank correlation with one would then be 1.
+# Does the detector merely rank tiles by brightness? If so, the rank correlation would be 1.
 
-for name, value in (
+for name, brightness in (
     ("mean brightness", tiles.mean((1, 2, 3))),
     ("brightest pixel", tiles.max((1, 2, 3))),
 ):
-    print(f"rank correlation with {name}: {spearmanr(-scores, value)[0]:.2f}")
+    print(f"rank correlation with {name}: {spearmanr(-scores, brightness)[0]:.2f}")
 
 # %%
-# The photograph with the 10 oddest tiles, and these beside the 10 most ordinary ones.
+# Mark the 10 most unusual tiles in the photograph. Below, compare them with the 10 most ordinary
+# tiles.
 
 ranked = np.argsort(scores)
 figure = plt.figure(figsize=(9, 10.5), layout="constrained")
-above, below = figure.subfigures(2, 1, height_ratios=[3.2, 1])
-ax = above.subplots()
+top, bottom = figure.subfigures(2, 1, height_ratios=[3.2, 1])
+ax = top.subplots()
 ax.imshow(photo)
 ax.set_axis_off()
-for place, i in enumerate(ranked[:10], 1):
+for rank, i in enumerate(ranked[:10], 1):
     row, column = corners[i]
     ax.add_patch(Rectangle((column, row), SIZE, SIZE, fill=False, color="white", linewidth=1.5))
-    ax.text(column + 3, row + 3, place, color="white", va="top", fontsize=9)
-axes = below.subplots(2, 10)
-for row, chosen, name in zip(
-    axes, (ranked[:10], ranked[:-11:-1]), ("odd", "ordinary"), strict=True
+    ax.text(column + 3, row + 3, rank, color="white", va="top", fontsize=9)
+tile_axes = bottom.subplots(2, 10)
+for axes_row, indices, name in zip(
+    tile_axes, (ranked[:10], ranked[:-11:-1]), ("unusual", "ordinary"), strict=True
 ):
-    row[0].set_ylabel(name)
-    for cell, i in zip(row, chosen, strict=True):
-        cell.imshow(tiles[i])
-        cell.set(xticks=[], yticks=[])
+    axes_row[0].set_ylabel(name)
+    for ax, i in zip(axes_row, indices, strict=True):
+        ax.imshow(tiles[i])
+        ax.set(xticks=[], yticks=[])
 plt.show()

@@ -1,15 +1,16 @@
 """
-A threshold that keeps a promise
-================================
+Guarantee a false positive rate
+===============================
 
-"Stop the line for one good part in a hundred, not more." The eight shots that a detector learns
-from cannot promise that. Good parts that it has not learned from can.
+"Stop the line for at most one good part in a hundred." A detector fitted on eight training images
+cannot guarantee this from these images alone. Calibration images can: more photographs of good
+parts, which the detector was not fitted on.
 """
 
 # %%
-# Photographs of a machined plate, which are drawn: 8 to learn from, 99 good ones that set the
-# threshold, and 200 that nobody has seen, half of them with a defect. They are small and the
-# backbone is the smaller one that needs no download, so that this runs in seconds.
+# Make synthetic photographs of a machined plate: 8 *shots* (training images), 99 good plates that
+# set the threshold, and 200 test images, half of them with a defect. The images are small and the
+# backbone is the smaller of the two that need no download, so this runs in seconds.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,9 +26,10 @@ detector = COFTDetector("embedded", image_size=96, max_iter=0, random_state=0).f
 scores = detector.score_samples(X)
 
 # %%
-# The automatic threshold is an estimate from the scores of 8 held-out shots. ``set_threshold``
-# sets one that flags an unseen good plate with a probability of ``max_fpr`` at most. For 5 % it
-# needs 19 photographs, for 1 % it needs 99. The less you allow for, the more defects pass.
+# The automatic threshold is estimated from the held-out scores of the 8 shots. ``set_threshold``
+# sets a threshold that flags a new good plate with a probability of at most ``max_fpr``. It needs
+# 19 calibration images for 5 % and 99 for 1 %. The smaller ``max_fpr`` is, the more defects are
+# missed.
 
 thresholds = {"automatic": detector.offset_}
 for max_fpr in (0.05, 0.01):
@@ -38,10 +40,11 @@ for name, threshold in thresholds.items():
     print(f"{name:13} {good:4.0%} of good plates flagged, {defective:4.0%} of defective ones")
 
 # %%
-# The promise holds on the average of many such draws of plates; one of them may exceed it a
-# little. Left: every score, and the three thresholds. Right: what was promised, and what came of
-# it, for every ``max_fpr``, by the p-values: ``predict_pvalue`` is at most ``max_fpr``
-# exactly where the threshold of this ``max_fpr`` flags.
+# The guarantee holds on average over many random samples of plates. A single sample may exceed it
+# slightly. The left plot shows every score and the three thresholds. The right plot compares the
+# guaranteed rate with the measured rate for every ``max_fpr``. It uses the p-values:
+# ``predict_pvalue`` is at most ``max_fpr`` exactly if the threshold for this ``max_fpr`` flags the
+# image.
 
 pvalues = detector.predict_pvalue(X)
 figure, (left, right) = plt.subplots(
@@ -50,15 +53,15 @@ figure, (left, right) = plt.subplots(
 ScoreDisplay.from_predictions(
     scores, y, calibration_scores=detector.calibration_scores_, ax=left, pvalues=False
 )
-for (name, threshold), style in zip(thresholds.items(), (":", "--", "-"), strict=True):
-    left.axvline(threshold, color="black", linestyle=style, linewidth=1.2, label=name)
+for (name, threshold), linestyle in zip(thresholds.items(), (":", "--", "-"), strict=True):
+    left.axvline(threshold, color="black", linestyle=linestyle, linewidth=1.2, label=name)
 left.legend(loc="upper left", fontsize="small")
 left.set_xlim(left=np.quantile(scores, 0.03))
-levels = np.arange(1, 31) / 100
-for label, name, look in ((1, "good", "C0-"), (-1, "defective", "C1--")):
-    shares = [np.mean(pvalues[y == label] <= level) for level in levels]
-    right.plot(levels, shares, look, drawstyle="steps-post", label=f"unseen {name} plates")
-right.plot(levels, levels, color="gray", linewidth=1, label="what was promised")
-right.set(xlabel="max_fpr", ylabel="share that is flagged", ylim=(0, 1.02))
+rates = np.arange(1, 31) / 100
+for label, name, style in ((1, "good", "C0-"), (-1, "defective", "C1--")):
+    flagged = [np.mean(pvalues[y == label] <= rate) for rate in rates]
+    right.plot(rates, flagged, style, drawstyle="steps-post", label=f"{name} test plates")
+right.plot(rates, rates, color="gray", linewidth=1, label="guaranteed maximum")
+right.set(xlabel="max_fpr", ylabel="share of plates flagged", ylim=(0, 1.02))
 right.legend(loc="center right", fontsize="small")
 plt.show()

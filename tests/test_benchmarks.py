@@ -1,4 +1,4 @@
-"""The measuring scripts, on tiny random data sets in the format that they document."""
+"""The benchmark scripts, on tiny random data sets in the format that they document."""
 
 import importlib
 import json
@@ -21,13 +21,13 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peer
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """The scripts import each other by name, as they do when they are run."""
+    """Let the scripts import each other by name, as when they are run."""
     monkeypatch.syspath_prepend(FOLDER)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Data sets: dark parts of which one kind of defect has bright spots, and three classes."""
+    """Folder of two data sets: parts, some with bright spots or dents, and things of 3 classes."""
     rng = np.random.default_rng(0)
     normal, spots, dents = (rng.integers(0, 100, (n, 16, 16), dtype=np.uint8) for n in (20, 4, 3))
     mask = np.zeros((4, 16, 16), dtype=np.uint8)
@@ -54,8 +54,8 @@ def weights(tmp_path_factory):
     return folder
 
 
-class Brightest:
-    """Scores images by their brightest pixel; ``sign`` -1 calls the bright ones normal."""
+class BrightestPixel:
+    """Scores images by their brightest pixel; with ``sign=-1`` bright images are normal."""
 
     offset_ = 0
 
@@ -72,13 +72,13 @@ class Brightest:
         return self.sign * images.astype(float)
 
 
-def test_tasks_of_defects(data):
+def test_tasks_of_a_data_set_with_defects(data):
     from fewshot import draw_shots, load_tasks
 
     (task,) = load_tasks(data / "parts.npz", max_test=3)
     assert task.name == "parts"
     assert [len(x) for x in (task.pool, task.normal)] == [10, 3]
-    assert {kind: len(x) for kind, x in task.kinds.items()} == {"spot": 3, "dent": 3}
+    assert {kind: len(x) for kind, x in task.anomalies.items()} == {"spot": 3, "dent": 3}
     assert list(task.masks) == ["spot"] and len(task.masks["spot"]) == 3
     shots = draw_shots(task, 4, seed=1)
     assert len(shots) == 4 and all((task.pool == shot).all(axis=(1, 2)).any() for shot in shots)
@@ -86,23 +86,23 @@ def test_tasks_of_defects(data):
     assert (shots != draw_shots(task, 4, seed=2)).any()
 
 
-def test_tasks_of_classes(data):
+def test_tasks_of_a_data_set_with_classes(data):
     from fewshot import load_tasks
 
     tasks = list(load_tasks(data / "things.npz", max_test=5))
     assert [task.name for task in tasks] == ["things/a", "things/b", "things/c"]
     assert [len(task.pool) for task in tasks] == [64] * 3
     assert [len(task.normal) for task in tasks] == [5] * 3
-    assert len(tasks[0].kinds["others"]) == 16 + 26  # of b and c, what is left after 64 images
+    assert len(tasks[0].anomalies["others"]) == 16 + 26  # images of b and c after the first 64
 
 
-@pytest.mark.parametrize(("sign", "area", "flagged"), [(1, 100, 100), (-1, 0, 0)])
-def test_measure_perfect_and_inverted(data, sign, area, flagged):
+@pytest.mark.parametrize(("sign", "auroc", "flagged"), [(1, 100, 100), (-1, 0, 0)])
+def test_measure_a_perfect_and_an_inverted_detector(data, sign, auroc, flagged):
     from fewshot import load_tasks, measure
 
     (task,) = load_tasks(data / "parts.npz")
-    row = measure(lambda seed: Brightest(sign), task, n_shots=4, seed=0, pixels=True)
-    assert row["kinds"]["spot"] == row["pixel_auroc"] == area
+    row = measure(lambda seed: BrightestPixel(sign), task, n_shots=4, seed=0, pixels=True)
+    assert row["kinds"]["spot"] == row["pixel_auroc"] == auroc
     assert row["auroc"] == np.mean(list(row["kinds"].values()))
     assert row["flagged"] == flagged
     assert row["fit_s"] >= 0 and row["score_ms"] > 0
@@ -122,8 +122,8 @@ def test_read_tasks(data, tmp_path):
 def test_evaluate():
     from fewshot import evaluate
 
-    found = evaluate("sklearn.svm.OneClassSVM(nu=1 / seed)", seed=4)
-    assert found.nu == 0.25
+    detector = evaluate("sklearn.svm.OneClassSVM(nu=1 / seed)", seed=4)
+    assert detector.nu == 0.25
     with pytest.raises(NameError, match="no_such_module"):
         evaluate("no_such_module.Detector()")
 
@@ -138,9 +138,9 @@ def test_command_line(data, tmp_path, capsys):
     main(list(map(str, arguments)))
     (row,) = json.loads(file.read_text())
     assert row["task"] == "parts" and 0 <= row["auroc"] <= 100 and 0 <= row["pixel_auroc"] <= 100
-    printed = capsys.readouterr().out
-    assert f"mean of 1 tasks {row['auroc']:25.1f}" in printed
-    assert f"flagged {row['flagged']:.1f} %" in printed
+    output = capsys.readouterr().out
+    assert f"mean of 1 tasks {row['auroc']:25.1f}" in output
+    assert f"flagged {row['flagged']:.1f} %" in output
 
 
 @pytest.mark.parametrize("name", ["FrozenGaussian", "FrozenNearest", "PatchMemory"])
@@ -148,24 +148,24 @@ def test_peers(data, weights, name):
     from fewshot import evaluate, load_tasks
 
     (parts,) = load_tasks(data / "parts.npz")
-    colour = next(load_tasks(data / "things.npz"))
+    coloured = next(load_tasks(data / "things.npz"))
     detector = evaluate(f"peers.{name}('resnet10t', weights)", weights=weights)
-    for task in (parts, colour):
+    for task in (parts, coloured):
         shots = task.pool[:2]
         scores = detector.fit(shots).score_samples(np.concatenate([shots, task.normal[:1]]))
-        assert scores.shape == (3,) and scores[:2].min() > scores[2]  # it knows its shots
+        assert scores.shape == (3,) and scores[:2].min() > scores[2]  # shots score highest
     if name == "PatchMemory":
-        maps = detector.anomaly_map(colour.normal[:1])
+        maps = detector.anomaly_map(coloured.normal[:1])
         assert maps.shape == (1, 8, 8) and maps.min() >= 0
 
 
-def test_peer_with_other_weights(weights, tmp_path):
+def test_peer_rejects_weights_of_another_network(weights, tmp_path):
     from peers import FrozenGaussian
 
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet10t.safetensors")
     with pytest.raises((RuntimeError, ValueError)):
         FrozenGaussian("resnet10t", tmp_path)
-    save_file({"nothing": torch.zeros(1)}, tmp_path / "resnet10t.safetensors")
+    save_file({"unknown": torch.zeros(1)}, tmp_path / "resnet10t.safetensors")
     with pytest.raises(ValueError, match="weights of 'resnet10t' lack"):
         FrozenGaussian("resnet10t", tmp_path)
 
@@ -173,9 +173,9 @@ def test_peer_with_other_weights(weights, tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help(script, capsys):
     module = importlib.import_module(script)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as system_exit:
         module.main(["--help"])
-    assert stopped.value.code == 0
+    assert system_exit.value.code == 0
     assert module.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
@@ -186,60 +186,62 @@ def test_backbones(data, weights, capsys):
     arguments = ["--data", data, "--weights", weights, "--sets", "parts", "--backbones", names]
     arguments += ["--shots", "4", "--seeds", "1", "--max-test", "3", "--iterations", "0"]
     main(list(map(str, arguments)))
-    head, columns, *lines = capsys.readouterr().out.splitlines()
-    assert head == "4 shots, 1 seeds, max_test=3" and columns.split() == ["mean", "parts"]
+    settings, columns, *lines = capsys.readouterr().out.splitlines()
+    assert settings == "4 shots, 1 seeds, max_test=3" and columns.split() == ["mean", "parts"]
     assert [line.split(",")[0] for line in lines] == names.split(",")
-    figures = (
+    pattern = (
         r"resnet10t.*, 0 +([\d.]+) +\1  pixel [\d.]+, flagged [\d.]+ %, fit [\d.]+ s, [\d.]+ ms"
     )
-    assert all(re.fullmatch(figures, line) for line in lines)
+    assert all(re.fullmatch(pattern, line) for line in lines)
 
 
-def test_settings_of_backbones(tmp_path):
-    from backbones import settings
+def test_backbone_options(tmp_path):
+    from backbones import backbone_options
 
-    assert settings("embedded", tmp_path) == {"backbone": "embedded", "weights": "pretrained"}
-    both = settings("tf_efficientnet_lite2+resnet18", tmp_path)
-    assert both["backbone"] == ["tf_efficientnet_lite2", "resnet18"]
-    assert both["weights"] == ["pretrained", tmp_path / "resnet18.safetensors"]
+    options = backbone_options("embedded", tmp_path)
+    assert options == {"backbone": "embedded", "weights": "pretrained"}
+    options = backbone_options("tf_efficientnet_lite2+resnet18", tmp_path)
+    assert options["backbone"] == ["tf_efficientnet_lite2", "resnet18"]
+    assert options["weights"] == ["pretrained", tmp_path / "resnet18.safetensors"]
 
 
 SMALL = "{'backbone': 'resnet10t', 'weights': None, 'image_size': 32, 'max_iter': 0}"
 
 
 def run(name, data, *arguments):
-    """Run a script on the parts."""
+    """Run a script on the data set "parts"."""
     arguments = ["--data", data, "--sets", "parts", "--seeds", "1", *arguments]
     importlib.import_module(name).main(list(map(str, arguments)))
 
 
-def test_parts_alone_and_joined(data, capsys):
+def test_components_alone_and_joined(data, capsys):
     run("parts", data, "--shots", "4", "--detector", SMALL)
-    head, row, mean = capsys.readouterr().out.splitlines()
-    assert head.split() == ["image", "x1", "patch", "x1", "joined"]
+    header, row, mean = capsys.readouterr().out.splitlines()
+    assert header.split() == ["image", "x1", "patch", "x1", "joined"]
     assert row.startswith("parts ") and row.split()[1:] == mean.split()[1:]
     assert all(0 <= float(value) <= 100 for value in row.split()[1:])
 
 
 def test_thresholds(data, capsys):
-    from thresholds import SHOTS, doubled
+    from thresholds import SHOTS, add_noisy_duplicates
 
     assert SHOTS == (4, 8, 16, 32)
     images = np.full((2, 3, 3), 255, dtype=np.uint8)
-    twice = doubled(images, 0)
-    assert len(twice) == 4 and twice.dtype == np.uint8 and set(twice[2:].flat) == {254, 255}
+    doubled = add_noisy_duplicates(images, 0)
+    assert len(doubled) == 4 and doubled.dtype == np.uint8
+    assert set(doubled[2:].flat) == {254, 255}
     small = SMALL.replace(", 'max_iter': 0", "")
     arguments = ["--iterations", "0,1", "--numbers", "4,6", "--detector", small]
-    for more in ([], ["--doubled"]):
-        run("thresholds", data, *arguments, *more)
+    for option in ([], ["--doubled"]):
+        run("thresholds", data, *arguments, *option)
         lines = capsys.readouterr().out.splitlines()[2:]
-        heads = [
-            f"{n} shots, {i} iterations, {what}"
+        labels = [
+            f"{n} shots, {i} iterations, {figure}"
             for i in (0, 1)
             for n in (4, 6)
-            for what in ("flagged", "AUROC")
+            for figure in ("flagged", "AUROC")
         ]
-        assert [" ".join(line.split()[:5]) for line in lines] == heads
+        assert [" ".join(line.split()[:5]) for line in lines] == labels
         assert all(0 <= float(line.split()[-1]) <= 100 for line in lines)
 
 
@@ -251,11 +253,12 @@ def test_large_photographs(tmp_path, capsys):
     spots, mask = normal[:2].copy(), np.zeros((2, 256, 256), dtype=np.uint8)
     mask[:, 100:120, 40:60] = 1
     spots[mask > 0] = 255
-    photo = large.photograph(normal, rng)
+    photo = large.make_photograph(normal, rng)
     assert photo.shape == (1536, 2048)
     assert (photo[:256, 256:512] == normal).all(axis=(1, 2)).any()
-    middle = large.spoil(photo, spots[0], mask[0], rng)
-    assert (photo > 110).sum() == 400 and np.hypot(*(large.peak(photo) - middle)) < 30
+    center = large.insert_defect(photo, spots[0], mask[0], rng)
+    assert (photo > 110).sum() == 400
+    assert np.hypot(*(large.peak_position(photo) - center)) < 30
     np.savez(tmp_path / "parts.npz", normal=normal, anomaly_spot=spots, mask_spot=mask)
     run("large", tmp_path, "--shots", "4", "--photographs", "2", "--max-pixels", "100000")
     (line,) = capsys.readouterr().out.splitlines()
@@ -265,16 +268,16 @@ def test_large_photographs(tmp_path, capsys):
 def test_modalities(capsys, monkeypatch):
     import modalities
 
-    for name, value in {"SIZE": 64, "NORMAL": 4, "EACH": 2}.items():
+    for name, value in {"SIZE": 64, "NORMAL": 4, "PER_KIND": 2}.items():
         monkeypatch.setattr(modalities, name, value)
-    colour, depth, kinds = modalities.draw(2, 0)
-    plain = make_plates(8, 8, size=64, random_state=0)
-    assert_array_equal(colour, plain.images)
-    raised = (depth - plain.depths / 65535).max(axis=(1, 2)) > 0.02
-    assert_array_equal(raised, kinds == "bulge")
+    colour, depth, kinds = modalities.make_images(2, 0)
+    plates = make_plates(8, 8, size=64, random_state=0)
+    assert_array_equal(colour, plates.images)
+    has_bulge = (depth - plates.depths / 65535).max(axis=(1, 2)) > 0.02
+    assert_array_equal(has_bulge, kinds == "bulge")
     assert kinds.tolist()[:8] == ["good"] * 6 + ["bulge"] * 2
-    given = modalities.forms(colour, depth)
-    assert given["side by side in one image"].shape == (16, 64, 128, 3)
+    inputs = modalities.make_inputs(colour, depth)
+    assert inputs["side by side in one image"].shape == (16, 64, 128, 3)
     modalities.main(
         ["--shots", "2", "--seeds", "1", "--detector", "{'backbone': 'embedded', 'max_iter': 0}"]
     )
@@ -284,7 +287,7 @@ def test_modalities(capsys, monkeypatch):
     assert all(0 <= float(cell) <= 100 for line in lines[1:] for cell in line.split()[-7:])
 
 
-def test_ratios_beside_goals_and_an_earlier_run(capsys, monkeypatch):
+def test_table_shows_ratios_goals_and_an_earlier_run(capsys, monkeypatch):
     import bench_speed
 
     monkeypatch.setattr(bench_speed, "seconds", lambda function: function())
@@ -298,14 +301,15 @@ def test_ratios_beside_goals_and_an_earlier_run(capsys, monkeypatch):
     assert lines[0].split()[4:] == ["1.50", *range_, f"{goal}", "1.75", "3.000", "2.000"]
     assert lines[1].split()[4:] == ["4.00", "4.00", "to", "4.00", "1", "1.000", "4.000"]
     assert lines[2].split() == ["another", "1.00", "1.00", "to", "1.00", "1.000", "1.000"]
-    assert table.found["fit / bare loop"] == 1.5
+    assert table.medians["fit / bare loop"] == 1.5
 
 
 def test_memory_of_collections(tmp_path, monkeypatch):
     import bench_memory
 
-    lazy = bench_memory.Lazy(3)
-    assert len(list(lazy)) == 3 and (lazy[1] != lazy[2]).any() and (lazy[1] == lazy[1]).all()
+    images = bench_memory.LazyImages(3)
+    assert len(list(images)) == 3
+    assert (images[1] != images[2]).any() and (images[1] == images[1]).all()
     assert 0 < bench_memory.peak_memory() < 2**20
     scored = []
     monkeypatch.setattr(bench_memory.COFTDetector, "score_samples", lambda _, X: scored.append(X))
@@ -319,13 +323,13 @@ def test_memory_of_collections(tmp_path, monkeypatch):
 
 def test_neighbours(data, weights):
     from fewshot import load_tasks
-    from neighbours import describe, resized, run
+    from neighbours import describe, resize_task, run
 
     (parts,) = load_tasks(data / "parts.npz", 2)
-    small = resized(parts, 8)
-    assert small.pool.shape == (10, 8, 8, 1) and small.kinds["dent"].shape == (2, 8, 8, 1)
+    small = resize_task(parts, 8)
+    assert small.pool.shape == (10, 8, 8, 1) and small.anomalies["dent"].shape == (2, 8, 8, 1)
     assert (small.masks["spot"] == (parts.masks["spot"] > 0)[:, ::2, ::2]).all()
-    assert (small.kinds["spot"][..., 0][small.masks["spot"]] > 200).mean() > 0.5
+    assert (small.anomalies["spot"][..., 0][small.masks["spot"]] > 200).mean() > 0.5
     file = weights / "resnet10t.safetensors"
     network = {"backbone": "resnet10t", "weights": file, "image_size": 32}
     threads = torch.get_num_threads()
