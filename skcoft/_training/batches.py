@@ -1,21 +1,35 @@
-"""TODO."""
+"""Batches of fine-tuning: draw shots, views and anomalies, and embed them within the memory."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn import get_config
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from .._network.encoder import Encoder
 from .._network.views import draw_labelled, make_synthesizer, make_views
-from .objective import uses_negatives
+from .._utils.settings import EmbedderSettings
+from .objective import LoadFunction, uses_negatives
+
+BatchSampler: TypeAlias = Callable[[torch.Generator], tuple[torch.Tensor, list[torch.Tensor]]]
+"""From a generator to (shots, [first views, second views, anomalies if there are any])."""
 
 
-def make_batches(encoder, load, ids, anomalies, settings):
-    """Return a function generator -> (shots, [views, other views, anomalies of further views])."""
+def make_batch_sampler(
+    encoder: Encoder,
+    load: LoadFunction,
+    shot_ids: np.ndarray,
+    anomalies: Any,
+    settings: EmbedderSettings,
+) -> BatchSampler:
+    """Return a function that draws the batch of one iteration; ``anomalies`` are labelled ones."""
     views = make_views(settings.augmentation, encoder.network)
     synthesize = None
     if uses_negatives(settings):
@@ -26,81 +40,86 @@ def make_batches(encoder, load, ids, anomalies, settings):
             settings.negatives, encoder.network.make_synthesizer, labelled
         )
     for function in (views, synthesize):
-        if function is not None:  # a callable that fails does so before any training
+        if function is not None:  # a callable that fails should fail before training starts
             function(load(torch.arange(1)), torch.Generator(encoder.device).manual_seed(0))
 
-    def draw_batch(generator):
-        drawn = draw_shots(ids, settings.batch_size, generator)
-        images = load(drawn)
+    def sample_batch(generator: torch.Generator) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        indices = draw_shots(shot_ids, settings.batch_size, generator)
+        images = load(indices)
         batch = [views(images, generator), views(images, generator)]
-        if synthesize is not None:  # of views, so that the augmentation is never the tell-tale
+        if synthesize is not None:  # made of views, or the augmentation would tell them apart
             batch.append(synthesize(views(images, generator), generator))
-        return torch.from_numpy(ids).to(drawn)[drawn], batch
+        return torch.from_numpy(shot_ids).to(indices)[indices], batch
 
-    return draw_batch
+    return sample_batch
 
 
-def count_kept(encoder, image):
-    """How many images' activations fit into scikit-learn's ``working_memory``: 1 GiB by default.
+def draw_shots(shot_ids: np.ndarray, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the indices of a batch of images, every shot as often as the others.
 
-    On a CPU; accelerators are asked for fewer images at once.
+    The order of the shots is a random permutation, followed by another one if the batch is larger.
+    If a shot has several images, one of them is chosen at random.
     """
-    if torch.device(encoder.device).type != "cpu":
-        return math.inf
-    pair = torch.cat([image, image])
-    each = activation_bytes(encoder.network, pair) - activation_bytes(encoder.network, image)
-    return get_config()["working_memory"] * 2**20 // max(1, each)
-
-
-def activation_bytes(network, images):
-    """Bytes that a forward pass holds for the backward pass, weights included."""
-    held = {}
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        network(images)
-    return sum(held.values())
-
-
-def embed_batch(encoder, batch, kept):
-    """L2-normalised embeddings of a list of batches, one after another, with gradients.
-
-    The activations of the first ``kept`` images are kept, those of the others are computed again
-    for their gradients, in smaller pieces, which bounds memory.
-    """
-    network, device = encoder.network, torch.device(encoder.device)
-    images, at_once = torch.cat(batch), encoder.at_once()
-    pieces = images.split(at_once if len(images) <= kept else max(1, at_once // 2))
-    again = partial(checkpoint, network, use_reentrant=False)
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    features, seen = [], 0
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        for piece in pieces:
-            seen += len(piece)
-            features.append((network if seen <= kept else again)(piece))
-    return F.normalize(torch.cat(features).float(), dim=1)
-
-
-def draw_shots(ids, batch_size, generator):
-    """Draw the indices of a batch: random permutations of the shots, one after another.
-
-    Of a shot with several images one is drawn at random.
-    """
-    shots, counts = np.unique(ids, return_counts=True)
+    shots, counts = np.unique(shot_ids, return_counts=True)
     repeats = -(-batch_size // len(shots))
     device = generator.device
     orders = [
         torch.randperm(len(shots), generator=generator, device=device) for _ in range(repeats)
     ]
-    drawn = torch.cat(orders)[:batch_size]
+    numbers = torch.cat(orders)[:batch_size]
     if counts.max() == 1:
-        return drawn
-    members = [torch.from_numpy(np.flatnonzero(ids == shot)).to(device) for shot in shots]
-    picks = torch.rand(len(drawn), generator=generator, device=device)
+        return numbers
+    members = [torch.from_numpy(np.flatnonzero(shot_ids == shot)).to(device) for shot in shots]
+    picks = torch.rand(len(numbers), generator=generator, device=device)
     return torch.stack(
-        [members[s][int(p * len(members[s]))] for s, p in zip(drawn, picks, strict=True)]
+        [members[s][int(p * len(members[s]))] for s, p in zip(numbers, picks, strict=True)]
     )
+
+
+def embed_batch(
+    encoder: Encoder, batch: Sequence[torch.Tensor], max_stored: float
+) -> torch.Tensor:
+    """Return L2-normalised embeddings, with gradients, of the images of a list of tensors.
+
+    The images go through the network in chunks. Activations of the first ``max_stored`` images
+    are stored. Those of the other images are recomputed in the backward pass, in smaller chunks,
+    to bound memory.
+    """
+    network, device = encoder.network, torch.device(encoder.device)
+    images, chunk_size = torch.cat(list(batch)), encoder.at_once()
+    chunks = images.split(chunk_size if len(images) <= max_stored else max(1, chunk_size // 2))
+    recomputed = partial(checkpoint, network, use_reentrant=False)
+    bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    features, n_images = [], 0
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        for chunk in chunks:
+            n_images += len(chunk)
+            features.append((network if n_images <= max_stored else recomputed)(chunk))
+    return F.normalize(torch.cat(features).float(), dim=1)
+
+
+def count_storable_images(encoder: Encoder, image: torch.Tensor) -> float:
+    """Return how many images' activations fit into scikit-learn's ``working_memory``.
+
+    It is 1 GiB by default and only bounds the memory of a CPU. On an accelerator all activations
+    are stored: lower ``batch_size`` if its memory does not suffice.
+    """
+    if torch.device(encoder.device).type != "cpu":
+        return math.inf
+    pair = torch.cat([image, image])
+    per_image = activation_bytes(encoder.network, pair) - activation_bytes(encoder.network, image)
+    return get_config()["working_memory"] * 2**20 // max(1, per_image)
+
+
+def activation_bytes(network: nn.Module, images: torch.Tensor) -> int:
+    """Return the bytes that a forward pass stores for the backward pass, weights included."""
+    sizes = {}
+
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(record, lambda tensor: tensor):
+        network(images)
+    return sum(sizes.values())

@@ -1,37 +1,65 @@
-"""Families of the contrastive term L_Con, with the heads that they need."""
+"""Families of the contrastive loss L_Con, with the heads that they need."""
 
+from typing import Any, Protocol
+
+import torch
 from torch import nn
 
 from ..losses import info_nce_loss, mean_shifted_loss, simsiam_loss
 
-PROJECTED = 128
+PROJECTION_SIZE = 128
+
+
+class ContrastiveFamily(Protocol):
+    """A torch module from two views of each shot to a loss.
+
+    Its parameters belong to heads, which are trained together with the network and discarded
+    after fine-tuning.
+
+    Attributes
+    ----------
+    learns_from_one_shot : bool
+        Whether the loss has a gradient if all views are of one shot.
+    """
+
+    learns_from_one_shot: bool
+
+    def __init__(self, center: torch.Tensor, temperature: float) -> None:
+        """Build the heads; ``center`` (d,) is that of the shots' embeddings before fine-tuning."""
+
+    def __call__(self, first: torch.Tensor, second: torch.Tensor, shots: torch.Tensor) -> Any:
+        """Return the loss from L2-normalised embeddings (n, d) of two views, and shots (n,)."""
 
 
 class MeanShifted(nn.Module):
-    """Contrast of directions from the frozen features' center; no head."""
+    """Contrast of directions from the center of the frozen embeddings, without a head."""
 
-    contrasts_one = False
+    learns_from_one_shot = False
 
-    def __init__(self, center, temperature):
+    def __init__(self, center: torch.Tensor, temperature: float) -> None:
         super().__init__()
         self.register_buffer("center", center)
         self.temperature = temperature
 
-    def forward(self, first, second, shots):
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor, shots: torch.Tensor
+    ) -> torch.Tensor:
         return mean_shifted_loss(first, second, shots, self.center, temperature=self.temperature)
 
 
 class InfoNCE(nn.Module):
     """Contrast of views through a projector."""
 
-    contrasts_one = False
+    learns_from_one_shot = False
 
-    def __init__(self, center, temperature):
+    def __init__(self, center: torch.Tensor, temperature: float) -> None:
         super().__init__()
-        self.projector = _perceptron(len(center), len(center), PROJECTED)
+        self.projector = _perceptron(len(center), len(center), PROJECTION_SIZE)
         self.temperature = temperature
 
-    def forward(self, first, second, shots):
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor, shots: torch.Tensor
+    ) -> torch.Tensor:
         first, second = self.projector(first), self.projector(second)
         return info_nce_loss(first, second, shots, temperature=self.temperature)
 
@@ -39,24 +67,26 @@ class InfoNCE(nn.Module):
 class SimSiam(nn.Module):
     """Prediction of one view from the other, through a projector and a predictor."""
 
-    contrasts_one = True
+    learns_from_one_shot = True
 
-    def __init__(self, center, temperature):
+    def __init__(self, center: torch.Tensor, temperature: float) -> None:
         super().__init__()
-        self.projector = _perceptron(len(center), len(center), PROJECTED)
-        self.predictor = _perceptron(PROJECTED, PROJECTED // 2, PROJECTED)
+        self.projector = _perceptron(len(center), len(center), PROJECTION_SIZE)
+        self.predictor = _perceptron(PROJECTION_SIZE, PROJECTION_SIZE // 2, PROJECTION_SIZE)
 
-    def forward(self, first, second, shots):
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor, shots: torch.Tensor
+    ) -> torch.Tensor:
         first, second = self.projector(first), self.projector(second)
         return simsiam_loss(first, second, self.predictor(first), self.predictor(second))
 
 
-def _perceptron(n_in, n_hidden, n_out):
+def _perceptron(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_out))
 
 
-# A family is built with the center (d,) of the shots' embeddings before fine-tuning and the
-# temperature; it maps L2-normalised embeddings (n, d) of two views of each shot, and the shots'
-# numbers (n,), to a loss. ``contrasts_one`` says whether one shot alone is something to learn
-# from. Its parameters are heads: trained along, then thrown away.
-FAMILIES = {"mean_shifted": MeanShifted, "infonce": InfoNCE, "simsiam": SimSiam}
+FAMILIES: dict[str, type[ContrastiveFamily]] = {
+    "mean_shifted": MeanShifted,
+    "infonce": InfoNCE,
+    "simsiam": SimSiam,
+}

@@ -1,58 +1,71 @@
-"""TODO."""
+"""The objective of fine-tuning: the sum of a contrastive, a positive and a negative loss."""
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from .._input.shots import mean_per_shot
+from .._network.encoder import Encoder
 from .._utils.random import seeded
+from .._utils.settings import EmbedderSettings
 from ..losses import negative_pair_loss, positive_pair_loss
-from .contrastive import FAMILIES
+from .contrastive import FAMILIES, ContrastiveFamily
 
-POSITIVE_WEIGHT = 1 / 8, 2.0  # of "auto": per shot, and at most
+LoadFunction: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From indices of training images to a batch of them, all of one size, on the device."""
+
+LOSS_NAMES = ("loss", "contrastive", "positive", "negative")
+AUTO_POSITIVE_WEIGHT_PER_SHOT = 1 / 8
+MAX_AUTO_POSITIVE_WEIGHT = 2.0
 
 
-def uses_negatives(settings):
-    """Whether the negative pairs are a term of the objective."""
+def uses_negatives(settings: EmbedderSettings) -> bool:
+    """Return whether the objective includes the loss of negative pairs."""
     return settings.negatives is not None and settings.negative_weight > 0
 
 
 class Objective(nn.Module):
-    """The terms of L = L_Con + λ_PP L_PP + λ_NP L_NP, from embeddings of a batch."""
+    """The loss L = L_Con + λ_PP L_PP + λ_NP L_NP of a batch of embeddings."""
 
-    def __init__(self, contrast, positive_weight, negative_weight):
+    def __init__(
+        self, contrast: ContrastiveFamily, positive_weight: float, negative_weight: float
+    ) -> None:
         super().__init__()
         self.contrast = contrast
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
 
-    def forward(self, h, shots):
-        """Return the terms and their sum; ``h`` holds two views of each shot, then anomalies."""
+    def forward(self, h: torch.Tensor, shots: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the losses; ``h`` embeds two views of each shot, then the anomalies."""
         n = len(shots)
-        terms = {
-            "contrastive": self.contrast(h[:n], h[n : 2 * n], shots),
-            "positive": positive_pair_loss(h[: 2 * n], torch.cat([shots, shots])),
-            "negative": negative_pair_loss(h[: 2 * n], h[2 * n :])
-            if len(h) > 2 * n
-            else h.new_zeros(()),
-        }
-        terms["loss"] = (
-            terms["contrastive"]
-            + self.positive_weight * terms["positive"]
-            + self.negative_weight * terms["negative"]
-        )
-        return terms
+        contrastive = self.contrast(h[:n], h[n : 2 * n], shots)
+        positive = positive_pair_loss(h[: 2 * n], torch.cat([shots, shots]))
+        negative = h.new_zeros(())
+        if len(h) > 2 * n:
+            negative = negative_pair_loss(h[: 2 * n], h[2 * n :])
+        loss = contrastive + self.positive_weight * positive + self.negative_weight * negative
+        return dict(zip(LOSS_NAMES, (loss, contrastive, positive, negative), strict=True))
 
 
-def build_objective(encoder, load, ids, settings, head_seed):
-    """Build the objective, its center that of the shots' embeddings before fine-tuning."""
-    batches = encoder.stream(load, [np.arange(len(ids))])
+def build_objective(
+    encoder: Encoder,
+    load: LoadFunction,
+    shot_ids: np.ndarray,
+    settings: EmbedderSettings,
+    head_seed: int,
+) -> Objective:
+    """Build the objective; its center is that of the shots' embeddings before fine-tuning."""
+    batches = encoder.stream(load, [np.arange(len(shot_ids))])
     frozen = np.concatenate([features.embeddings for _, features in batches])
-    center = torch.from_numpy(mean_per_shot(frozen, ids).mean(axis=0)).float()
+    center = torch.from_numpy(mean_per_shot(frozen, shot_ids).mean(axis=0)).float()
     with seeded(head_seed):
         contrast = FAMILIES[settings.contrastive](center, settings.temperature)
     positive_weight = settings.positive_weight
     if positive_weight == "auto":
-        per_shot, most = POSITIVE_WEIGHT
-        positive_weight = min(per_shot * len(np.unique(ids)), most)
-    return Objective(contrast, positive_weight, settings.negative_weight).to(encoder.device)
+        n_shots = len(np.unique(shot_ids))
+        positive_weight = min(AUTO_POSITIVE_WEIGHT_PER_SHOT * n_shots, MAX_AUTO_POSITIVE_WEIGHT)
+    objective = Objective(contrast, float(positive_weight), settings.negative_weight)
+    return objective.to(encoder.device)

@@ -96,9 +96,9 @@ def test_files_that_give_nothing_are_named(tmp_path):
             (closed, "cannot be read: I/O operation on closed file"),
             (written, "cannot be read: "),
             (Stream(), "cannot be read: no"),
-            (ended, "holds nothing from where it stands"),
+            (ended, "without content"),
         ):
-            with pytest.raises(ValueError, match=rf"X\[0\] is a file that {message}"):
+            with pytest.raises(ValueError, match=rf"X\[0\] is a file.* {message}"):
                 COFTEmbedder().fit([file])
     with pytest.raises(ValueError, match=r"Cannot read X\[0\] as an image: Pillow knows no such"):
         COFTEmbedder().fit([b"content"])
