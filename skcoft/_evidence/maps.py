@@ -1,4 +1,4 @@
-"""TODO."""
+"""Anomaly maps: resized, averaged, and cut into regions above a threshold."""
 
 import numpy as np
 import torch

@@ -1,6 +1,5 @@
 """Where normal ends: a threshold on scores from a handful of normal shots."""
 
-import warnings
 from dataclasses import dataclass
 from numbers import Real
 
@@ -11,6 +10,7 @@ from sklearn.metrics import check_scoring
 
 from .._input.shots import mean_per_shot
 from .._network.support import SHOT, VIEW
+from .._utils.warning import warn_user
 
 FALSE_ALARMS = 0.05
 FEWEST = 3  # shots that a limit can be calibrated on
@@ -40,11 +40,10 @@ def automatic_offset(scores, of_views):
     """
     n = len(scores)
     if n < FEWEST:
-        warnings.warn(
+        warn_user(
             f"contamination='auto' cannot calibrate a threshold on {n} of the at least "
             f"{FEWEST} normal images that it needs: score_samples ranks images, but predict's "
             "threshold is only the lowest score of a shot or a view of one.",
-            stacklevel=4,
         )
     return lower_limit(scores, of_views)
 

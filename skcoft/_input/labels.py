@@ -1,12 +1,12 @@
 """Parse y: +1 for normal, -1 for anomalous, and nothing else."""
 
-import warnings
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._utils.warning import warn_user
 from .errors import require_all_values
 from .items import is_mapping
 from .types import ImagesLike, InputData
@@ -86,10 +86,9 @@ def split_by_label(
     require_all_values(y, "y")
     labels = np.array(column_or_1d(y).tolist())  # object arrays get the type of their values
     if allow_class_labels and are_classes(labels):
-        warnings.warn(
+        warn_user(
             f"y holds {_describe(labels)}, but +1 means normal and -1 anomalous. y is ignored and "
             "all samples count as normal. Pass y=None if that is right.",
-            stacklevel=3,
         )
         return inputs, None
     labels = check_labels(inputs, y)

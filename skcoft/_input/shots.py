@@ -1,6 +1,5 @@
 """Which training images count as one shot: duplicates, and images of one group."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._utils.warning import warn_user
 from .images import item_name
 from .types import InputData
 
@@ -80,10 +80,9 @@ class ShotRegistry:
 
 def _warn_of_plain_images(inputs: InputData, thumbnails: np.ndarray) -> None:
     for modality in inputs.plain_modalities(thumbnails):
-        warnings.warn(
+        warn_user(
             f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour all "
             "over. Nothing can be learned from them. Check the images.",
-            stacklevel=5,
         )
 
 
@@ -94,10 +93,9 @@ def _warn_of_duplicates(duplicates: list[tuple[int, int]], start: int) -> None:
     i, j = duplicates[0]
     original = f"X[{j - start}]" if j >= start else f"shot {j} of an earlier call"
     count = "a duplicate" if len(duplicates) == 1 else f"{len(duplicates)} duplicates"
-    warnings.warn(
+    warn_user(
         f"X holds {count}: X[{i - start}] duplicates {original}. Duplicates count as one shot. "
         "Pass groups= to say which images belong together.",
-        stacklevel=5,
     )
 
 

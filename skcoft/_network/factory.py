@@ -1,4 +1,4 @@
-"""TODO."""
+"""Build a backbone from a timm name, an open_clip name, the embedded network or a module."""
 
 from numbers import Integral
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Write files: check the output before the work, and replace a file only when it is complete."""
 
 import os
 from contextlib import suppress
