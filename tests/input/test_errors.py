@@ -100,7 +100,7 @@ def test_files_that_give_nothing_are_named(tmp_path):
         ):
             with pytest.raises(ValueError, match=rf"X\[0\] is a file.* {message}"):
                 COFTEmbedder().fit([file])
-    with pytest.raises(ValueError, match=r"Cannot read X\[0\] as an image: Pillow knows no such"):
+    with pytest.raises(ValueError, match=r"Cannot read X\[0\] as an image"):
         COFTEmbedder().fit([b"content"])
 
 
