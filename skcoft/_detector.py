@@ -39,19 +39,15 @@ from ._persistence.model_file import load_detector, save_detector
 from ._training.data import TrainingData
 from ._training.encoders import fit_encoders
 from ._utils.cache import check_storable
-from ._utils.params import (
-    add_missing_parameters,
-    check_parameters,
-    number,
-    unwrap_single,
-)
-from ._utils.torch_context import (
+from ._utils.estimator_state import (
     UPDATE_LOCK,
+    add_missing_parameters,
     fitted_columns,
     reset_columns,
     restored_on_failure,
-    torch_defaults,
 )
+from ._utils.params import check_parameters, number, unwrap_single
+from ._utils.torch_context import torch_defaults
 from ._utils.warning import warn_user
 
 MAX_NAMED_IMAGES = 5  # unreadable images that a warning names

@@ -18,9 +18,10 @@ from ._network.encoder import Encoder, concat_embeddings, match_inputs
 from ._parameters import EMBEDDER_CONSTRAINTS, with_shared_docs
 from ._training.data import TrainingData
 from ._training.encoders import History, fit_encoders
-from ._utils.params import add_missing_parameters, as_list, check_parameters, unwrap_single
+from ._utils.estimator_state import add_missing_parameters, reset_columns, restored_on_failure
+from ._utils.params import as_list, check_parameters, unwrap_single
 from ._utils.settings import EmbedderSettings
-from ._utils.torch_context import reset_columns, restored_on_failure, torch_defaults
+from ._utils.torch_context import torch_defaults
 
 
 @with_shared_docs

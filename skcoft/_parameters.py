@@ -12,8 +12,8 @@ from ._evidence.prompts import PROMPTS
 from ._input.mask import is_mask
 from ._network.views import VIEW_OPTIONS
 from ._training.contrastive import FAMILIES
-from ._utils.cache import MEMORY
-from ._utils.params import any_of, boolean, having, key_of, list_of, number, one_of
+from ._utils.cache import MEMORY_CONSTRAINT
+from ._utils.params import Constraint, any_of, boolean, having, key_of, list_of, number, one_of
 from .augmentation import SYNTHESIZERS
 
 
@@ -28,7 +28,7 @@ def _is_shape(value: Any, lengths: tuple[int, ...]) -> bool:
 
 def _are_view_options(value: Any) -> bool:
     """Return whether a value is a dict of options of ``random_views``."""
-    is_amount = number(low=0)[0]
+    is_amount = number(low=0).test
     return (
         isinstance(value, dict)
         and set(value) <= set(VIEW_OPTIONS)
@@ -38,13 +38,15 @@ def _are_view_options(value: Any) -> bool:
 
 
 _none = one_of(None)
-_callable = (callable, "a callable")
-_pair = (lambda value: _is_shape(value, (2,)), "(H, W)")
+_callable = Constraint(callable, "a callable")
+_pair = Constraint(lambda value: _is_shape(value, (2,)), "(H, W)")
 _backbone = any_of(
-    (lambda value: isinstance(value, str), "a timm architecture name, 'embedded'"),
-    (lambda value: isinstance(value, torch.nn.Module), "an nn.Module"),
+    Constraint(lambda value: isinstance(value, str), "a timm architecture name, 'embedded'"),
+    Constraint(lambda value: isinstance(value, torch.nn.Module), "an nn.Module"),
 )
-_weights = any_of((lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path"), _none)
+_weights = any_of(
+    Constraint(lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path"), _none
+)
 _size = any_of(number(Integral, 1), _pair, _none)
 _negative = any_of(one_of(*SYNTHESIZERS, "labelled"), _callable)
 _density = any_of(one_of("kde", "gaussian"), having("score_samples"), having("decision_function"))
@@ -54,9 +56,13 @@ EMBEDDER_CONSTRAINTS = {
     "weights": any_of(_weights, list_of(_weights)),
     "image_size": any_of(_size, list_of(_size)),
     "max_pixels": any_of(number(Integral, 1), _none),
-    "image_shape": any_of((lambda value: _is_shape(value, (2, 3)), "(H, W) or (H, W, C)"), _none),
+    "image_shape": any_of(
+        Constraint(lambda value: _is_shape(value, (2, 3)), "(H, W) or (H, W, C)"), _none
+    ),
     "bit_depth": any_of(number(Integral, 1, 16), _none),
-    "mask": any_of((is_mask, "an array (h, w) of booleans, or of 0 and 1, not all 0"), _none),
+    "mask": any_of(
+        Constraint(is_mask, "an array (h, w) of booleans, or of 0 and 1, not all 0"), _none
+    ),
     "max_iter": number(Integral, 0),
     "batch_size": number(Integral, 1),
     "learning_rate": any_of(number(low=0, open_low=True), one_of("auto")),
@@ -66,16 +72,20 @@ EMBEDDER_CONSTRAINTS = {
     "negative_weight": number(low=0),
     "negatives": any_of(_negative, list_of(_negative), _none),
     "augmentation": any_of(
-        (
+        Constraint(
             _are_view_options,
             f"a dict from {', '.join(VIEW_OPTIONS)} to numbers >= 0, flip <= 1",
         ),
         _callable,
         _none,
     ),
-    "device": any_of((lambda v: isinstance(v, (str, torch.device)), "a torch device"), _none),
-    "n_jobs": any_of((lambda v: isinstance(v, Integral) and v != 0, "an integer, not 0"), _none),
-    "verbose": any_of(number(Integral, 0), (lambda v: isinstance(v, bool), "a bool")),
+    "device": any_of(
+        Constraint(lambda v: isinstance(v, (str, torch.device)), "a torch device"), _none
+    ),
+    "n_jobs": any_of(
+        Constraint(lambda v: isinstance(v, Integral) and v != 0, "an integer, not 0"), _none
+    ),
+    "verbose": any_of(number(Integral, 0), Constraint(lambda v: isinstance(v, bool), "a bool")),
 }
 
 DETECTOR_CONSTRAINTS = {
@@ -85,7 +95,7 @@ DETECTOR_CONSTRAINTS = {
     "local": boolean(),
     "multiscale": boolean(),
     "prompts": any_of(PROMPTS, _none),
-    "memory": MEMORY,
+    "memory": MEMORY_CONSTRAINT,
     "on_error": one_of("raise", "nan"),
     "contamination": any_of(one_of("auto"), number(low=0, high=0.5, open_low=True)),
 }

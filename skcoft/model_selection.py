@@ -20,18 +20,18 @@ from ._input.reader import ReadOptions, read_input
 from ._input.shots import is_missing_group
 from ._network.views import image_synthesizer, make_synthesizer
 from ._parameters import EMBEDDER_CONSTRAINTS
-from ._utils.params import any_of, check_parameters, number, one_of
+from ._utils.params import Constraint, any_of, check_parameters, number, one_of
 from .augmentation import SYNTHESIZERS
 
 __all__ = ["LabelFreeScorer", "OneClassKFold", "OneClassShuffleSplit"]
 
 _count = number(Integral, 1)
-_share = (lambda v: isinstance(v, float) and 0 < v <= 1), "a share in (0, 1]"
-_part = (lambda v: isinstance(v, float) and 0 < v < 1), "a share in (0, 1)"
-_kind = any_of(one_of(*SYNTHESIZERS), (callable, "a callable"))
-_kinds = (
-    lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(_kind[0](kind) for kind in v),
-    f"a sequence of {_kind[1]}",
+_share = Constraint(lambda v: isinstance(v, float) and 0 < v <= 1, "a share in (0, 1]")
+_part = Constraint(lambda v: isinstance(v, float) and 0 < v < 1, "a share in (0, 1)")
+_kind = any_of(one_of(*SYNTHESIZERS), Constraint(callable, "a callable"))
+_kinds = Constraint(
+    lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(_kind.test(kind) for kind in v),
+    f"a sequence of {_kind.description}",
 )
 BATCH = 32  # images that anomalies are made of at once
 SCORER_CONSTRAINTS = {

@@ -128,8 +128,8 @@ def test_report_is_of_the_folder(run, model, plate_folder, tmp_path):
     [
         ("fit nowhere -o m", "There is no folder 'nowhere'"),
         ("fit empty -o m", "'empty' holds no image"),
-        ("fit PLATES -o no/m", "There is no folder 'no' to write to"),
-        ("fit PLATES -o empty", "The output 'empty' is a folder; name a file"),
+        ("fit PLATES -o no/m", "The folder of path='no/m' does not exist"),
+        ("fit PLATES -o empty", "path='empty' is a folder"),
         ("fit PLATES -o m --normal stain", "holds no normal image to learn from"),
         ("fit PLATES -o m --max-fpr 0.1", "--max-fpr needs --calibrate"),
         ("fit PLATES -o m --backbone embeded", "embeded"),
@@ -232,7 +232,7 @@ def test_regions_have_a_row_each(run, model, inspector, plate_folder, tmp_path):
         (name, region.box[0], region.area) for name, region in named
     )
     code, _, complaint = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
-    assert code == 2 and "no folder 'no' to write to" in complaint
+    assert code == 2 and "path='no/r.csv'" in complaint
     assert not (tmp_path / "t.csv").exists()
 
 

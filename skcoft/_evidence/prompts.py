@@ -3,7 +3,7 @@
 from scipy.special import logsumexp
 
 from .._network.open_clip import PREFIX
-from .._utils.params import as_list
+from .._utils.params import Constraint, as_list
 from .image_density import ImageDensity
 
 TEMPERATURE = 0.01  # of CLIP's training, by which cosines are compared
@@ -67,7 +67,7 @@ def are_prompts(value):
     )
 
 
-PROMPTS = are_prompts, "a dict of 'normal' and 'anomalous' to a list of texts each"
+PROMPTS = Constraint(are_prompts, "a dict of 'normal' and 'anomalous' to a list of texts each")
 
 
 def check_prompts(prompts, backbone, kind):

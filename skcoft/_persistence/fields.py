@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.torch_context import COLUMNS
+from .._utils.estimator_state import COLUMN_ATTRIBUTES
 
 Sizes = dict[str, int]
 FieldType = (
@@ -23,7 +23,7 @@ def check_fields(
     extra = sorted(set(state) - set(fields))
     if extra:
         raise ValueError(f"{owner} has {extra[0]!r}, which a model file does not hold")
-    missing = sorted(set(fields) - set(state) - set(COLUMNS))
+    missing = sorted(set(fields) - set(state) - set(COLUMN_ATTRIBUTES))
     if missing:
         raise ValueError(f"{owner} lacks {', '.join(missing)}")
     object_sizes: Sizes = {}

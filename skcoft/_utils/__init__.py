@@ -1,1 +1,1 @@
-"""Helpers that know nothing of the method: devices, seeds, parameters, files, cache."""
+"""Helpers that do not depend on the method: devices, seeds, parameters, files, the cache."""

@@ -1,31 +1,39 @@
-"""Which device a network runs on."""
+"""The device that a network runs on."""
 
+from collections.abc import Sequence
 from multiprocessing import current_process
+from typing import TypeVar
 
 import torch
 
+Device = TypeVar("Device")
 
-def resolve_device(device):
-    """Return the torch device to use; None means CUDA where there is one, else the CPU.
 
-    CUDA without a number is shared out: worker processes take turns.
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Return the torch device; None means CUDA if it is available, else the CPU.
+
+    If CUDA is meant without an index, worker processes share out the devices.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(device)
-        if device.type == "cuda" and not torch.cuda.is_available():
+        resolved = torch.device(device)
+        if resolved.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("torch finds no CUDA device")
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", take_turns(range(torch.cuda.device_count())))
-        torch.empty(0, device=device)
+        if resolved.type == "cuda" and resolved.index is None:
+            index = device_of_process(range(torch.cuda.device_count()))
+            resolved = torch.device("cuda", index)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError, IndexError) as error:
-        raise ValueError(f"device={str(device)!r} is not available here: {error}") from error
-    return device
+        raise ValueError(
+            f"device={str(device)!r} is not available here: {error}. Pass device=None for the "
+            "available one."
+        ) from error
+    return resolved
 
 
-def is_available(device):
-    """Whether anything can be put on a device here."""
+def is_available(device: str | torch.device) -> bool:
+    """Return whether tensors can be allocated on a device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
@@ -33,17 +41,16 @@ def is_available(device):
     return True
 
 
-def take_turns(devices):
-    """Choose the device of this process: its number as a worker decides, else the first.
+def device_of_process(devices: Sequence[Device]) -> Device:
+    """Return the device of this process: worker processes take turns, others get the first.
 
-    joblib's workers are numbered from 1 in their process names, ``LokyProcess-1``.
+    joblib numbers its workers from 1 in their process names, ``LokyProcess-1``.
     """
     number = current_process().name.rpartition("-")[2]
     return devices[(int(number) - 1) % len(devices) if number.isdigit() else 0]
 
 
-def is_out_of_memory(error):
-    """Whether an error says that a device's memory, or the computer's, does not hold a tensor."""
-    text = str(error)
-    known = "out of memory", "can't allocate memory", "not enough memory"
-    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in known)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of a device or the computer is exhausted."""
+    phrases = "out of memory", "can't allocate memory", "not enough memory"
+    return isinstance(error, torch.OutOfMemoryError) or any(p in str(error) for p in phrases)

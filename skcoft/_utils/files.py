@@ -3,29 +3,36 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 
-def check_output_path(path):
-    """Raise before the work, not after it, where the file cannot be written."""
+def check_output_path(path: Any) -> Path:
+    """Return the path of a file to write; raise an error if it cannot be written there."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path must be a str or a path-like object; got {path!r}.")
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"The output {str(path)!r} is a folder; name a file.")
+        raise IsADirectoryError(f"path={str(path)!r} is a folder. Pass the path of a file.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to.")
+        raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist. Create it.")
+    return path
 
 
-def atomic_write(path, content):
-    """Write a file that takes the place of an earlier one once it is on the disk, as a whole."""
+def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that readers see either its earlier content or the new one, complete.
+
+    The content is first written to a temporary file in the same folder.
+    """
     path = Path(os.path.realpath(path))
-    part = path.with_name(f".{uuid4().hex}.part")  # on the same disk
+    temporary = path.with_name(f".{uuid4().hex}.part")
     try:
-        with open(part, "xb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
-            part.unlink()
+            temporary.unlink()
         raise

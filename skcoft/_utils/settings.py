@@ -1,4 +1,4 @@
-"""The parameters of an estimator, as the modules that read them see them."""
+"""Parameters of the estimators, as types for the functions that read them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike

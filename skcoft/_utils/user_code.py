@@ -1,117 +1,119 @@
-"""What a function or class computes by: its code, and that of the user's helpers that it names."""
+"""What identifies functions and classes in the cache: their code and the code that they use."""
 
 import inspect
 import sys
 import sysconfig
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 
-INSTALLED = tuple(
+INSTALL_FOLDERS = tuple(
     sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-PLAIN = (int, float, complex, str, bytes, bool, type(None))
+PLAIN_TYPES = (int, float, complex, str, bytes, bool, type(None))
 
 
-def is_users(obj):
-    """Whether a function or class is the user's own: of no installed package and not built in.
+def is_user_code(obj: Any) -> bool:
+    """Return whether a function or class is the user's, not built in or from a package.
 
-    Versions stand for the code of packages.
+    The code of packages is identified by their versions.
     """
     module = sys.modules.get(getattr(obj, "__module__", None) or "")
     if module is None or module.__name__.partition(".")[0] == "skcoft":
         return False
-    if getattr(module, "__file__", None) is None:  # built in, or typed at a prompt
+    if getattr(module, "__file__", None) is None:  # built in, or entered at a prompt
         return module.__name__ == "__main__"
-    return _is_file_of_users(module)
+    return _is_user_module(module)
 
 
-def _is_file_of_users(module):
-    """Whether a module is a source file of the user's own."""
+def _is_user_module(module: ModuleType) -> bool:
+    """Return whether a module is a source file of the user."""
     file = getattr(module, "__file__", None) or ""
-    ours = module.__name__.partition(".")[0] == "skcoft"
-    return file.endswith(".py") and not ours and not file.startswith(INSTALLED)
+    is_ours = module.__name__.partition(".")[0] == "skcoft"
+    return file.endswith(".py") and not is_ours and not file.startswith(INSTALL_FOLDERS)
 
 
-def function_parts(function):
-    """Return the code of a function, its defaults, what it closes over, and what it names."""
+def function_identity(function: FunctionType) -> tuple[Any, ...]:
+    """Return the code of a function, its defaults, its closure, and user code that it names."""
     return (
-        code_parts(function.__code__),
+        code_identity(function.__code__),
         function.__defaults__,
         function.__kwdefaults__,
-        [_content(cell) for cell in function.__closure__ or ()],
-        [_as_content(function.__globals__[name]) for name in _named(function)],
+        [_cell_content(cell) for cell in function.__closure__ or ()],
+        [_global_identity(function.__globals__[name]) for name in _user_globals(function)],
     )
 
 
-def class_parts(cls):
-    """Return the code of a class's methods, its plain attributes and its bases."""
-    parts = [base for base in cls.__mro__[1:] if is_users(base)]
+def class_identity(cls: type) -> list[Any]:
+    """Return the user's bases of a class, its methods and its plain attributes."""
+    identity: list[Any] = [base for base in cls.__mro__[1:] if is_user_code(base)]
     for name, member in sorted(vars(cls).items()):
         member = getattr(member, "__func__", getattr(member, "fget", member))
         if name not in ("__module__", "__doc__") and (
-            isinstance(member, FunctionType) or _is_plain(member)
+            isinstance(member, FunctionType) or _is_plain_value(member)
         ):
-            parts += [name, member]
-    return parts
+            identity += [name, member]
+    return identity
 
 
-def code_parts(code):
-    """Return what a code object does, without where it stands."""
+def code_identity(code: CodeType) -> tuple[Any, ...]:
+    """Return what a code object does, without its file and line numbers."""
     constants = [
-        code_parts(constant) if isinstance(constant, CodeType) else repr(constant)
+        code_identity(constant) if isinstance(constant, CodeType) else repr(constant)
         for constant in code.co_consts
     ]
     return code.co_code, code.co_names, code.co_varnames, constants
 
 
-def _content(cell):
+def _cell_content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # empty yet, of a function that is still being made
+    except ValueError:  # still empty, because the enclosing function has not assigned it yet
         return None
 
 
-def _named(function):
-    """Return the names of the user's helpers, modules and plain values in a function's module."""
+def _user_globals(function: FunctionType) -> list[str]:
+    """Return the names of globals that a function uses and that identify it."""
     return [
         name
-        for name in sorted(_all_names(function.__code__))
-        if _counts(function.__globals__.get(name))
+        for name in sorted(_code_names(function.__code__))
+        if _is_user_global(function.__globals__.get(name))
     ]
 
 
-def _all_names(code):
+def _code_names(code: CodeType) -> set[str]:
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            names |= _all_names(constant)
+            names |= _code_names(constant)
     return names
 
 
-def _counts(value):
-    value = inspect.unwrap(value) if callable(value) else value  # of functools.cache and its like
+def _is_user_global(value: Any) -> bool:
+    """Return whether a global is the user's code or a plain value."""
+    value = inspect.unwrap(value) if callable(value) else value  # such as by functools.cache
     if isinstance(value, (FunctionType, type)):
-        return is_users(value)
+        return is_user_code(value)
     if isinstance(value, ModuleType):
-        return _is_file_of_users(value)
-    return _is_plain(value) and value is not None
+        return _is_user_module(value)
+    return _is_plain_value(value) and value is not None
 
 
-def _is_plain(value):
-    """Whether a value counts by its content: numbers, text, arrays, and collections of these."""
+def _is_plain_value(value: Any) -> bool:
+    """Return whether a value is a number, text, an array, or a collection of these."""
     if isinstance(value, (list, tuple, set, frozenset)):
-        return all(map(_is_plain, value))
+        return all(map(_is_plain_value, value))
     if isinstance(value, dict):
-        return all(map(_is_plain, [*value, *value.values()]))
-    array = isinstance(value, np.ndarray) and not value.dtype.hasobject
-    return array or isinstance(value, (torch.Tensor, np.generic, *PLAIN))
+        return all(map(_is_plain_value, [*value, *value.values()]))
+    is_array = isinstance(value, np.ndarray) and not value.dtype.hasobject
+    return is_array or isinstance(value, (torch.Tensor, np.generic, *PLAIN_TYPES))
 
 
-def _as_content(value):
-    """Return what a named value counts by: of a module the text of its file."""
+def _global_identity(value: Any) -> Any:
+    """Return what identifies a global: the text of a module, a function without its wrappers."""
     if isinstance(value, ModuleType):
-        return value.__name__, Path(value.__file__).read_text(encoding="utf-8")
+        return value.__name__, Path(str(value.__file__)).read_text(encoding="utf-8")
     return inspect.unwrap(value) if callable(value) else value

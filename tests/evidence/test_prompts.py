@@ -196,7 +196,7 @@ def test_weights_of_a_file_random_ones_and_sizes(clip, plates):
 REFUSED = {
     "no model": (
         {"backbone": "open_clip:ViT-B-33"},
-        r"no model 'ViT-B-33'\. Near names:.*ViT-B-32",
+        r"no model 'ViT-B-33'\. Similar names:.*ViT-B-32",
     ),
     "no tag": (
         {"backbone": "open_clip:ViT-B-32"},

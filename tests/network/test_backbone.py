@@ -74,7 +74,7 @@ def test_no_network(monkeypatch, tmp_path):
 def test_unknown_backbone(name):
     with pytest.raises(ValueError, match=f"backbone='{name}' is not a timm") as error:
         build(name)
-    assert ("Near names: " in str(error.value)) == name.startswith("resnet")
+    assert ("Similar names: " in str(error.value)) == name.startswith("resnet")
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,23 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 
-from skcoft._utils.device import resolve_device, take_turns
+from skcoft._utils.device import device_of_process, resolve_device
 
 
 def take_slowly(devices):
     time.sleep(1)  # long enough for every worker to get its task
-    return take_turns(devices)
+    return device_of_process(devices)
 
 
 @pytest.mark.slow
-def test_worker_processes_take_turns():
+def test_worker_processes_device_of_process():
     """Two workers, three fake devices, then one."""
     found = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
     assert len(set(found)) == 2
-    assert Parallel(n_jobs=2)(delayed(take_turns)(["cuda:0"]) for _ in "ab") == ["cuda:0"] * 2
-    assert take_turns(["cuda:0", "cuda:1"]) == "cuda:0"  # here
+    assert (
+        Parallel(n_jobs=2)(delayed(device_of_process)(["cuda:0"]) for _ in "ab") == ["cuda:0"] * 2
+    )
+    assert device_of_process(["cuda:0", "cuda:1"]) == "cuda:0"  # here
 
 
 @pytest.mark.parametrize(
