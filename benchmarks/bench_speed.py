@@ -112,7 +112,7 @@ def bare_forward(network, batches):
 def compare_networks(table, detector, build, args, shots, queries):
     """Fine-tuning and scoring against the bare passes of the same network."""
     frozen = detector().set_params(max_iter=0).fit(shots)
-    encoders = [branch.encoder.at(branch.scale) for branch in frozen._joint.backbone_scores]
+    encoders = [branch.encoder.at_scale(branch.scale) for branch in frozen._joint.backbone_scores]
     shapes = [encoder.sizing.size for encoder in encoders]
     trained = encoders[0].training_sizing.size
     print(f"scored at {shapes}, fine-tuned at {trained}")

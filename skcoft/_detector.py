@@ -436,7 +436,7 @@ class COFTDetector(
                 promise = f"offset_={self.offset_:.6g}"
             encoders = self.embedder_.encoders_
             bit_depths = {encoder.modality: encoder.bit_depth for encoder in encoders}
-            seen = self._seen.extend(shots, known, bit_depths, encoders[0].mirrors)
+            seen = self._seen.extend(shots, known, bit_depths, encoders[0].mirrors_are_normal)
             ids = seen.ids[-len(shots) :]
             branches = [branch.extend(self, shots, ids) for branch in self._joint.backbone_scores]
             self._set_fit(self.embedder_, branches, seen)

@@ -155,10 +155,10 @@ def test_clone_and_set_params(cls, photos):
 @both
 def test_other_kind_at_predict(cls, photos):
     fitted = tiny(cls).fit(photos[:6])
-    with pytest.raises(ValueError, match="was fitted on images, X holds rows of features"):
+    with pytest.raises(ValueError, match="fitted on images.*tabular data"):
         outputs(fitted, np.zeros((3, 5)))
     rows = tiny(cls).fit(np.random.default_rng(0).normal(size=(6, 5)))
-    with pytest.raises(ValueError, match="was fitted on rows of features, X holds images"):
+    with pytest.raises(ValueError, match="fitted on tabular data.*images"):
         outputs(rows, photos)
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save as as_safetensors
 from sklearn.utils.validation import check_is_fitted
 
 from .._embedder import EMBEDDER_CONSTRAINTS, as_list
-from .._network.backbone import REGISTERED
+from .._network.backbone import ARCHITECTURE_NAME
 from .._utils.device import resolve_device
 from .._utils.files import atomic_write
 from .._utils.params import check_parameters
@@ -146,7 +146,7 @@ class ModelFileMixin:
 def check_names(backbone):
     """Raise ValueError where a backbone's name would be looked up on a hub or in a folder."""
     for name in as_list(backbone):
-        if isinstance(name, str) and not REGISTERED.fullmatch(name):
+        if isinstance(name, str) and not ARCHITECTURE_NAME.fullmatch(name):
             raise ValueError(
                 f"A model file holds the architectures of timm's registry; backbone={name!r} is "
                 "what a hub or a folder says it is. Store such a detector with joblib.dump or "

@@ -73,7 +73,7 @@ def embed_batch(encoder, batch, kept):
     for their gradients, in smaller pieces, which bounds memory.
     """
     network, device = encoder.network, torch.device(encoder.device)
-    images, at_once = torch.cat(batch), encoder.at_once()
+    images, at_once = torch.cat(batch), encoder.batch_size()
     pieces = images.split(at_once if len(images) <= kept else max(1, at_once // 2))
     again = partial(checkpoint, network, use_reentrant=False)
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

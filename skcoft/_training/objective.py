@@ -46,7 +46,7 @@ class Objective(nn.Module):
 
 def build_objective(encoder, load, ids, settings, head_seed):
     """Build the objective, its center that of the shots' embeddings before fine-tuning."""
-    batches = encoder.stream(load, [np.arange(len(ids))])
+    batches = encoder.iter_features(load, [np.arange(len(ids))])
     frozen = np.concatenate([features.embeddings for _, features in batches])
     center = torch.from_numpy(mean_per_shot(frozen, ids).mean(axis=0)).float()
     with seeded(head_seed):
