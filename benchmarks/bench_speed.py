@@ -131,7 +131,9 @@ def compare_networks(
 ) -> None:
     """Compare fine-tuning and scoring with the bare passes of the same network."""
     frozen = make_detector().set_params(max_iter=0).fit(shots)
-    encoders = [branch.encoder.at(branch.scale) for branch in frozen._model.joint.backbone_scores]
+    encoders = [
+        score.encoder.at_scale(score.scale) for score in frozen._model.joint.backbone_scores
+    ]
     shapes = [encoder.sizing.size for encoder in encoders]
     training_shape = encoders[0].training_sizing.size
     print(f"scored at {shapes}, fine-tuned at {training_shape}")

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skcoft._network.embedded import (
-    ARCHITECTURE,
-    LAYERS,
-    MEAN,
-    OPTIONS,
+    EMBEDDING_LAYERS,
     PATCH_LAYERS,
-    SIZE,
-    STD,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    TRAINING_SIZE,
+    TRUNK_ARCHITECTURE,
+    TRUNK_OPTIONS,
     Embedded,
     average_cells,
 )
@@ -41,11 +41,11 @@ def project(trunk, seed, n_images=512, floor=0.1):
     generator = torch.Generator().manual_seed(seed)
     found = []
     for part in draw_formulas(n_images, generator).split(64):
-        images = photograph(render(part, SIZE[0], generator), SIZE[0], generator)
-        images = (images - MEAN[0]) / STD[0]
+        images = photograph(render(part, TRAINING_SIZE[0], generator), TRAINING_SIZE[0], generator)
+        images = (images - PIXEL_MEAN[0]) / PIXEL_STD[0]
         maps = network.trunk.forward_intermediates(images, intermediates_only=True)
         found.append(
-            [average_cells(maps[depth]) for depth in LAYERS]
+            [average_cells(maps[depth]) for depth in EMBEDDING_LAYERS]
             + [average_neighbours(maps[depth]) for depth in PATCH_LAYERS]
         )
     layers = [*network.whiten, *network.whiten_local.values()]
@@ -62,8 +62,8 @@ def project(trunk, seed, n_images=512, floor=0.1):
 def save(network, path):
     """Write the float16 weights, with what they are made for."""
     state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
-    note = {"architecture": ARCHITECTURE, "options": json.dumps(OPTIONS)}
-    note |= {"mean": json.dumps(MEAN), "std": json.dumps(STD)}
+    note = {"architecture": TRUNK_ARCHITECTURE, "options": json.dumps(TRUNK_OPTIONS)}
+    note |= {"mean": json.dumps(PIXEL_MEAN), "std": json.dumps(PIXEL_STD)}
     save_file({k: v.half().contiguous() for k, v in state.items()}, path, note)
 
 

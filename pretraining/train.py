@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from skcoft._network.embedded import ARCHITECTURE, MEAN, OPTIONS, STD
+from skcoft._network.embedded import PIXEL_MEAN, PIXEL_STD, TRUNK_ARCHITECTURE, TRUNK_OPTIONS
 from skcoft.augmentation import cutpaste, noise_texture
 
 from .images import draw_formulas, photograph, recolour, render
@@ -37,13 +37,13 @@ class Learner(nn.Module):
 
     def __init__(self, n_formulas):
         super().__init__()
-        self.body = timm.create_model(ARCHITECTURE, num_classes=0, **OPTIONS)
+        self.body = timm.create_model(TRUNK_ARCHITECTURE, num_classes=0, **TRUNK_OPTIONS)
         width = self.body.num_features
         self.name_formula = nn.Linear(width, n_formulas)
-        self.project = nn.ModuleList(projector(c) for c in OPTIONS["channels"][-2:])
-        self.find_defect = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in OPTIONS["channels"][1:])
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.project = nn.ModuleList(projector(c) for c in TRUNK_OPTIONS["channels"][-2:])
+        self.find_defect = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in TRUNK_OPTIONS["channels"][1:])
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images):
         """Return pooled features of the last two stages and defect logits at a stride of 8."""

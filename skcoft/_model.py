@@ -96,7 +96,9 @@ class FittedModel:
     def extend(self, settings: DetectorSettings, images: Any, groups: Any) -> "FittedModel":
         """Return the model with more training images, without fine-tuning."""
         bit_depths = {encoder.modality: encoder.bit_depth for encoder in self.encoders}
-        registry = self.registry.extend(images, groups, bit_depths, self.encoders[0].mirrors)
+        registry = self.registry.extend(
+            images, groups, bit_depths, self.encoders[0].mirrors_are_normal
+        )
         shot_ids = registry.ids[-len(images) :]
         scores = [score.extend(settings, images, shot_ids) for score in self.joint.backbone_scores]
         return self.calibrate(settings, scores, registry)

@@ -155,10 +155,10 @@ def test_clone_and_set_params(cls, photos):
 @both
 def test_other_kind_at_predict(cls, photos):
     fitted = tiny(cls).fit(photos[:6])
-    with pytest.raises(ValueError, match="fitted on images"):
+    with pytest.raises(ValueError, match="tabular data.*fitted on images"):
         outputs(fitted, np.zeros((3, 5)))
     rows = tiny(cls).fit(np.random.default_rng(0).normal(size=(6, 5)))
-    with pytest.raises(ValueError, match="fitted on tabular data"):
+    with pytest.raises(ValueError, match="images.*fitted on tabular data"):
         outputs(rows, photos)
 
 

@@ -248,7 +248,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(fitted, error, monkeypatch)
 
     expected = fitted.score_samples(X)
     monkeypatch.setattr(network, "features_and_patches", starved)
-    with pytest.warns(UserWarning, match="8 images at once are more than the memory of cpu holds"):
+    with pytest.warns(UserWarning, match="max_pixels"):
         found = fitted.score_samples(X)
     assert sizes == [8, 4, 2, 2, 4, 2, 2] * 2
     np.testing.assert_allclose(found, expected, rtol=1e-5)

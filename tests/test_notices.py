@@ -11,8 +11,6 @@ from PIL import Image
 from torch import nn
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input import images as _images
-from skcoft._network import factory as _backbone
 
 BLACK = "hold no value above 1 of 255"
 MASKS = np.random.default_rng(0).integers(0, 2, (6, 16, 16), dtype=np.uint8)
@@ -20,10 +18,6 @@ MASKS = np.random.default_rng(0).integers(0, 2, (6, 16, 16), dtype=np.uint8)
 
 def detector(**params):
     return COFTDetector(**{"backbone": TinyNet(), "max_iter": 0, "random_state": 0, **params})
-
-
-def test_numbers():
-    assert _images.MAX_BLACK == 1 / 255 and _backbone.SAME == 1e-6
 
 
 KINDS = {
@@ -90,15 +84,15 @@ class Mean(nn.Module):
 @pytest.mark.parametrize(
     "module, message",
     [
-        (Mean(0.0), "a black image and noise the same features"),
-        (Mean(0.0, 1.0), "a black image and noise the same features"),
-        (Mean(torch.nan), "NaN or infinite features, of a black image and of noise"),
-        (Mean(torch.inf), "NaN or infinite features, of a black image and of noise"),
+        (Mean(0.0), "the same features"),
+        (Mean(0.0, 1.0), "the same features"),
+        (Mean(torch.nan), "NaN or infinite features"),
+        (Mean(torch.inf), "NaN or infinite features"),
     ],
     ids=["zero", "constant", "NaN", "infinity"],
 )
 def test_networks_that_tell_nothing(module, message, max_iter, estimator, photos):
-    with pytest.raises(ValueError, match=f"The backbone gives {message}.*look at its weights"):
+    with pytest.raises(ValueError, match=message):
         estimator(module, max_iter=max_iter).fit(photos[:4])
 
 
@@ -112,9 +106,9 @@ def test_features_that_are_not_finite_of_some_images(photos):
 
     fitted = COFTEmbedder(Ratio(), max_iter=0).fit(photos[:4])
     white = np.full((1, 24, 20, 3), 255, np.uint8)
-    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+    with pytest.raises(ValueError, match="NaN or infinite features"):
         fitted.transform(white)
-    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+    with pytest.raises(ValueError, match="NaN or infinite features"):
         COFTDetector(Ratio(), max_iter=0).fit(photos[:4]).predict(white)
 
 
@@ -187,7 +181,7 @@ def test_maps_that_are_not_finite_of_some_images(photos):
             return last, maps if indices is None else [maps[i] for i in indices]
 
     fitted = COFTDetector(Bright(lambda last: last * 2), max_iter=0).fit(photos[:4])
-    with pytest.raises(ValueError, match="NaN or infinite features of some images of X"):
+    with pytest.raises(ValueError, match="NaN or infinite features"):
         fitted.score_samples(np.full((1, 24, 20, 3), 255, np.uint8))
 
 

@@ -186,7 +186,7 @@ def test_projection_keeps_the_largest_components_at_unit_variance():
     images = photograph(render(draw_formulas(64, generator), 128, generator), 128, generator)
     with torch.inference_mode():
         maps = network.trunk.forward_intermediates((images - 0.5) / 0.25, intermediates_only=True)
-    maps = [maps[depth] for depth in _embedded.LAYERS]
+    maps = [maps[depth] for depth in _embedded.EMBEDDING_LAYERS]
     for found, whiten in zip(maps, network.whiten, strict=True):
         cells = _embedded.average_cells(found)
         rows, projected = (c.movedim(1, -1).flatten(0, 2) for c in (cells, whiten(cells).detach()))

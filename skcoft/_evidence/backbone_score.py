@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._network.encoder import Encoder, embeddings_of
-from .._network.support import FEW, Support
+from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .image_density import ImageDensity
 from .labelled import LabelledHead
@@ -51,7 +51,7 @@ class BackboneScore:
     @property
     def scaled(self):
         """The encoder, at the scale that images are seen at."""
-        return self.encoder.at(self.scale)
+        return self.encoder.at_scale(self.scale)
 
     @property
     def area(self):
@@ -64,7 +64,7 @@ class BackboneScore:
         parts = build_components(settings, encoder)
         views = count_views(settings.n_views, encoder, len(np.unique(ids)))
         options = views, needing_patches(parts)
-        scaled = encoder.at(scale)
+        scaled = encoder.at_scale(scale)
         support, learned = cached(memory, embed_and_update, scaled, shots, ids, *options)
         if "labelled" in parts:
             keep = {"embeddings": embeddings_of}
@@ -117,12 +117,13 @@ def count_views(n_views, encoder, n_shots):
     cut or filled at the border as no photograph is, and cost accuracy. So densities are fitted on
     views only where they are few, of rows, and where the user says what a view is.
     """
+    mirror, network = encoder.mirrors_are_normal, encoder.network
     if n_views != "auto":
-        return {"n_views": n_views, "n_probes": 0, "mirror": encoder.mirrors and n_views > 0}
+        return {"n_views": n_views, "n_probes": 0, "mirror": mirror and n_views > 0}
     theirs = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
-    auto = encoder.network.input_type == "images" and not theirs and n_shots >= FEW
+    auto = network.input_type == "images" and not theirs and n_shots >= MIN_CALIBRATION_SHOTS
     counts = (0, PROBES) if auto else (VIEWS, 0)
-    return {"n_views": counts[0], "n_probes": counts[1], "mirror": encoder.mirrors}
+    return {"n_views": counts[0], "n_probes": counts[1], "mirror": mirror}
 
 
 def embed_and_update(encoder, shots, ids, views, learners, first=0):

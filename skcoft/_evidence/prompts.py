@@ -2,7 +2,7 @@
 
 from scipy.special import logsumexp
 
-from .._network.open_clip import PREFIX
+from .._network.open_clip import OPEN_CLIP_PREFIX
 from .._utils.params import Constraint, as_list
 from .image_density import ImageDensity
 
@@ -36,7 +36,7 @@ class TextPrompts:
     @classmethod
     def build(cls, settings, encoder):
         """Build the part where there are ``prompts`` and the network knows text."""
-        if settings.prompts is None or not encoder.network.knows_text:
+        if settings.prompts is None or not encoder.network.embeds_text:
             return None
         return cls({side: encoder.network.embed_texts(settings.prompts[side]) for side in SIDES})
 
@@ -78,11 +78,11 @@ def check_prompts(prompts, backbone, kind):
         raise ValueError("prompts are for images; X holds rows of features.")
     if not any(map(_knows_text, as_list(backbone))):
         raise ValueError(
-            f"prompts need a backbone that knows text: a name that starts with {PREFIX!r}, or a "
-            f"module with encode_text; got backbone={backbone!r}."
+            "prompts need a backbone that knows text: a name that starts with "
+            f"{OPEN_CLIP_PREFIX!r}, or a module with encode_text; got backbone={backbone!r}."
         )
 
 
 def _knows_text(backbone):
-    named = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    named = isinstance(backbone, str) and backbone.startswith(OPEN_CLIP_PREFIX)
     return named or hasattr(backbone, "encode_text")

@@ -101,7 +101,7 @@ class BranchGraph(nn.Module):
 
     def __init__(self, branch, shape):
         super().__init__()
-        encoder = branch.encoder.at(branch.scale)
+        encoder = branch.encoder.at_scale(branch.scale)
         self.shape = shape and tuple(shape)
         self.size = shape and tuple(map(int, encoder.sizing.of(shape)))
         self.resize = Resizing(resize_maps)

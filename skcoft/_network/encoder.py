@@ -1,39 +1,55 @@
-"""Encoder: a network with its size, device, views and seed; from inputs to embeddings."""
+"""The encoder: a network with the size, mask, device, views and seed of its inputs."""
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from .._input.defaults import check_same_type
+from .._input.images import Images
 from .._input.mask import nearest_inside, patches_inside
+from .._input.modalities import Modalities
+from .._input.sizing import Sizing
+from .._input.table import Table
 from .._utils.device import is_available, is_out_of_memory
+from .._utils.settings import EmbedderSettings
+from .backbone import Backbone
 from .factory import build_backbone
-from .module_state import copy_module
 from .support import Support
-from .tabular import HeldOutStandardizer, TabularNetwork
-from .views import make_views, mirrors_are_normal
+from .tabular import TabularNetwork
+from .views import Augmentation, Loader, make_views, mirrors_are_normal
 
-# On a CPU small batches are as fast as large ones, and one fixed size makes every embedding
-# independent, to the last bit, of what else is in its batch.
-AT_ONCE = {"images": {"cpu": 8, "accelerator": 64}, "tabular": {"cpu": 256, "accelerator": 256}}
-PIXELS = {"cpu": 2**17, "accelerator": 2**24}  # at once; of larger images there are fewer
+# Maximum number of pixels of a batch. Batches of large images have fewer images.
+MAX_CPU_BATCH_PIXELS = 2**17
+MAX_ACCELERATOR_BATCH_PIXELS = 2**24
 
-# Of a network that takes images of any size: what is fine shows in the large, what is coarse in
-# the small. The first is the size of the images; fine-tuning is done at the last.
+# Scales for networks that take images of any size: small defects show in the large image, large
+# defects in the small one. 1 is the size of the images. Fine-tuning uses the last scale.
 SCALES = (1, 1 / 2)
-TRAINED = 260**2 / 2  # most pixels of an image in fine-tuning, where its size is not given
+MAX_TRAINING_PIXELS = 260**2 / 2  # per image in fine-tuning, if image_size is None
+
+Inputs = Images | Modalities | Table
+Network = Backbone | TabularNetwork
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the network says of a batch: embeddings (n, d), local embeddings (n, h, w, e) or None.
+    """Output of the network for a batch. All images of a batch have the same size.
 
-    Embeddings are L2-normalised, float64; local embeddings are a float32 tensor, where the network
-    is. All images of a batch are of one size. With a mask, the k patches inside are there alone,
-    (n, 1, k, e), and ``nearest`` (h, w) says of every position which of these is the nearest.
+    Attributes
+    ----------
+    embeddings : ndarray of shape (n, d)
+        L2-normalised embeddings, float64.
+    patches : Tensor of shape (n, h, w, e) or None
+        Patch embeddings, float32, on the device of the network. With a mask, only the k patches
+        inside it, (n, 1, k, e).
+    nearest : ndarray of shape (h, w) or None
+        With a mask, the index of the nearest patch inside it, for each patch of the grid.
     """
 
     embeddings: np.ndarray
@@ -41,34 +57,45 @@ class Features:
     nearest: np.ndarray | None = None
 
 
+Summaries = Mapping[str, Callable[[Features], Iterable[Any]]]
+
+
 class Encoder:
-    """From inputs to embeddings, part by part.
+    """Embeds inputs with a network.
 
     Parameters
     ----------
     network : Backbone or TabularNetwork
-        In eval mode, on the device.
+        Network in eval mode, on the device.
     sizing : Sizing or None
-        Sizes that images are resized to; None for rows.
+        Sizes that images are resized to. None for tabular data.
     device : str
-        Where the network is.
+        Device of the network.
     augmentation : dict, callable or None
         As in :class:`skcoft.COFTEmbedder`.
     seed : int
-        Of the views that densities are fitted on.
+        Seed of the views that densities are fitted on.
     bit_depth : int or None
-        Bits of whole numbers in images that hold more than 8.
+        Bits per value of images with more than 8 bits.
     mask : ndarray of bool, shape (h, w), or None
-        What of every image is looked at.
+        Region of interest of every image.
     modality : str, int or None
-        Which image of every sample it looks at; None where a sample is one image.
+        Modality that is embedded. None if a sample is one image.
     """
 
-    modality = None  # of what was pickled before there was any
+    modality: str | int | None = None  # for pickles from before there were modalities
 
     def __init__(
-        self, network, sizing, device, augmentation, seed, bit_depth=None, mask=None, modality=None
-    ):
+        self,
+        network: Network,
+        sizing: Sizing | None,
+        device: str,
+        augmentation: Augmentation,
+        seed: int,
+        bit_depth: int | None = None,
+        mask: np.ndarray | None = None,
+        modality: str | int | None = None,
+    ) -> None:
         self.modality = modality
         self.network = network
         self.sizing = sizing
@@ -79,209 +106,251 @@ class Encoder:
         self.seed = seed
 
     @property
-    def image_size(self):
-        """Size (H, W) that images of the shots' shape are resized to; None for rows."""
-        return self.sizing and self.sizing.size
+    def image_size(self) -> tuple[int, int] | None:
+        """Size (H, W) of training images after resizing. None for tabular data."""
+        return None if self.sizing is None else self.sizing.size
 
     @property
-    def scales(self):
-        """Sizes that images may be seen at, relative to ``sizing``; one, where that is fixed."""
+    def scales(self) -> tuple[float, ...]:
+        """Scales that images can be embedded at, relative to ``sizing``."""
         return SCALES if self.sizing is not None and self.sizing.pixels is not None else (1,)
 
-    def at(self, scale):
-        """Return an encoder with the same network, for images of another size."""
-        if scale == 1:
+    def at_scale(self, scale: float) -> "Encoder":
+        """Return an encoder with the same network for images at another scale."""
+        if scale == 1 or self.sizing is None:
             return self
         return self.with_network(self.network, self.device, self.sizing.at(scale))
 
-    def with_network(self, network, device, sizing):
-        """Return an encoder with another network, or another size of the images."""
+    def with_network(self, network: Network, device: str, sizing: Sizing | None) -> "Encoder":
+        """Return an encoder with another network, device and sizing."""
         options = self.augmentation, self.seed, self.bit_depth, self.mask, self.modality
         return Encoder(network, sizing, device, *options)
 
-    def select_modality(self, inputs):
-        """Return the images that it looks at: of several a sample, those of its modality."""
+    def select_modality(self, inputs: Inputs) -> Any:
+        """Return the inputs of the encoder's modality."""
         return inputs.by_modality[self.modality]
 
     @property
-    def has_patches(self):
-        """Whether the network offers maps that local embeddings can be made of."""
+    def has_patches(self) -> bool:
+        """Whether the network has maps for patch embeddings."""
         return self.network.layers is not None
 
     @property
-    def mirrors(self):
-        """Whether views are mirrored, so that a mirror image is as normal as an image."""
+    def mirrors_are_normal(self) -> bool:
+        """Whether views are mirrored, so that the mirror image of a normal image is normal."""
         return mirrors_are_normal(self.augmentation, self.network.view_options)
 
-    def at_once(self, pixels=1):
-        """How many inputs the network sees at once, of so many pixels."""
-        on = "cpu" if torch.device(self.device).type == "cpu" else "accelerator"
-        return max(1, min(AT_ONCE[self.network.input_type][on], int(PIXELS[on] / pixels)))
+    def batch_size(self, pixels: float = 1) -> int:
+        """Return how many inputs, of this many pixels, the network processes at once."""
+        defaults = self.network.defaults
+        if torch.device(self.device).type == "cpu":
+            limits = defaults.cpu_batch_size, MAX_CPU_BATCH_PIXELS
+        else:
+            limits = defaults.accelerator_batch_size, MAX_ACCELERATOR_BATCH_PIXELS
+        return max(1, min(limits[0], int(limits[1] / pixels)))
 
-    def load(self, inputs, *, cache=False):
-        """Return a function from indices to a batch on the device, each image in its own shape."""
+    def load(self, inputs: Inputs, *, cache: bool = False) -> Loader:
+        """Return a function from indices to a batch on the device, at the size of ``sizing``."""
         return self._loader(inputs, self.sizing, cache)
 
-    @property
-    def training_sizing(self):
-        """The sizing of fine-tuning: one size for all, as a batch mixes what has been drawn.
-
-        That of the smallest scale: in our measurements fine-tuning there is no worse, and cheaper.
-        """
-        sizing = self.sizing
-        if len(self.scales) > 1:
-            sizing = sizing.at(min(self.scales[-1], (TRAINED / sizing.pixels) ** 0.5))
-        return sizing and sizing.one_for_all
-
-    def load_for_training(self, inputs):
-        """As :meth:`load`, but all images of the size of fine-tuning."""
+    def load_for_training(self, inputs: Inputs) -> Loader:
+        """Return a function as :meth:`load` does, but at the size of fine-tuning."""
         return self._loader(inputs, self.training_sizing, True)
 
-    def _loader(self, inputs, sizing, cache):
+    def _loader(self, inputs: Inputs, sizing: Sizing | None, cache: bool) -> Loader:
         device = torch.device(self.device)
         return self.select_modality(inputs).loader(
             sizing, device, bit_depth=self.bit_depth, cache=cache
         )
 
-    def embed(self, inputs):
-        """L2-normalised embeddings of inputs, (n, d), float64."""
+    @property
+    def training_sizing(self) -> Sizing | None:
+        """Sizing of fine-tuning: one size for all images, because they are drawn into one batch.
+
+        It is the smallest scale. In our measurements fine-tuning at that scale is no less
+        accurate, and it is cheaper.
+        """
+        sizing = self.sizing
+        if sizing is None:
+            return None
+        if sizing.pixels is not None:
+            sizing = sizing.at(min(SCALES[-1], (MAX_TRAINING_PIXELS / sizing.pixels) ** 0.5))
+        return sizing.one_for_all
+
+    def embed(self, inputs: Inputs) -> np.ndarray:
+        """Return L2-normalised embeddings of inputs, (n, d), float64."""
         return self.summarize(inputs, {"embeddings": embeddings_of})["embeddings"]
 
-    def summarize(self, inputs, keep, with_patches=False):
-        """Run over inputs and keep something of every batch.
+    def summarize(
+        self, inputs: Inputs, summaries: Summaries, with_patches: bool = False
+    ) -> dict[str, Any]:
+        """Embed inputs batch by batch and return only summaries of the features.
 
         Parameters
         ----------
-        inputs : Images or Table
-            What to run over.
-        keep : dict of str to function
-            From :class:`Features` of a batch to an array with a row for each input.
+        inputs : Images, Modalities or Table
+            The inputs.
+        summaries : dict of str to function
+            Each takes the :class:`Features` of a batch and returns an item for each input.
         with_patches : bool, default=False
-            Whether local embeddings are needed.
+            Whether patch embeddings are needed.
 
         Returns
         -------
         dict of str to ndarray of shape (n, ...) or list of n ndarrays
-            What was kept; a list where that depends on the size of an image and not all are of
-            one.
+            The items of all inputs. A list if their shape depends on the size of an image and the
+            images differ in size.
         """
-        kept = {name: [None] * len(inputs) for name in keep}
+        items: dict[str, list] = {name: [None] * len(inputs) for name in summaries}
         groups = self.select_modality(inputs).groups(self.sizing)
-        for rows, features in self.stream(self.load(inputs), groups, with_patches):
-            for name, function in keep.items():
-                for row, value in zip(rows, function(features), strict=True):
-                    kept[name][row] = value
-        return {name: _stack(values) for name, values in kept.items()}
+        for rows, features in self.iter_features(self.load(inputs), groups, with_patches):
+            for name, summary in summaries.items():
+                for row, item in zip(rows, summary(features), strict=True):
+                    items[name][row] = item
+        return {name: _stack_if_same_shape(values) for name, values in items.items()}
 
-    def embed_shots(self, shots, n_views, *, mirror, with_patches, n_probes=0, ids=None, first=0):
-        """Embed shots, their mirror images, views and probes: the support of densities.
+    def embed_shots(
+        self,
+        shots: Inputs,
+        n_views: int,
+        *,
+        mirror: bool,
+        with_patches: bool,
+        n_probes: int = 0,
+        ids: npt.ArrayLike | None = None,
+        first: int = 0,
+    ) -> Support:
+        """Embed shots, their mirror images, views and probes for densities.
 
-        ``ids`` says which shot each image belongs to; None means that each is its own, counted
-        from ``first``, the number of images before, which decides their views. With
-        ``with_patches`` their local embeddings come along.
+        Parameters
+        ----------
+        shots : Images, Modalities or Table
+            The shots.
+        n_views, n_probes : int
+            Number of views and probes of each shot.
+        mirror : bool
+            Whether mirror images are embedded.
+        with_patches : bool
+            Whether patch embeddings are needed.
+        ids : array-like of shape (n,) or None
+            The shot of each image. None means that each image is a shot, counted from ``first``.
+        first : int, default=0
+            Number of earlier images. The views depend on it.
         """
-        n, seed = len(shots), self.seed + first
+        n = len(shots)
         ids = np.arange(n) + first if ids is None else ids
-        load = self.load(shots, cache=mirror or n_views + n_probes > 0)
+        support = Support.allot(ids, n_views, mirror, n_probes)
+        loaders, masks = self._support_rounds(shots, mirror, n_views + n_probes, self.seed + first)
+        prepared, standardizer = self.network.prepare_support(loaders, support.is_shot)
+        groups = self.select_modality(shots).groups(self.sizing)
+        embeddings = np.empty((len(support.roles), self.network.width))
+        patches: list = [None] * len(support.roles)
+        for i, (load, mask) in enumerate(zip(prepared, masks, strict=True)):
+            for indices, features in self._iter_features(load, groups, with_patches, mask):
+                rows = i * n + indices
+                embeddings[rows] = features.embeddings
+                if features.patches is not None:
+                    for row, image in zip(rows, features.patches.cpu().numpy(), strict=True):
+                        patches[row] = image
+        return replace(
+            support,
+            embeddings=embeddings,
+            patches=patches if with_patches else None,
+            standardizer=standardizer,
+        )
+
+    def _support_rounds(
+        self, shots: Inputs, mirror: bool, n_drawn: int, seed: int
+    ) -> tuple[list[Loader], list[np.ndarray | None]]:
+        """Return the loader and the mask of each round: images, mirror images, views, probes."""
+        load = self.load(shots, cache=mirror or n_drawn > 0)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
 
-        def load_mirror(index):
-            return load(index).flip(3)
+        def load_mirror(indices: torch.Tensor) -> torch.Tensor:
+            return load(indices).flip(3)
 
-        def load_view(index):
-            return views(load(index), generator)
+        def load_view(indices: torch.Tensor) -> torch.Tensor:
+            return views(load(indices), generator)
 
-        support = Support.allot(ids, n_views, mirror, n_probes)
-        mirrored = None if self.mask is None else self.mask[:, ::-1].copy()
-        passes = [(load, self.mask)] + [(load_mirror, mirrored)] * bool(mirror)
-        passes += [(load_view, self.mask)] * (n_views + n_probes)
-        embeddings, patches = ([None] * len(support.roles) for _ in range(2))
-        groups = self.select_modality(shots).groups(self.sizing)
-        inputs = []  # of rows, as the network got them
-        for i, (images, mask) in enumerate(passes):
-            if self.network.input_type == "tabular":
-                inputs.append(images(torch.arange(n)).cpu().numpy())
-                images = self._again(inputs[-1])
-            for rows, features in self._stream(images, groups, with_patches, mask):
-                local = features.patches.cpu().numpy() if with_patches else None
-                for at, row in enumerate(i * n + rows):
-                    embeddings[row] = features.embeddings[at]
-                    patches[row] = local[at] if with_patches else None
-        return replace(
-            support,
-            embeddings=np.stack(embeddings),
-            patches=patches if with_patches else None,
-            standardizer=self._standardizer(inputs, support) if inputs else None,
-        )
+        mirrored_mask = None if self.mask is None else self.mask[:, ::-1].copy()
+        loaders = [load] + [load_mirror] * bool(mirror) + [load_view] * n_drawn
+        masks = [self.mask] + [mirrored_mask] * bool(mirror) + [self.mask] * n_drawn
+        return loaders, masks
 
-    def _again(self, rows):
-        """Return a function from indices to a batch of rows that have been drawn."""
-        drawn = torch.from_numpy(rows).to(self.device)
-        return lambda index: drawn[index]
+    def iter_features(
+        self, load: Loader, groups: Sequence[np.ndarray], with_patches: bool = False
+    ) -> Iterator[tuple[np.ndarray, Features]]:
+        """Yield (indices, Features) for each batch.
 
-    def _standardizer(self, inputs, support):
-        return HeldOutStandardizer(
-            copy_module(self.network).cpu(), np.concatenate(inputs), support.is_shot
-        )
-
-    def stream(self, load, groups, with_patches=False):
-        """Yield (indices, Features) batch by batch.
-
-        ``load`` maps indices to a batch, ``groups`` are arrays of indices that may share one, see
-        ``Images.groups``.
+        ``load`` maps indices to a batch. ``groups`` are arrays of indices that may share a batch,
+        see ``Images.groups``.
         """
-        return self._stream(load, groups, with_patches, self.mask)
+        return self._iter_features(load, groups, with_patches, self.mask)
 
-    def _stream(self, load, groups, with_patches, mask):
-        at_once = self.at_once(np.prod(self.image_size or 1))
+    def _iter_features(
+        self,
+        load: Loader,
+        groups: Sequence[np.ndarray],
+        with_patches: bool,
+        mask: np.ndarray | None,
+    ) -> Iterator[tuple[np.ndarray, Features]]:
+        batch_size = self.batch_size(int(np.prod(self.image_size or 1)))
         for group in groups:
-            for start in range(0, len(group), at_once):
-                rows = group[start : start + at_once]
-                batch = load(torch.from_numpy(rows))
-                yield rows, self._encode(batch, at_once, with_patches, mask)
+            for start in range(0, len(group), batch_size):
+                indices = group[start : start + batch_size]
+                batch = load(torch.from_numpy(indices))
+                yield indices, self._embed_batch(batch, batch_size, with_patches, mask)
 
     @torch.inference_mode()
-    def _encode(self, batch, at_once, with_patches, mask):
-        count = len(batch)
-        if count < at_once:
-            padding = batch.new_zeros(at_once - count, *batch.shape[1:])
+    def _embed_batch(
+        self, batch: torch.Tensor, batch_size: int, with_patches: bool, mask: np.ndarray | None
+    ) -> Features:
+        """Return the features of a batch of at most ``batch_size`` inputs."""
+        n = len(batch)
+        if n < batch_size:
+            # All batches have one size, because torch may round differently at another size. So
+            # an embedding does not depend, to the last bit, on what else is in its batch.
+            padding = batch.new_zeros(batch_size - n, *batch.shape[1:])
             batch = torch.cat([batch, padding])
         features, patches = self._run(batch, with_patches)
         nearest = None
-        if with_patches:
-            patches = patches[:count]
+        if patches is not None:
+            patches = patches[:n]
             if mask is not None:
                 inside = patches_inside(mask, patches.shape[1:3])
                 patches = patches[:, torch.from_numpy(inside)][:, None]
                 nearest = nearest_inside(inside)
-        embeddings = F.normalize(features.float(), dim=1)[:count].cpu().double().numpy()
+        embeddings = F.normalize(features.float(), dim=1)[:n].cpu().double().numpy()
         if not (np.isfinite(embeddings).all() and (patches is None or patches.isfinite().all())):
             raise ValueError(
-                "The network gives NaN or infinite features of some images of X, though their "
-                "values are finite: look at its weights, of rows at the size of values."
+                "The network gives NaN or infinite features for some samples of X, although their "
+                "values are finite. Check the backbone's weights or, for tabular data, rescale "
+                "the features."
             )
         return Features(embeddings, patches, nearest)
 
-    def _run(self, batch, with_patches):
-        """Run the network, on half of a batch where memory does not hold all of it."""
+    def _run(
+        self, batch: torch.Tensor, with_patches: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Run the network; if the memory does not hold a batch, run it on the halves."""
         try:
             if with_patches:
-                return self.network.features_and_patches(batch)
+                return cast(Backbone, self.network).features_and_patches(batch)
             return self.network(batch), None
         except RuntimeError as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
         warnings.warn(
-            f"{len(batch)} images at once are more than the memory of {self.device} holds: they "
-            "are embedded in halves. max_pixels bounds their size.",
+            f"The memory of {self.device} does not hold a batch of {len(batch)} images. They are "
+            "embedded in halves. Set max_pixels for smaller images.",
             stacklevel=2,
         )
         halves = [self._run(half, with_patches) for half in batch.chunk(2)]
         features, patches = zip(*halves, strict=True)
         return torch.cat(features), torch.cat(patches) if with_patches else None
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -291,57 +360,77 @@ class Encoder:
         self.network.to(self.device)
 
 
-def match_inputs(encoders, inputs):
-    """Return inputs with the encoders' mask; ValueError where they are of another kind."""
-    fitted = {encoder.modality: encoder for encoder in encoders}
+def match_inputs(encoders: Sequence[Encoder], inputs: Inputs) -> Inputs:
+    """Return inputs with the encoders' mask; raise ValueError if their type is not that of fit."""
+    by_modality = {encoder.modality: encoder for encoder in encoders}
     first = encoders[0]
     check_same_type(first.network.defaults, inputs.defaults)
-    if set(inputs.by_modality) != set(fitted):
+    if set(inputs.by_modality) != set(by_modality):
         raise ValueError(
-            f"The estimator was fitted on {_modalities(fitted)}, X holds "
-            f"{_modalities(inputs.by_modality)}."
+            f"The estimator was fitted on {_describe_modalities(by_modality)}, but X holds "
+            f"{_describe_modalities(inputs.by_modality)}. Pass the same modalities as in fit."
         )
     return inputs.masked(first.mask)
 
 
-def _modalities(names):
-    """Text of the modalities of a sample."""
+def _describe_modalities(names: Iterable[str | int | None]) -> str:
+    """Return what a message calls samples with these modalities."""
     names = list(names)
-    return "one image a sample" if names == [None] else f"samples of the modalities {names}"
+    return "one image per sample" if names == [None] else f"samples of the modalities {names}"
 
 
-def embeddings_of(features):
-    """Embeddings of a batch, as something to keep of it."""
+def embeddings_of(features: Features) -> np.ndarray:
+    """Return the embeddings of a batch: a summary of it."""
     return features.embeddings
 
 
-def concat_embeddings(found):
-    """Embeddings (n, d) of one encoder, or those of several side by side, at unit length again."""
-    return found[0] if len(found) == 1 else np.hstack(found) / len(found) ** 0.5
+def concat_embeddings(embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate the embeddings (n, d) of several encoders, with unit length again."""
+    n = len(embeddings)
+    return embeddings[0] if n == 1 else np.hstack(embeddings) / n**0.5
 
 
-def _stack(values):
-    """Stack arrays of one shape; others stay a list."""
+def _stack_if_same_shape(values: list) -> Any:
+    """Return arrays of one shape as one array; return others as the list."""
     return values if len({np.shape(value) for value in values}) > 1 else np.stack(values)
 
 
-def build_encoder(settings, shots, device, network_seed, view_seed):
-    """Build the network that ``settings``, an estimator's parameters, ask for, for some shots."""
-    if shots.input_type == "tabular":
-        network, sizing = TabularNetwork(shots.values, network_seed).eval(), None
-    else:
-        network, sizing = build_backbone(
-            settings.backbone,
-            settings.weights,
-            settings.image_size,
-            shots.sizes,
-            settings.max_pixels,
-            network_seed,
-        )
-    network = network.to(device)
+def build_encoder(
+    settings: EmbedderSettings,
+    shots: Any,
+    device: torch.device,
+    network_seed: int,
+    view_seed: int,
+) -> Encoder:
+    """Build the encoder that an estimator's parameters ask for, for the shots of one modality."""
+    network, sizing = NETWORK_BUILDERS[shots.input_type](settings, shots, network_seed)
     options = settings.augmentation, view_seed, shots.bit_depth, shots.mask, shots.modality
-    encoder = Encoder(network, sizing, str(device), *options)
-    if shots.input_type == "images":
-        scaled = [encoder.at(scale).sizing for scale in encoder.scales]
+    encoder = Encoder(network.to(device), sizing, str(device), *options)
+    if sizing is not None:
+        # files are decoded once for fine-tuning and for all scales
+        scaled = [encoder.at_scale(scale).sizing for scale in encoder.scales]
         shots.decode_once([encoder.training_sizing, *scaled])
     return encoder
+
+
+def _build_image_network(settings: Any, shots: Images, seed: int) -> tuple[Network, Sizing | None]:
+    return build_backbone(
+        settings.backbone,
+        settings.weights,
+        settings.image_size,
+        shots.sizes,
+        settings.max_pixels,
+        seed,
+    )
+
+
+def _build_tabular_network(
+    settings: Any, shots: Table, seed: int
+) -> tuple[Network, Sizing | None]:
+    return TabularNetwork(shots.values, seed).eval(), None
+
+
+NETWORK_BUILDERS: dict[str, Callable[..., tuple[Network, Sizing | None]]] = {
+    "images": _build_image_network,
+    "tabular": _build_tabular_network,
+}

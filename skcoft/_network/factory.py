@@ -1,6 +1,8 @@
-"""Build a backbone from a timm name, an open_clip name, the embedded network or a module."""
+"""Build the network for images that the parameters of an estimator ask for."""
 
-from numbers import Integral
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,121 +12,168 @@ from .._input.sizing import Sizing, native_sizing
 from .._utils.params import suggest_names
 from .._utils.random import seeded
 from . import embedded as _embedded
-from .backbone import Backbone, create_body
+from .backbone import Backbone, create_body, describe_output
 from .module_state import copy_module
-from .open_clip import PREFIX, create_open_clip
+from .open_clip import OPEN_CLIP_PREFIX, create_open_clip
 from .weights import cached_by_hub, find_weights, hub_error, load_weights, read_state
 
-MOST_FIXED = 256  # side; transformers that want more by default, such as DINOv2's 518, get
+# Transformers with a larger default size, such as DINOv2 with 518, get a smaller one by default: a
+# multiple of the usual patch sizes. 518 pixels a side are five times as many pixels.
+MAX_FIXED_SIDE = 256
+REDUCED_FIXED_SIDE = 224
+
+# Networks that take images of any size get this many times the pixels that they were trained on,
+# because it shows more detail.
+NATIVE_PIXELS_FACTOR = 2
+
+CONSTANT_FEATURES_TOL = 1e-6  # features of different images that differ by less are the same
+
+Size = tuple[int, int]
+WeightsLike = str | PathLike[str] | None
 
 
-FIXED_SIZE = 224  # this, a multiple of the usual patches: 518 are five times as many pixels
+def build_backbone(
+    backbone: str | nn.Module,
+    weights: WeightsLike,
+    image_size: int | Size | None,
+    shapes: Sequence[Size],
+    max_pixels: int | None,
+    seed: int,
+) -> tuple[Backbone, Sizing]:
+    """Return the network, in eval mode and on the CPU, and the sizing of its images.
 
-
-SAME = 1e-6  # greatest difference of features of a network that tells nothing apart
-
-
-LARGER = 2  # times the pixels that a network was trained on, where it takes any: more detail
-
-
-def build_backbone(backbone, weights, image_size, shapes, max_pixels, seed):
-    """Return (network in eval mode on the CPU, Sizing).
-
-    ``image_size`` None means the shapes of the images, those of the shots being ``shapes``, at
-    the number of pixels that timm states for the backbone, or ``max_pixels``; for a module of the
-    user's, which may take no other, the size that all shots share.
+    Parameters
+    ----------
+    backbone, weights, image_size, max_pixels
+        As in :class:`skcoft.COFTEmbedder`, for one backbone. If ``image_size`` is None, images
+        keep their aspect ratio and have at most the number of pixels that timm states for the
+        backbone, or ``max_pixels``. A user's module may accept only one size, so the common size
+        of all training images is used.
+    shapes : sequence of (H, W)
+        Sizes of the training images.
+    seed : int
+        Seed of random weights and of the random projection.
     """
-    if isinstance(image_size, Integral):
-        image_size = (int(image_size), int(image_size))
+    size = None
+    if image_size is not None:
+        height, width = image_size if isinstance(image_size, Sequence) else (image_size,) * 2
+        size = int(height), int(width)
     if isinstance(backbone, nn.Module):
-        network, sizing = _wrap_module(backbone, image_size, shapes)
+        network, sizing = _wrap_module(backbone, size, shapes)
+    elif backbone.startswith(OPEN_CLIP_PREFIX):
+        network, sizing = _build_open_clip(backbone, weights, size, seed)
+    elif backbone == "embedded":
+        network, sizing = _build_embedded(weights, size, shapes, max_pixels, seed)
     else:
-        build = _build_embedded if backbone == "embedded" else _build_timm
-        build = _build_open_clip if backbone.startswith(PREFIX) else build
-        network, sizing = build(backbone, weights, image_size, shapes, max_pixels, seed)
-        network.to(memory_format=torch.channels_last)  # faster convolutions, also on a CPU
+        network, sizing = _build_timm(backbone, weights, size, shapes, max_pixels, seed)
+    if not isinstance(backbone, nn.Module):
+        network.to(memory_format=torch.channels_last)  # faster convolutions, on a CPU too
     network.eval()
-    features = _features_of_black(network, sizing.size)
+    features = _features_of_black_image(network, sizing.size)
     network.width = features.shape[1]
     if isinstance(backbone, nn.Module):
-        _check_steady(network, sizing.size)
-    _check_alive(network, features, sizing.size)
+        _check_deterministic(network, sizing.size)
+    _check_informative(network, features, sizing.size)
     if not isinstance(backbone, nn.Module):
         network.find_pairs(sizing.size)
     network.find_layers(sizing.size, seed)
     return network, sizing
 
 
-def _wrap_module(module, size, shapes):
+def _wrap_module(
+    module: nn.Module, size: Size | None, shapes: Sequence[Size]
+) -> tuple[Backbone, Sizing]:
+    """Return a copy of a user's module as a network, and its sizing."""
     if size is None:
         if len(set(shapes)) > 1:
             raise ValueError(
-                "image_size is needed: the images differ in size and the backbone is an "
-                "nn.Module, which states none of its own."
+                "image_size is None, but the images differ in size. The backbone is an nn.Module, "
+                "which has no default size. Set image_size."
             )
         size = shapes[0]
     return Backbone(copy_module(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(tuple(size))
 
 
-def _size_convolutions(image_size, own, shapes, max_pixels):
-    """Return the sizing of a network that takes images of any size."""
+def _any_size_sizing(
+    image_size: Size | None, default_size: Size, shapes: Sequence[Size], max_pixels: int | None
+) -> Sizing:
+    """Return the sizing of a network that accepts images of any size."""
     if image_size is not None:
-        return Sizing(tuple(image_size))
-    return native_sizing(shapes, max_pixels or LARGER * own[0] * own[1])
+        return Sizing(image_size)
+    max_pixels = max_pixels or NATIVE_PIXELS_FACTOR * default_size[0] * default_size[1]
+    return native_sizing(shapes, max_pixels)
 
 
-def _build_embedded(name, weights, image_size, shapes, max_pixels, seed):
+def _build_embedded(
+    weights: WeightsLike,
+    image_size: Size | None,
+    shapes: Sequence[Size],
+    max_pixels: int | None,
+    seed: int,
+) -> tuple[Backbone, Sizing]:
     recipe = {"name": "embedded", "options": {}}
     body = create_body(recipe, seed)
-    found = find_weights(name, weights)
-    if found is not None:
-        load_weights(body, found, name, _embedded.ARCHITECTURE)
-    network = Backbone(body, _embedded.MEAN, _embedded.STD, found and found.origin, recipe)
-    return network, _size_convolutions(image_size, _embedded.SIZE, shapes, max_pixels)
+    source = find_weights("embedded", weights)
+    if source is not None:
+        load_weights(body, source, "embedded", _embedded.TRUNK_ARCHITECTURE)
+    origin = None if source is None else source.origin
+    network = Backbone(body, _embedded.PIXEL_MEAN, _embedded.PIXEL_STD, origin, recipe)
+    return network, _any_size_sizing(image_size, _embedded.TRAINING_SIZE, shapes, max_pixels)
 
 
-def _build_timm(name, weights, image_size, shapes, max_pixels, seed):
+def _build_timm(
+    name: str,
+    weights: WeightsLike,
+    image_size: Size | None,
+    shapes: Sequence[Size],
+    max_pixels: int | None,
+    seed: int,
+) -> tuple[Backbone, Sizing]:
     import timm
 
     _check_name(name)
-    name_only = name.split(".")[0]
-    found = find_weights(name, weights)
+    architecture = name.split(".")[0]
+    source = find_weights(name, weights)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
-    options = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0}
+    origin: str | None
     if config is not None and config.fixed_input_size:
         size = image_size
-        if size is None and max(config.input_size[1:]) > MOST_FIXED:
-            size = (FIXED_SIZE, FIXED_SIZE)
+        if size is None and max(config.input_size[1:]) > MAX_FIXED_SIDE:
+            size = (REDUCED_FIXED_SIDE, REDUCED_FIXED_SIDE)
         if size is not None:
             options["img_size"] = size
-    if weights == "pretrained" and found is None:
+    if weights == "pretrained" and source is None:
         with seeded(seed):
             body, origin = _create_from_hub(name, options)
     else:
         body = create_body({"name": name, "options": options}, seed)
-        origin = found and found.origin
-    if found is not None:
-        load_weights(body, found, name_only, name_only)
+        origin = None if source is None else source.origin
+    if source is not None:
+        load_weights(body, source, architecture, architecture)
     data = timm.data.resolve_data_config(model=body)
-    own = tuple(options.get("img_size", data["input_size"][1:]))
+    default_size = tuple(options.get("img_size", data["input_size"][1:]))
     if body.pretrained_cfg.get("fixed_input_size"):
-        sizing = _size_transformer(body, image_size, own, shapes, max_pixels)
-        if sizing.size != own:
+        sizing = _fixed_size_sizing(body, image_size, default_size, shapes, max_pixels)
+        if sizing.size != default_size:
             options["img_size"] = sizing.size
     else:
-        sizing = _size_convolutions(image_size, own, shapes, max_pixels)
-    # what a name on the hub stands for is known there alone
+        sizing = _any_size_sizing(image_size, default_size, shapes, max_pixels)
+    # only the hub knows what a name on the hub stands for, so there is no recipe
     recipe = None if ":" in name else {"name": name, "options": options}
     return Backbone(body, data["mean"], data["std"], origin, recipe), sizing
 
 
-def _build_open_clip(name, weights, image_size, shapes, max_pixels, seed):
-    """Build a model of open_clip's, which sees all images at one size."""
-    body, mean, std, own, origin = create_open_clip(name, weights, image_size, seed)
-    return Backbone(body, mean, std, origin), Sizing(own)
+def _build_open_clip(
+    name: str, weights: WeightsLike, image_size: Size | None, seed: int
+) -> tuple[Backbone, Sizing]:
+    """Build a model of open_clip, which gets all images at one size."""
+    body, mean, std, size, origin = create_open_clip(name, weights, image_size, seed)
+    return Backbone(body, mean, std, origin), Sizing(size)
 
 
-def _check_name(name):
+def _check_name(name: str) -> None:
+    """Raise ValueError, with similar names, if timm has no such architecture."""
     import timm
 
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(name.split(".")[0]):
@@ -135,25 +184,31 @@ def _check_name(name):
     raise ValueError(f"backbone={name!r} is not a timm architecture.{hint}")
 
 
-def _size_transformer(body, image_size, own, shapes, max_pixels):
-    """Return the one size for all images of a network that is made for one.
+def _fixed_size_sizing(
+    body: Any,
+    image_size: Size | None,
+    default_size: Size,
+    shapes: Sequence[Size],
+    max_pixels: int | None,
+) -> Sizing:
+    """Return the sizing of a network that takes all images at one size.
 
-    Where it is a plain transformer, the shots' shape at as many pixels, and its position
-    embeddings are resized to that; else its own.
+    A plain transformer gets the aspect ratio of the training images at the same number of pixels;
+    its position embeddings are resized. Other networks get their default size.
     """
-    plain = hasattr(body, "set_input_size") and getattr(body, "pos_embed", None) is not None
-    if image_size is not None or not plain:
-        return Sizing(own)
-    patch = body.patch_embed.patch_size[0]
-    pixels = max_pixels or own[0] * own[1]
-    sizing = native_sizing(shapes, pixels, patch, min_pixels=pixels).one_for_all
-    if sizing.size != own:
+    is_plain = hasattr(body, "set_input_size") and getattr(body, "pos_embed", None) is not None
+    if image_size is not None or not is_plain:
+        return Sizing(default_size)
+    patch_side = body.patch_embed.patch_size[0]
+    pixels = max_pixels or default_size[0] * default_size[1]
+    sizing = native_sizing(shapes, pixels, patch_side, min_pixels=pixels).one_for_all
+    if sizing.size != default_size:
         body.set_input_size(img_size=sizing.size)
     return sizing
 
 
-def _create_from_hub(name, options):
-    """Create a network with weights of the hub's cache or of the hub; say which."""
+def _create_from_hub(name: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """Return a network with weights from the hub's cache or the hub, and their origin."""
     import timm
 
     file = cached_by_hub(name)
@@ -166,54 +221,54 @@ def _create_from_hub(name, options):
             raise hub_error(name, error) from error
         raise ValueError(
             f"The weights in the hub's cache do not fit backbone={name!r}: {error}. Delete {file} "
-            "to have them fetched anew."
+            "to download them again."
         ) from error
     return body, f"hub cache {file}" if file else f"hub {name}"
 
 
 @torch.no_grad()
-def _features_of_black(network, size):
-    """Return the features (1, d) of a black image; raise where the network makes none."""
+def _features_of_black_image(network: Backbone, size: Size) -> torch.Tensor:
+    """Return the features (1, d) of a black image; raise ValueError if there are none."""
     try:
         features = network(torch.zeros(1, 3, *size))
     except Exception as error:
         raise ValueError(
             f"The backbone cannot process images of {size[0]}x{size[1]} pixels as a batch "
-            f"(1, 3, {size[0]}, {size[1]}); image_size=(H, W) asks for another size: {error}"
+            f"(1, 3, {size[0]}, {size[1]}): {error}. Set image_size=(H, W) for another size."
         ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 1:
-        got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features)
         raise ValueError(
-            f"The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave {got}."
+            "The backbone must map (n, 3, H, W) to (n, d) or (n, d, h, w); one image gave "
+            f"{describe_output(features)}."
         )
     return features
 
 
 @torch.no_grad()
-def _check_steady(network, size):
-    """Raise ValueError where an image's features depend on chance or on the others of a batch."""
+def _check_deterministic(network: Backbone, size: Size) -> None:
+    """Raise ValueError if an image's features are random or depend on the rest of its batch."""
     images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
-    alone, among = network(images[1:2]), network(images)[1:2]
-    if not torch.allclose(alone, among, rtol=1e-3, atol=1e-4, equal_nan=True):
+    alone, in_batch = network(images[1:2]), network(images)[1:2]
+    if not torch.allclose(alone, in_batch, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise ValueError(
-            "The backbone's features of an image change from call to call or with the others of a "
-            "batch, though it is in eval mode: dropout or batch statistics are active in it."
+            "The backbone's features of an image are random or depend on the other images of the "
+            "batch, although it is in eval mode. Turn off its dropout and batch statistics."
         )
 
 
 @torch.no_grad()
-def _check_alive(network, black, size):
-    """Raise ValueError where features are not finite, or the same whatever the image."""
+def _check_informative(network: Backbone, black: torch.Tensor, size: Size) -> None:
+    """Raise ValueError if features are not finite or do not depend on the image."""
     noise = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
     features = torch.cat([black, noise]).float()
     if not torch.isfinite(features).all():
         raise ValueError(
-            "The backbone gives NaN or infinite features, of a black image and of noise: look at "
+            "The backbone gives NaN or infinite features for a black image or for noise. Check "
             "its weights."
         )
-    one, other = F.normalize(features, dim=1)
-    if torch.allclose(one, other, rtol=0, atol=SAME):
+    first, second = F.normalize(features, dim=1)
+    if torch.allclose(first, second, rtol=0, atol=CONSTANT_FEATURES_TOL):
         raise ValueError(
-            "The backbone gives a black image and noise the same features, so it can tell none "
-            "from another: look at its weights."
+            "The backbone gives the same features for a black image and for noise, so it cannot "
+            "tell images apart. Check its weights."
         )

@@ -1,19 +1,21 @@
-"""Local embeddings: what a network says at every position of an image."""
+"""Patch embeddings: what the maps of a network say about each patch of an image."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 
-MAX_PATCHES = 32**2  # most patches of an image; of a large one
-AREA = 132  # as many as it has squares of so many pixels: 2 · 260² pixels have 32²
-WIDTH = 128  # most numbers per position; wider ones are projected at random
+MAX_PATCHES = 32**2  # maximum number of patches of an image of up to 2 · 260² pixels
+PIXELS_PER_PATCH = 132  # a larger image may have one patch per this many pixels
+MAX_PATCH_WIDTH = 128  # maximum number of values per patch; wider patches are projected at random
 
 
-def choose_layers(sizes):
-    """Choose the two maps that local embeddings are made of, by the sizes (H, W) of all maps.
+def choose_layers(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the indices of the two layers for patch embeddings, from the sizes of all maps.
 
-    Of a pyramid, the deepest map at each of the two resolutions next to the coarsest, which the
-    whole-image embedding stands for; of a transformer, whose maps share one resolution, those
-    after a half and three quarters of its blocks.
+    A pyramid has maps of several sizes. The coarsest is represented by the image embedding, so
+    the deepest map of each of the next two sizes is taken. A transformer has maps of one size. The
+    maps after half and after three quarters of its blocks are taken.
     """
     deepest = {size: i for i, size in enumerate(sizes)}
     if len(deepest) == 1:
@@ -21,21 +23,28 @@ def choose_layers(sizes):
     return sorted(deepest[size] for size in sorted(deepest)[1:3])
 
 
-def resize_maps(maps, grid):
+def resize_maps(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Resize maps (n, c, H, W) to a grid (h, w)."""
     return F.interpolate(maps, grid, mode="bilinear", antialias=True)
 
 
-def patch_embeddings(maps, projection=None, pixels=0, resize=resize_maps):
-    """Embeddings of patches, (n, h, w, d), from maps (n, c, H, W) of one or more layers.
+def patch_embeddings(
+    maps: Sequence[torch.Tensor],
+    projection: torch.Tensor | None = None,
+    pixels: int = 0,
+    resize: Callable[[torch.Tensor, tuple[int, int]], torch.Tensor] = resize_maps,
+) -> torch.Tensor:
+    """Return patch embeddings (n, h, w, d) from the maps (n, c, H, W) of one or more layers.
 
-    ``pixels`` is how many the images have. ``resize`` may do the same by other means.
+    Maps are averaged over 3 x 3 neighbours and resized to the grid of the finest map. Each layer
+    is brought to unit length at every patch, so that all layers have the same weight.
 
-    Maps are averaged over 3 x 3 neighbours, brought to the finest map's grid and to unit length
-    at every position, so that each depth weighs the same.
+    ``pixels`` is the number of pixels per image. ``resize`` replaces :func:`resize_maps`, for
+    example in an exported graph.
     """
-    sides = zip(*(features.shape[-2:] for features in maps), strict=True)
-    grid = limited([int(max(side)) for side in sides], max(MAX_PATCHES, pixels // AREA))
+    heights, widths = zip(*(features.shape[-2:] for features in maps), strict=True)
+    finest = int(max(heights)), int(max(widths))
+    grid = limit_grid(finest, max(MAX_PATCHES, pixels // PIXELS_PER_PATCH))
     layers = []
     for features in maps:
         features = average_neighbours(features.float())
@@ -46,12 +55,12 @@ def patch_embeddings(maps, projection=None, pixels=0, resize=resize_maps):
     return patches if projection is None else patches @ projection
 
 
-def limited(grid, most):
-    """Grid (h, w) of so many patches at most, in the shape of another."""
-    scale = min(1.0, (most / (grid[0] * grid[1])) ** 0.5)
-    return tuple(max(1, round(side * scale)) for side in grid)
+def limit_grid(grid: tuple[int, int], max_patches: int) -> tuple[int, int]:
+    """Return a grid (h, w) of at most ``max_patches`` patches with the same aspect ratio."""
+    scale = min(1.0, (max_patches / (grid[0] * grid[1])) ** 0.5)
+    return max(1, round(grid[0] * scale)), max(1, round(grid[1] * scale))
 
 
-def average_neighbours(features):
-    """Average maps (n, c, h, w) over 3 x 3 neighbours, fewer at the border."""
+def average_neighbours(features: torch.Tensor) -> torch.Tensor:
+    """Average maps (n, c, h, w) over 3 x 3 neighbours; at the border there are fewer."""
     return F.avg_pool2d(features, 3, 1, 1, count_include_pad=False)

@@ -1,42 +1,46 @@
-"""Support: what densities are fitted on, and which shot each row comes from."""
+"""Support: the embeddings that densities are fitted on, and the shot of each row."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .tabular import HeldOutStandardizer
 
-SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # what a row is an embedding of
-FEW = 4  # shots, below which their views are scored held out as well
+SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # the roles of rows
+MIN_CALIBRATION_SHOTS = 4  # with fewer shots, their views are calibration rows as well
+ROW_ARRAYS = "embeddings", "shot_ids", "roles", "is_calibration"  # fields with an item per row
 
 
 @dataclass(frozen=True)
 class Support:
     """Embeddings of shots, of their mirror images and of their views.
 
-    Table that were embedded together come in this order: the shots, their mirror images, round
-    after round of views, then of probes: views that no density is fitted on, by which it is told
-    how alike the shots are.
+    Rows that were embedded together are in this order: the shots, their mirror images, one round
+    of views after another, one round of probes after another. Probes are views that no density is
+    fitted on. They show how similar the shots are.
 
     Attributes
     ----------
     embeddings : ndarray of shape (n_rows, d)
         L2-normalised embeddings.
     shot_ids : ndarray of shape (n_rows,)
-        The shot that each row comes from: the number of its image, or of the first one where
-        several are one shot, as copies are.
+        The shot of each row: the number of its image. If several images are one shot, such as
+        duplicates, it is the number of the first one.
     roles : ndarray of shape (n_rows,)
         ``SHOT``, ``MIRROR``, ``VIEW`` or ``PROBE``.
     is_calibration : ndarray of bool, shape (n_rows,)
-        Table that stand for unseen images: parts score them held out. Shots and their mirror
-        images; of fewer than ``FEW`` shots, whose scores alone say too little, views as well.
+        Rows that stand for new images: components score them held out. These are the shots and
+        their mirror images. With fewer than ``MIN_CALIBRATION_SHOTS`` shots, these are too few
+        scores, so views are included.
     patches : list of ndarrays of shape (h, w, e) or None
-        Local embeddings of every row, while they are at hand: they are large, so fits let go. With
-        a mask, those inside alone, (1, k, e).
-    unseen : HeldOutStandardizer or None
-        Of rows of features, what embeds them anew where some are held out.
+        Patch embeddings of every row. With a mask, only patches inside it, (1, k, e). None if they
+        were dropped, because they are large.
+    standardizer : HeldOutStandardizer or None
+        For tabular data: embeds the rows again with some of them held out.
     anomaly_embeddings : ndarray of shape (n_anomalies, d) or None
-        Embeddings of labelled anomalies, where they count.
+        Embeddings of labelled anomalies, if they are used.
     """
 
     embeddings: np.ndarray
@@ -48,72 +52,77 @@ class Support:
     anomaly_embeddings: np.ndarray | None = None
 
     @classmethod
-    def allot(cls, ids, n_views, mirror, n_probes=0):
-        """Say what the rows of images are; their embeddings are to be filled in.
+    def allot(cls, ids: npt.ArrayLike, n_views: int, mirror: bool, n_probes: int = 0) -> "Support":
+        """Return a support with the roles of all rows, but without embeddings.
 
-        ``ids`` are the shots that the images belong to; with ``mirror`` each has a mirror image.
+        ``ids`` are the shots of the images. If ``mirror`` is True, each has a mirror image.
         """
         ids = np.asarray(ids)
         counts = [1, bool(mirror), n_views, n_probes]
         rounds = np.array([SHOT, MIRROR, VIEW, PROBE]).repeat(counts)
         roles = rounds.repeat(len(ids))
-        few = len(np.unique(ids)) < FEW
-        is_calibration = roles <= (VIEW if few else MIRROR)
-        return cls(None, np.tile(ids, len(rounds)), roles, is_calibration)
+        few_shots = len(np.unique(ids)) < MIN_CALIBRATION_SHOTS
+        is_calibration = roles <= (VIEW if few_shots else MIRROR)
+        return cls(np.empty((len(roles), 0)), np.tile(ids, len(rounds)), roles, is_calibration)
 
     @property
-    def n_shots(self):
-        """Number of shots; copies of an image count as one."""
+    def n_shots(self) -> int:
+        """Number of shots. Duplicates of an image are one shot."""
         return len(np.unique(self.shot_ids[self.is_shot]))
 
     @property
-    def n_images(self):
+    def n_images(self) -> int:
         """Number of images."""
         return int(self.is_shot.sum())
 
     @property
-    def is_shot(self):
-        """Mask of the shots themselves."""
+    def is_shot(self) -> np.ndarray:
+        """Mask of the rows that are images themselves."""
         return self.roles == SHOT
 
     @property
-    def is_view(self):
-        """Mask of views, whether densities are fitted on them or not."""
+    def is_view(self) -> np.ndarray:
+        """Mask of the rows that are views or probes."""
         return self.roles >= VIEW
 
     @property
-    def groups(self):
-        """What is held out together: the rows of a shot; of a single shot, each row alone."""
+    def groups(self) -> np.ndarray:
+        """Group of each row; groups are held out together.
+
+        A group is a shot with its mirror image and views. If there is a single shot, each row is
+        its own group.
+        """
         return np.arange(len(self.shot_ids)) if self.n_shots == 1 else self.shot_ids
 
-    def extend(self, added):
-        """Append the rows of more shots, without local embeddings."""
-        joined = {
-            field.name: np.concatenate([getattr(self, field.name), getattr(added, field.name)])
-            for field in fields(self)
-            if field.name not in ("patches", "standardizer", "anomaly_embeddings")
+    def extend(self, added: "Support") -> "Support":
+        """Return the support with the rows of more shots, without patch embeddings."""
+        rows: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(added, name)])
+            for name in ROW_ARRAYS
         }
-        standardizer = self.standardizer and self.standardizer.extend(added.standardizer)
-        return Support(
-            **joined, standardizer=standardizer, anomaly_embeddings=self.anomaly_embeddings
-        )
+        standardizer = None
+        if self.standardizer is not None and added.standardizer is not None:
+            standardizer = self.standardizer.extend(added.standardizer)
+        return replace(self, **rows, patches=None, standardizer=standardizer)
 
-    def embeddings_held_out(self, seen):
-        """Embeddings of all rows by what those of a mask know; of images as they are."""
+    def embeddings_held_out(self, is_training: np.ndarray) -> np.ndarray:
+        """Return embeddings of all rows that use the training rows only.
+
+        Embeddings of images do not depend on other images, so they are returned unchanged.
+        """
         if self.standardizer is None:
             return self.embeddings
-        return self.standardizer.embed(seen, self.embeddings)
+        return self.standardizer.embed(is_training, self.embeddings)
 
-    def without_probes(self):
-        """Leave out what no density is fitted on."""
+    def without_probes(self) -> "Support":
+        """Return the rows that densities are fitted on."""
         rows = self.roles != PROBE
         patches = self.patches
         if patches is not None:
             patches = [patches[row] for row in np.flatnonzero(rows)]
-        names = "embeddings", "shot_ids", "roles", "is_calibration"
-        kept = {name: getattr(self, name)[rows] for name in names}
-        return replace(self, **kept, patches=patches)
+        selected: dict[str, Any] = {name: getattr(self, name)[rows] for name in ROW_ARRAYS}
+        return replace(self, **selected, patches=patches)
 
-    def without_patches(self):
-        """Leave the local embeddings out."""
+    def without_patches(self) -> "Support":
+        """Return the support without patch embeddings."""
         return replace(self, patches=None)

@@ -1,6 +1,8 @@
-"""The same method on rows of features: a small network, noise views, shuffled negatives."""
+"""The network for tabular data, with its views and synthesised anomalies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +12,18 @@ from torch import nn
 from .._input.defaults import TABULAR_DEFAULTS
 from .._utils.random import seeded
 from .._utils.torch_context import torch_defaults
-from .module_state import arrays_to_tensors, module_arrays
+from .module_state import arrays_to_tensors, copy_module, module_arrays
+from .views import Drawer, Loader
 
-HIDDEN = 64
-NOISE = 0.1
-MASKED = 0.1
-LIMIT = 1e4
-LIFT = 5.0
+HIDDEN_WIDTH = 64
+VIEW_NOISE = 0.1  # in standard deviations of a feature
+MASKED_SHARE = 0.1  # of the values of a view
+MAX_DEVIATION = 1e4  # in standard deviations; larger values are clipped
+APPENDED_CONSTANT = 5.0
 
 
-def mean_and_scale(rows):
-    """Return the mean and the scale of every feature, as tensors; 1 where nothing varies."""
+def mean_and_scale(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the standard deviation of every feature; 1 for a constant feature."""
     scale = rows.std(axis=0)
     scale[~(scale > 10 * np.finfo(np.float64).eps * np.abs(rows).max(axis=0))] = 1.0
     return torch.from_numpy(rows.mean(axis=0)), torch.from_numpy(scale)
@@ -28,101 +31,128 @@ def mean_and_scale(rows):
 
 @dataclass(frozen=True)
 class HeldOutStandardizer:
-    """Embeddings of rows by a network whose means and scales some of the shots had no part in.
+    """Embeds rows with the mean and scale of the training rows only.
 
-    Few rows lie nearer to their own mean, in units of their own deviation, than other rows will:
-    to be held out, a shot must be left out of both.
+    With few rows, a row is closer to a mean that includes it, in units of a deviation that
+    includes it, than a new row will be. A held-out shot must therefore be left out of both.
 
     Attributes
     ----------
     network : TabularNetwork
-        The network.
+        The network, on the CPU.
     rows : ndarray of shape (n_rows, n_features)
-        The rows of a support, as the network gets them.
+        The inputs of the network for all rows of a support.
     is_reference : ndarray of bool, shape (n_rows,)
-        Those that the network's means and scales come from.
+        The rows that the network's means and scales were computed from.
     """
 
     network: nn.Module
     rows: np.ndarray
     is_reference: np.ndarray
 
-    def embed(self, seen, embeddings):
-        """Embed all rows by what the rows of a mask know; as they are where that are too few."""
-        known = self.is_reference & seen
-        if known.sum() < 2:
+    def embed(self, is_training: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+        """Return embeddings of all rows, standardised by the training rows.
+
+        ``embeddings`` are returned if fewer than two training rows are reference rows.
+        """
+        reference = self.is_reference & is_training
+        if reference.sum() < 2:
             return embeddings
         with torch.inference_mode():
-            features = self.network(torch.tensor(self.rows), *mean_and_scale(self.rows[known]))
+            mean, scale = mean_and_scale(self.rows[reference])
+            features = self.network(torch.tensor(self.rows), mean, scale)
         return F.normalize(features.float(), dim=1).double().numpy()
 
-    def extend(self, added):
-        """Return these with more rows, which the network's means and scales do not come from."""
+    def extend(self, added: "HeldOutStandardizer") -> "HeldOutStandardizer":
+        """Return the standardizer with more rows, which are not reference rows."""
         rows = np.concatenate([self.rows, added.rows])
-        standard = np.concatenate([self.is_reference, np.zeros(len(added.rows), dtype=bool)])
-        return HeldOutStandardizer(self.network, rows, standard)
+        not_reference = np.zeros(len(added.rows), dtype=bool)
+        is_reference = np.concatenate([self.is_reference, not_reference])
+        return HeldOutStandardizer(self.network, rows, is_reference)
 
 
 class TabularNetwork(nn.Module):
-    """Standardise, add a residual multilayer perceptron, append a constant.
+    """Standardise rows, add a residual multilayer perceptron and append a constant.
 
-    The perceptron's last layer starts at zero, so the network starts as the identity on
-    standardised rows. The constant keeps a row's magnitude when embeddings are L2-normalised:
-    up to about ``LIFT`` standard deviations from the mean the map is nearly linear.
+    The last layer of the perceptron starts at zero, so the network starts as the identity on
+    standardised rows. The constant preserves the magnitude of a row when embeddings are
+    L2-normalised: up to about ``APPENDED_CONSTANT`` standard deviations from the mean, the map is
+    nearly linear.
     """
 
     input_type = "tabular"
     defaults = TABULAR_DEFAULTS
     layers = None
     origin = None
-    knows_text = False
-    view_options = {}
+    embeds_text = False
+    view_options: dict[str, Any] = {}
+    mean: torch.Tensor
+    scale: torch.Tensor
 
-    def __init__(self, rows, seed):
+    def __init__(self, rows: np.ndarray, seed: int) -> None:
         super().__init__()
         self.width = rows.shape[1] + 1
         mean, scale = mean_and_scale(rows)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         with seeded(seed):
-            self.body = nn.Sequential(
-                nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, rows.shape[1])
-            )
-        nn.init.zeros_(self.body[2].weight)
-        nn.init.zeros_(self.body[2].bias)
+            first = nn.Linear(rows.shape[1], HIDDEN_WIDTH)
+            last = nn.Linear(HIDDEN_WIDTH, rows.shape[1])
+        self.body = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, np.ndarray]:
         return module_arrays(self)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
         with torch_defaults():
-            self.__init__(np.zeros((1, len(state["mean"]))), 0)
+            TabularNetwork.__init__(self, np.zeros((1, len(state["mean"]))), 0)
             self.load_state_dict(arrays_to_tensors(state))
         self.eval()
 
-    def forward(self, rows, mean=None, scale=None):
-        mean, scale = (self.mean, self.scale) if mean is None else (mean, scale)
-        x = ((rows - mean) / scale).clamp(-LIMIT, LIMIT).float()
+    def forward(
+        self,
+        rows: torch.Tensor,
+        mean: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        mean = self.mean if mean is None else mean
+        scale = self.scale if scale is None else scale
+        x = ((rows - mean) / scale).clamp(-MAX_DEVIATION, MAX_DEVIATION).float()
         x = (x + self.body(x)) / rows.shape[1] ** 0.5
-        return torch.cat([x, torch.full_like(x[:, :1], LIFT)], dim=1)
+        return torch.cat([x, torch.full_like(x[:, :1], APPENDED_CONSTANT)], dim=1)
 
-    def make_views(self, **options):
-        """Return the function that draws views; it has no options."""
+    def prepare_support(
+        self, loaders: Sequence[Loader], is_shot: np.ndarray
+    ) -> tuple[list[Loader], HeldOutStandardizer]:
+        """Draw all rows of a support; return loaders of them and their standardizer.
+
+        A view is random, so it is drawn once: the standardizer embeds the same rows again.
+        """
+        indices = torch.arange(int(is_shot.sum()))
+        batches = [load(indices) for load in loaders]
+        rows = np.concatenate([batch.cpu().numpy() for batch in batches])
+        standardizer = HeldOutStandardizer(copy_module(self).cpu(), rows, is_shot)
+        return [batch.__getitem__ for batch in batches], standardizer
+
+    def make_views(self) -> Drawer:
+        """Return the function that draws views."""
         return self.views
 
-    def make_synthesizer(self, name):
-        """Return the function that makes anomalies, whatever their name among images."""
+    def make_synthesizer(self, name: str) -> Drawer:
+        """Return the function that makes anomalies, the same for all names of ``negatives``."""
         return self.shuffled
 
-    def views(self, rows, generator):
-        """Add noise of a tenth of a standard deviation; mask a tenth of the features."""
+    def views(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Add noise of a tenth of a standard deviation; set a tenth of the values to the mean."""
         noise = torch.empty_like(rows).normal_(generator=generator)
-        masked = torch.empty_like(rows).uniform_(generator=generator) < MASKED
-        return torch.where(masked, self.mean, rows + NOISE * self.scale * noise)
+        is_masked = torch.empty_like(rows).uniform_(generator=generator) < MASKED_SHARE
+        return torch.where(is_masked, self.mean, rows + VIEW_NOISE * self.scale * noise)
 
-    def shuffled(self, rows, generator):
-        """Give each feature the value of another row, and every second feature a large error."""
+    def shuffled(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Permute the values of each feature among rows; add a large error to half of them."""
         order = torch.empty_like(rows).uniform_(generator=generator).argsort(dim=0)
         error = torch.empty_like(rows).normal_(generator=generator)
-        hit = torch.empty_like(rows).uniform_(generator=generator) < 0.5
-        return rows.gather(0, order) + 2 * self.scale * error * hit
+        has_error = torch.empty_like(rows).uniform_(generator=generator) < 0.5
+        return rows.gather(0, order) + 2 * self.scale * error * has_error

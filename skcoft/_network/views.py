@@ -1,79 +1,100 @@
-"""Which function draws views and which one makes negatives: a network's own, or a user's."""
+"""Functions that draw views and synthesise anomalies, built in or passed by the user."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from .._utils.random import draw_seed, seeded
 from ..augmentation import SYNTHESIZERS, random_views
 
-VIEW_OPTIONS = {k: v for k, v in random_views.__kwdefaults__.items() if k != "generator"}
+Augmentation = Mapping[str, Any] | Callable[[torch.Tensor], torch.Tensor] | None
+Loader = Callable[[torch.Tensor], torch.Tensor]  # indices to a batch
+Drawer = Callable[[torch.Tensor, torch.Generator], torch.Tensor]  # a batch to a random one
+
+VIEW_OPTIONS = {k: v for k, v in (random_views.__kwdefaults__ or {}).items() if k != "generator"}
 
 
-def mirrors_are_normal(augmentation, options=VIEW_OPTIONS):
-    """Whether views are mirrored, so that a mirror image is as normal as an image."""
+def mirrors_are_normal(
+    augmentation: Augmentation, options: Mapping[str, Any] = VIEW_OPTIONS
+) -> bool:
+    """Whether views are mirrored, so that the mirror image of a normal image is normal."""
     if callable(augmentation):
         return False
     return {**options, **(augmentation or {})}.get("flip", 0) > 0
 
 
-def make_views(augmentation, network):
+def make_views(augmentation: Augmentation, network: Any) -> Drawer:
     """Return a function (batch, generator) -> one view of each item."""
     if callable(augmentation):
-        return _views_by(augmentation)
+        return _user_views(augmentation)
     options = augmentation or {}
     if not set(options) <= set(network.view_options):
         raise ValueError(
-            f"augmentation={augmentation!r} sets the views of images; X holds rows of "
-            "features. Pass a callable on one row, or None."
+            f"augmentation={augmentation!r} sets the views of images. X is tabular data. Pass a "
+            "callable on one row, or None."
         )
     return network.make_views(**options)
 
 
-def make_synthesizer(negatives, named, labelled=None):
-    """Return a function (views, generator) -> anomalies, each of a kind drawn per image.
+def make_synthesizer(
+    negatives: Any, built_in: Callable[[str], Drawer], labelled: Drawer | None = None
+) -> Drawer:
+    """Return a function (views, generator) -> anomalies.
 
-    ``named`` returns the function of a name, ``labelled`` is the one that draws labelled
-    anomalies, see :func:`draw_labelled`.
+    If ``negatives`` is a list, each anomaly is made by a random one of its entries.
+
+    Parameters
+    ----------
+    negatives : str, callable or list of these
+        As in :class:`skcoft.COFTEmbedder`.
+    built_in : callable
+        Returns the function of a name.
+    labelled : callable or None
+        The function for ``"labelled"``, see :func:`draw_labelled`.
     """
-    if not isinstance(negatives, (list, tuple)):
-        negatives = [negatives]
-    kinds = []
-    for kind in negatives:
+
+    def synthesizer_of(kind: Any) -> Any:
         if kind == "labelled":
-            kinds.append(labelled)
-        else:
-            kinds.append(_synthesizer_by(kind) if callable(kind) else named(kind))
-    return kinds[0] if len(kinds) == 1 else _mixed(kinds)
+            return labelled
+        return _user_synthesizer(kind) if callable(kind) else built_in(kind)
+
+    kinds = negatives if isinstance(negatives, (list, tuple)) else [negatives]
+    synthesizers = [synthesizer_of(kind) for kind in kinds]
+    return synthesizers[0] if len(synthesizers) == 1 else _mix(synthesizers)
 
 
-def image_views(**options):
-    """Return a function (images, generator) -> one view of each."""
+def image_views(**options: Any) -> Drawer:
+    """Return a function (images, generator) -> one view of each image."""
     return lambda images, generator: random_views(images, generator=generator, **options)
 
 
-def image_synthesizer(name):
-    """Return the function (images, generator) -> anomalies of a name."""
+def image_synthesizer(name: str) -> Drawer:
+    """Return the function (images, generator) -> anomalies with this name."""
     return lambda images, generator: SYNTHESIZERS[name](images, generator=generator)
 
 
-def _mixed(kinds):
-    def mixed(images, generator):
+def _mix(synthesizers: Sequence[Drawer]) -> Drawer:
+    """Return a function that applies a random synthesizer to each image."""
+
+    def synthesize(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         choice = torch.randint(
-            len(kinds), (len(images),), generator=generator, device=images.device
+            len(synthesizers), (len(images),), generator=generator, device=images.device
         )
         out = images.clone()
-        for k, synthesize in enumerate(kinds):
+        for k, synthesizer in enumerate(synthesizers):
             chosen = choice == k
             if chosen.any():
-                out[chosen] = synthesize(images[chosen], generator)
+                out[chosen] = synthesizer(images[chosen], generator)
         return out
 
-    return mixed
+    return synthesize
 
 
-def draw_labelled(load, n_anomalies, views):
-    """Return a function that draws views of labelled anomalies, as many as it is given images."""
+def draw_labelled(load: Loader, n_anomalies: int, views: Drawer) -> Drawer:
+    """Return a function that draws a view of a random labelled anomaly for each image."""
 
-    def draw(images, generator):
+    def draw(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         size = (len(images),)
         index = torch.randint(n_anomalies, size, generator=generator, device=images.device)
         return views(load(index), generator)
@@ -81,24 +102,32 @@ def draw_labelled(load, n_anomalies, views):
     return draw
 
 
-def _views_by(function):
-    def views(batch, generator):
+def _user_views(function: Callable[[torch.Tensor], torch.Tensor]) -> Drawer:
+    """Return a function that calls a user's function on each item, reproducibly."""
+
+    def views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         with seeded(draw_seed(generator)):
             items = [function(item.clone()) for item in batch]
-        return _stack(items, batch, "augmentation")
+        return _check_output(items, batch, "augmentation")
 
     return views
 
 
-def _synthesizer_by(function):
-    def synthesize(batch, generator):
+def _user_synthesizer(function: Callable[[torch.Tensor], torch.Tensor]) -> Drawer:
+    """Return a function that calls a user's function on each batch, reproducibly."""
+
+    def synthesize(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         with seeded(draw_seed(generator)):
-            return _stack(function(batch.clone()), batch, "negatives")
+            return _check_output(function(batch.clone()), batch, "negatives")
 
     return synthesize
 
 
-def _stack(items, batch, name):
+def _check_output(items: Any, batch: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the output of a user's function as a batch like ``batch``; raise ValueError if not.
+
+    ``name`` is the parameter that the function was passed as.
+    """
     try:
         out = items if isinstance(items, torch.Tensor) else torch.stack(list(items))
     except (TypeError, RuntimeError) as error:

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save as as_safetensors
 
-from .._network.backbone import REGISTERED
+from .._network.backbone import ARCHITECTURE_NAME
 from .._parameters import DETECTOR_CONSTRAINTS, EMBEDDER_CONSTRAINTS
 from .._utils.device import resolve_device
 from .._utils.files import atomic_write
@@ -74,7 +74,7 @@ def load_detector(
 def check_names(backbone: Any) -> None:
     """Raise ValueError if a backbone is named by what only a hub or a folder knows."""
     for name in as_list(backbone):
-        if isinstance(name, str) and not REGISTERED.fullmatch(name):
+        if isinstance(name, str) and not ARCHITECTURE_NAME.fullmatch(name):
             raise ValueError(
                 f"backbone={name!r} is not in timm's registry, so a model file cannot hold it. "
                 "Store the detector with joblib.dump or skops.io.dump, or fit with the name of "

@@ -86,8 +86,8 @@ def embed_batch(
     to bound memory.
     """
     network, device = encoder.network, torch.device(encoder.device)
-    images, chunk_size = torch.cat(list(batch)), encoder.at_once()
-    chunks = images.split(chunk_size if len(images) <= max_stored else max(1, chunk_size // 2))
+    images, batch_size = torch.cat(list(batch)), encoder.batch_size()
+    chunks = images.split(batch_size if len(images) <= max_stored else max(1, batch_size // 2))
     recomputed = partial(checkpoint, network, use_reentrant=False)
     bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     features, n_images = [], 0

@@ -58,7 +58,7 @@ def build_objective(
     head_seed: int,
 ) -> Objective:
     """Build the objective; its center is that of the shots' embeddings before fine-tuning."""
-    batches = encoder.stream(load, [np.arange(len(shot_ids))])
+    batches = encoder.iter_features(load, [np.arange(len(shot_ids))])
     frozen = np.concatenate([features.embeddings for _, features in batches])
     center = torch.from_numpy(mean_per_shot(frozen, shot_ids).mean(axis=0)).float()
     with seeded(head_seed):

