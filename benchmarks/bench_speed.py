@@ -35,7 +35,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skcoft
 from skcoft import COFTDetector
-from skcoft._evidence.backbone_score import PROBES
+from skcoft._evidence.backbone_score import N_PROBES
 from skcoft._network.bn_folding import unfold
 from skcoft._network.factory import build_backbone
 from skcoft.datasets import make_plates
@@ -124,7 +124,7 @@ def compare_networks(table, detector, build, args, shots, queries):
         network = build()
         bare_fit(network, trained, args.iterations, parts=3)
         bare_forward(network, [torch.rand(len(shots), 3, *trained)])  # center
-        bare_forward(network, at_all_sizes((2 + PROBES) * len(shots)))  # shots, mirror images
+        bare_forward(network, at_all_sizes((2 + N_PROBES) * len(shots)))  # shots, mirror images
 
     table.compare("fit / bare loop", lambda: detector().fit(shots), bare)
     network = build()

@@ -298,7 +298,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
             inputs = read_input(self, X, reset=True).masked(self.mask)
-            check_prompts(self.prompts, self.backbone, inputs.input_type)
+            check_prompts(self.prompts, self.backbone, inputs.defaults)
             allow_class_labels = inputs.defaults.allows_class_labels
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=allow_class_labels)
             parameters = embedder_parameters(self)
