@@ -40,7 +40,7 @@ from torch import nn
 
 import skcoft
 from skcoft import COFTDetector
-from skcoft._evidence.backbone_score import PROBES
+from skcoft._evidence.backbone_score import N_PROBES
 from skcoft._network.bn_folding import unfold
 from skcoft._network.factory import build_backbone
 from skcoft.datasets import make_plates
@@ -145,7 +145,7 @@ def compare_networks(
         network = build_network()
         bare_fit(network, training_shape, args.iterations, n_batches=3)
         bare_forward(network, [torch.rand(len(shots), 3, *training_shape)])  # center
-        bare_forward(network, random_images((2 + PROBES) * len(shots)))  # shots, mirror images
+        bare_forward(network, random_images((2 + N_PROBES) * len(shots)))  # shots, mirror images
 
     table.compare("fit / bare loop", lambda: make_detector().fit(shots), bare_passes)
     network = build_network()

@@ -297,7 +297,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             inputs = read_input(X, ReadOptions.of(self))
             check_columns(self, inputs, reset=True)
             inputs = inputs.masked(self.mask)
-            check_prompts(self.prompts, self.backbone, inputs.input_type)
+            check_prompts(self.prompts, self.backbone, inputs.defaults)
             allow_class_labels = inputs.defaults.allows_class_labels
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=allow_class_labels)
             parameters = embedder_parameters(self)

@@ -1,6 +1,11 @@
 """Density estimators for embeddings: few rows, many dimensions, log domain, float64."""
 
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Literal, Self
+
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin
@@ -22,41 +27,42 @@ class KernelDensity(DensityMixin, BaseEstimator):
         \log p(z) = \log \sum_j \exp\left(-\frac{\lVert z - s_j \rVert^2}{2 b^2}\right)
         - \log n - d \log b - \tfrac{d}{2} \log 2\pi
 
-    Computed by matrix products in float64 and never outside the log domain, in chunks bounded by
-    scikit-learn's ``working_memory``. The score of a row does not depend on the other rows of the
-    call, to the last bit.
+    It is computed with matrix products in float64, always in the log domain, and in chunks bounded
+    by scikit-learn's ``working_memory``. The score of a row does not depend on the other rows of
+    the call, to the last bit.
 
     Parameters
     ----------
     bandwidth : float, "scale" or "loo", default="scale"
-        The kernel's standard deviation b.
+        Standard deviation b of the kernels.
 
         - ``"scale"``: Scott's rule in the effective dimension,
           :math:`b^2 = (\mathrm{tr}\,\Sigma / d_e)\, k^{-2/(d_e + 4)}`, with
           :math:`d_e = (\mathrm{tr}\,\Sigma)^2 / \lVert\Sigma\rVert_F^2` and k the number of
-          groups. It follows the scale of the data and holds for n < d.
-        - ``"loo"``: the b of greatest log-likelihood of every group under the kernels of the
-          other groups (without ``groups``, leave-one-out).
+          groups. It follows the scale of the data and also works for n < d.
+        - ``"loo"``: the b that maximises the log-likelihood of each group under the kernels of
+          the other groups. Without ``groups``, this is leave-one-out.
     covariance_type : {"spherical", "full"}, default="spherical"
-        Shape of the kernels. ``"full"`` means that of the rows' covariance, shrunk as in
-        :class:`GaussianDensity`: the equation then holds for rows that are whitened by it, and b
-        is in units of it, as in ``scipy.stats.gaussian_kde``. With fewer rows than
-        features, what lies outside of their span then counts most. It is what
-        :class:`skcoft.COFTDetector` means by ``"kde"`` for images.
+        Shape of the kernels. With ``"full"``, the kernels have the shape of the covariance of the
+        rows, shrunk as in :class:`GaussianDensity`. The equation then holds for rows whitened by
+        this covariance, and b is in units of it, as in ``scipy.stats.gaussian_kde``. If there are
+        fewer rows than features, the distance from their span then has the largest influence.
+        For images, :class:`skcoft.COFTDetector` uses ``"full"`` if its ``density="kde"``.
 
     Attributes
     ----------
     bandwidth_ : float
-        The bandwidth in use.
+        Bandwidth of the kernels.
     n_features_in_ : int
-        Number of features seen during fit.
+        Number of features of X in ``fit``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of features seen during fit, where X has them.
+        Names of the features of X in ``fit``, if they are all strings.
 
     See Also
     --------
     GaussianDensity : One Gaussian with a shrunk covariance, as in the COFT-AD paper.
-    sklearn.neighbors.KernelDensity : Tree-based, for low dimensions; other kernels.
+    sklearn.neighbors.KernelDensity : Tree-based kernel density for low dimensions, with other
+        kernels.
 
     References
     ----------
@@ -77,23 +83,28 @@ class KernelDensity(DensityMixin, BaseEstimator):
         "covariance_type": one_of("spherical", "full"),
     }
 
-    def __init__(self, bandwidth="scale", covariance_type="spherical"):
+    def __init__(
+        self,
+        bandwidth: float | Literal["scale", "loo"] = "scale",
+        covariance_type: Literal["spherical", "full"] = "spherical",
+    ) -> None:
         self.bandwidth = bandwidth
         self.covariance_type = covariance_type
 
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X: npt.ArrayLike, y: None = None, groups: npt.ArrayLike | None = None) -> Self:
         """Place a kernel on every row and choose the bandwidth.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The support.
+            Locations of the kernels.
         y : None
             Ignored.
         groups : array-like of shape (n_samples,), default=None
-            Table of one group (views of one shot) are not independent: together they count once,
-            in ``"scale"`` and by the weights of their kernels where groups differ in size, and are
-            left out together in ``"loo"``. By default each row is its own.
+            Group of each row. Rows of one group, such as views of one shot, are not independent.
+            Every group counts once in ``"scale"``, and its rows are left out together in
+            ``"loo"``. If groups differ in size, kernels are weighted so that every group has the
+            same weight. By default each row is a group.
 
         Returns
         -------
@@ -103,12 +114,17 @@ class KernelDensity(DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter or X is invalid, or groups has another length than X.
+            If a parameter or X is invalid, or X and groups differ in length.
         """
         return self._fit(X, groups)
 
-    def _fit(self, X, groups, fitted=None):
-        """Fit, with kernels as large as those of a fitted estimator, if there is one."""
+    def _fit(
+        self,
+        X: npt.ArrayLike,
+        groups: npt.ArrayLike | None,
+        fitted: "KernelDensity | None" = None,
+    ) -> Self:
+        """Fit; use kernels of the volume of those of ``fitted``, if it is given."""
         check_parameters(self, self._constraints)
         X = validate_data(self, X, dtype=np.float64)
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
@@ -116,7 +132,9 @@ class KernelDensity(DensityMixin, BaseEstimator):
         self._shape = None
         if self.covariance_type == "full":
             shape = GaussianDensity()
-            self._shape = shape.fit_at_scale_of(fitted._shape, X) if fitted else shape.fit(X)
+            self._shape = (
+                shape.fit(X) if fitted is None else shape.fit_at_scale_of(fitted._shape, X)
+            )
         X = self._whiten(X)
         weights = group_weights(groups)
         self._center = np.average(X, axis=0, weights=weights)
@@ -135,28 +153,30 @@ class KernelDensity(DensityMixin, BaseEstimator):
             self._kernels[:, -1] += np.log(weights)
         return self
 
-    def fit_at_scale_of(self, fitted, X, groups=None):
-        """Place kernels on other rows, of the bandwidth of another fitted estimator.
+    def fit_at_scale_of(
+        self, fitted: "KernelDensity", X: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> Self:
+        """Fit with the bandwidth of another fitted estimator.
 
         Parameters
         ----------
         fitted : KernelDensity
-            A fitted estimator, usually of a larger set that X is a part of.
+            A fitted estimator, usually of a larger set that includes X.
         X : array-like of shape (n_samples, n_features)
-            The support.
+            Locations of the kernels.
         groups : array-like of shape (n_samples,), default=None
-            As in fit.
+            Group of each row, as in ``fit``.
 
         Returns
         -------
         KernelDensity
-            The fitted estimator; its scores and those of ``fitted`` are on one scale.
+            The fitted estimator. Its scores and those of ``fitted`` are on the same scale.
         """
         self.set_params(bandwidth=fitted.bandwidth_)
         return self._fit(X, groups, fitted)
 
-    def score_samples(self, X):
-        """Log density of each row.
+    def score_samples(self, X: npt.ArrayLike) -> np.ndarray:
+        """Return the log density of each row.
 
         Parameters
         ----------
@@ -171,20 +191,18 @@ class KernelDensity(DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is invalid or has another number of features than in fit.
+            If X is invalid, or its number of features differs from that in ``fit``.
         """
         check_is_fitted(self, "bandwidth_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        n, d = len(self._kernels), X.shape[1]
-        constant = log_constant(n, d, self.bandwidth_)
-        if self._shape is not None:
-            constant += 0.5 * self._shape.log_determinant_
+        n = len(self._kernels)
+        constant = log_constant(n, X.shape[1], self.bandwidth_, self._shape)
         return in_chunks(self._log_kernel_sum, X, n) - constant
 
-    def _whiten(self, rows):
+    def _whiten(self, rows: np.ndarray) -> np.ndarray:
         return rows if self._shape is None else self._shape.whiten(rows)
 
-    def _log_kernel_sum(self, rows):
+    def _log_kernel_sum(self, rows: np.ndarray) -> np.ndarray:
         rows = self._whiten(rows)
         z = np.ones((len(rows), rows.shape[1] + 1))
         np.subtract(rows, self._center, out=z[:, :-1])
@@ -192,8 +210,8 @@ class KernelDensity(DensityMixin, BaseEstimator):
         exponents = z @ self._kernels.T
         return logsumexp_rows(exponents) - 0.5 * np.square(z[:, :-1]).sum(axis=1)
 
-    def score(self, X, y=None):
-        """Total log density of the rows of X.
+    def score(self, X: npt.ArrayLike, y: None = None) -> float:
+        """Return the total log density of the rows of X.
 
         Parameters
         ----------
@@ -214,31 +232,31 @@ class GaussianDensity(DensityMixin, BaseEstimator):
     r"""One Gaussian with a shrunk covariance: the Mahalanobis score of the COFT-AD paper.
 
     The covariance is :math:`(1 - \rho) S + \rho\, (\mathrm{tr}\,S / d)\, I`, so the ridge follows
-    the scale of the data: unit vectors have tr S of at most 1, where an absolute ridge would
-    swamp S. Only the n directions that the rows span are stored, never a d × d matrix per query.
+    the scale of the data. An absolute ridge could dominate S, because the trace of S is at most 1
+    for unit vectors. Only the n directions that the rows span are stored, not a d × d matrix.
 
     Parameters
     ----------
     shrinkage : float in (0, 1], "oas" or "ledoit_wolf", default="oas"
-        :math:`\rho`, or scikit-learn's rule that estimates it.
+        Shrinkage :math:`\rho`, or the name of scikit-learn's rule that estimates it.
 
     Attributes
     ----------
     location_ : ndarray of shape (n_features,)
-        The mean.
+        Mean of the rows.
     shrinkage_ : float
-        The shrinkage in use.
+        Shrinkage :math:`\rho` of the covariance.
     log_determinant_ : float
-        Logarithm of the covariance's determinant.
+        Logarithm of the determinant of the covariance.
     n_features_in_ : int
-        Number of features seen during fit.
+        Number of features of X in ``fit``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of features seen during fit, where X has them.
+        Names of the features of X in ``fit``, if they are all strings.
 
     See Also
     --------
     KernelDensity : The default density of :class:`skcoft.COFTDetector`.
-    sklearn.covariance.OAS : The covariance alone.
+    sklearn.covariance.OAS : The covariance without a density.
 
     References
     ----------
@@ -260,10 +278,10 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         "shrinkage": any_of(number(low=0, high=1, open_low=True), one_of("oas", "ledoit_wolf"))
     }
 
-    def __init__(self, shrinkage="oas"):
+    def __init__(self, shrinkage: float | Literal["oas", "ledoit_wolf"] = "oas") -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X, y=None):
+    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
         """Estimate the mean and the shrunk covariance.
 
         Parameters
@@ -290,7 +308,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         centered = X - self.location_
         _, singular, directions = np.linalg.svd(centered, full_matrices=False)
         variances = np.square(singular) / n
-        if d == 1 or n == 1:  # the rules are undefined here, and shrinkage changes nothing
+        if d == 1 or n == 1:  # the rules are undefined here, but shrinkage has no effect either
             self.shrinkage_ = 1.0
         elif self.shrinkage == "oas":
             self.shrinkage_ = float(np.clip(oas_shrinkage(variances, n, d), 1e-12, 1))
@@ -300,32 +318,33 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         else:
             self.shrinkage_ = float(self.shrinkage)
         ridge = self.shrinkage_ * variances.sum() / d
-        if ridge <= np.finfo(np.float64).tiny:  # all rows equal: any scale ranks alike
+        if ridge <= np.finfo(np.float64).tiny:  # all rows are equal; any scale ranks the same
             ridge = 1.0
         self._directions = directions.T
         self._set_variances((1 - self.shrinkage_) * variances + ridge, ridge)
         return self
 
-    def _set_variances(self, spanned, ridge):
+    def _set_variances(self, spanned: np.ndarray, ridge: float) -> None:
+        """Set the variances along the spanned directions, and outside of their span."""
         d = len(self.location_)
         self._spanned, self._ridge = spanned, ridge
         self._excess_precision = 1 / spanned - 1 / ridge
         self.log_determinant_ = np.log(spanned).sum() + (d - len(spanned)) * np.log(ridge)
 
-    def fit_at_scale_of(self, fitted, X):
-        """Fit other rows, then scale the covariance to the determinant of another estimator's.
+    def fit_at_scale_of(self, fitted: "GaussianDensity", X: npt.ArrayLike) -> Self:
+        """Fit, then scale the covariance to the determinant of that of another estimator.
 
         Parameters
         ----------
         fitted : GaussianDensity
-            A fitted estimator, usually of a larger set that X is a part of.
+            A fitted estimator, usually of a larger set that includes X.
         X : array-like of shape (n_samples, n_features)
             The rows to fit.
 
         Returns
         -------
         GaussianDensity
-            The fitted estimator; its scores and those of ``fitted`` are on one scale.
+            The fitted estimator. Its scores and those of ``fitted`` are on the same scale.
         """
         self.fit(X)
         d = len(self.location_)
@@ -333,25 +352,25 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         self._set_variances(self._spanned * factor, self._ridge * factor)
         return self
 
-    def whiten(self, X):
-        """Bring rows to units of the covariance.
+    def whiten(self, X: npt.ArrayLike) -> np.ndarray:
+        """Express rows in units of the covariance.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The rows to express.
 
         Returns
         -------
         ndarray of shape (n_samples, n_directions + 1)
-            Coordinates along the directions that the fitted rows span, then the distance from
-            their span. The fitted rows have a distance of 0, so distances to them are those of
-            Mahalanobis.
+            Coordinates along the directions that the fitted rows span, followed by the distance
+            from their span. This distance is 0 for the fitted rows. So distances to fitted rows
+            are Mahalanobis distances.
 
         Raises
         ------
         ValueError
-            If X is invalid or has another number of features than in fit.
+            If X is invalid, or its number of features differs from that in ``fit``.
         """
         check_is_fitted(self, "location_")
         centered = validate_data(self, X, dtype=np.float64, reset=False) - self.location_
@@ -360,8 +379,8 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         outside = np.sqrt(outside.clip(min=0) / self._ridge)
         return np.column_stack([along / np.sqrt(self._spanned), outside])
 
-    def score_samples(self, X):
-        """Log density of each row.
+    def score_samples(self, X: npt.ArrayLike) -> np.ndarray:
+        """Return the log density of each row.
 
         Parameters
         ----------
@@ -376,20 +395,20 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is invalid or has another number of features than in fit.
+            If X is invalid, or its number of features differs from that in ``fit``.
         """
         check_is_fitted(self, "location_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         squared = in_chunks(self._squared_mahalanobis, X, X.shape[1])
         return -0.5 * (squared + self.log_determinant_ + X.shape[1] * LOG_2PI)
 
-    def _squared_mahalanobis(self, rows):
+    def _squared_mahalanobis(self, rows: np.ndarray) -> np.ndarray:
         centered = rows - self.location_
         spanned = np.square(centered @ self._directions)
         return spanned @ self._excess_precision + np.square(centered).sum(axis=1) / self._ridge
 
-    def score(self, X, y=None):
-        """Total log density of the rows of X.
+    def score(self, X: npt.ArrayLike, y: None = None) -> float:
+        """Return the total log density of the rows of X.
 
         Parameters
         ----------
@@ -406,28 +425,63 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         return float(np.sum(self.score_samples(X)))
 
 
-def log_constant(n, d, bandwidth):
-    """Logarithm of what a sum of n Gaussian kernels in d dimensions is divided by."""
-    return np.log(n) + d * np.log(bandwidth) + 0.5 * d * LOG_2PI
+# What the state of each class holds in model files, in the language of _persistence/fields.py.
+DENSITY_STATE_FIELDS: dict[type, dict[str, Any]] = {
+    GaussianDensity: {
+        "shrinkage": (Real, str),
+        "location_": "f8 d",
+        "shrinkage_": Real,
+        "log_determinant_": Real,
+        "_directions": "f8 d r",
+        "_spanned": "f8 r",
+        "_excess_precision": "f8 r",
+        "_ridge": Real,
+        "n_features_in_": Integral,
+        "feature_names_in_": np.ndarray,
+    },
+    KernelDensity: {
+        "bandwidth": (Real, str),
+        "covariance_type": str,
+        "bandwidth_": Real,
+        "_shape": (GaussianDensity, None),
+        "_center": "f8 w",
+        "_kernels": "f8 k v",
+        "n_features_in_": Integral,
+        "feature_names_in_": np.ndarray,
+    },
+}
 
 
-def oas_shrinkage(variances, n, d):
-    """Oracle approximating shrinkage, from the eigenvalues of the covariance of n rows.
+def log_constant(
+    n: int, d: int, bandwidth: float, shape: GaussianDensity | None = None
+) -> np.float64:
+    """Return the logarithm of the divisor of a sum of n Gaussian kernels in d dimensions.
 
-    As :func:`sklearn.covariance.oas`, which builds the d x d covariance: minutes at thousands of
-    features.
+    ``shape`` has the covariance of the kernels; None means the identity.
+    """
+    constant = np.log(n) + d * np.log(bandwidth) + 0.5 * d * LOG_2PI
+    return constant if shape is None else constant + 0.5 * shape.log_determinant_
+
+
+def oas_shrinkage(variances: np.ndarray, n: int, d: int) -> float:
+    """Return the oracle approximating shrinkage from the eigenvalues of the covariance of n rows.
+
+    :func:`sklearn.covariance.oas` builds the d x d covariance, which takes minutes if there are
+    thousands of features.
     """
     squares, mean = np.square(variances).sum() / d**2, variances.sum() / d
     denominator = (n + 1) * (squares - mean**2 / d)
     return min((squares + mean**2) / denominator, 1.0) if denominator > 0 else 1.0
 
 
-def in_chunks(function, X, width):
-    """Apply ``function`` to chunks of rows of one fixed size, the last one padded.
+def in_chunks(
+    function: Callable[[np.ndarray], np.ndarray], X: np.ndarray, width: int
+) -> np.ndarray:
+    """Apply a function to chunks of rows of a fixed size; pad the last chunk.
 
-    A fixed shape keeps every row's result independent of the number of rows: matrix products
-    of another height may add up in another order. ``width`` is the number of float64 values
-    that one row needs.
+    With chunks of one shape, the result for a row does not depend on the number of rows: matrix
+    products of another height may add up in another order. ``width`` is the number of float64
+    values that the function needs per row.
     """
     budget = get_config()["working_memory"] * 2**20
     size = int(np.clip(budget // (8 * max(width, 1)), 1, 128))
@@ -439,24 +493,24 @@ def in_chunks(function, X, width):
     return out
 
 
-def logsumexp_rows(exponents):
-    """Row-wise log-sum-exp, in place: ``exponents`` is overwritten."""
+def logsumexp_rows(exponents: np.ndarray) -> np.ndarray:
+    """Return the log-sum-exp of each row; overwrite ``exponents`` to save memory."""
     top = exponents.max(axis=1, keepdims=True)
     exponents -= top
     np.exp(exponents, out=exponents)
     return np.log(exponents.sum(axis=1)) + top[:, 0]
 
 
-def group_weights(groups):
-    """Weights of rows, 1 on average, by which every group counts once; None: they are equal."""
+def group_weights(groups: np.ndarray) -> np.ndarray | None:
+    """Return weights of rows, 1 on average, that give groups equal weight; None if all are 1."""
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if counts.min() == counts.max():
         return None
     return len(groups) / len(counts) / counts[inverse]
 
 
-def scott_bandwidth(centered, n_groups):
-    """Scott's rule in the effective dimension; 1 where the rows have no spread."""
+def scott_bandwidth(centered: np.ndarray, n_groups: int) -> float:
+    """Return the bandwidth of Scott's rule in the effective dimension; 1 if all rows are equal."""
     n, d = centered.shape
     gram = centered @ centered.T if n < d else centered.T @ centered
     trace, squared_norm = np.trace(gram) / n, np.square(gram).sum() / n**2
@@ -466,24 +520,29 @@ def scott_bandwidth(centered, n_groups):
     return float(np.sqrt(trace / effective) * n_groups ** (-1 / (effective + 4)))
 
 
-def likelihood_bandwidth(centered, groups, weights, start):
-    """Bandwidth of greatest leave-one-group-out log-likelihood, within 1/100 to 10 of start."""
+def likelihood_bandwidth(
+    centered: np.ndarray, groups: np.ndarray, weights: np.ndarray | None, start: float
+) -> float:
+    """Return the bandwidth that maximises the leave-one-group-out log-likelihood.
+
+    The search is bounded to 0.01 to 10 times ``start``.
+    """
     n, d = centered.shape
     weights = np.ones(n) if weights is None else weights
     log_weights = np.log(weights)
     squared = np.square(centered).sum(axis=1)
-    rows = max(1, int(get_config()["working_memory"] * 2**20 // (8 * n)))
+    chunk_size = max(1, int(get_config()["working_memory"] * 2**20 // (8 * n)))
 
-    def negative_log_likelihood(log_b):
+    def negative_log_likelihood(log_b: float) -> float:
         precision, total = np.exp(-2 * log_b), 0.0
-        for i in range(0, n, rows):
-            part = slice(i, i + rows)
-            exponents = centered[part] @ centered.T
-            exponents -= 0.5 * (squared[part, None] + squared)
+        for i in range(0, n, chunk_size):
+            chunk = slice(i, i + chunk_size)
+            exponents = centered[chunk] @ centered.T
+            exponents -= 0.5 * (squared[chunk, None] + squared)
             exponents *= precision
             exponents += log_weights
-            exponents[groups[part, None] == groups] = -np.inf
-            total += weights[part] @ logsumexp_rows(exponents)
+            exponents[groups[chunk, None] == groups] = -np.inf
+            total += weights[chunk] @ logsumexp_rows(exponents)
         return n * d * log_b - total
 
     bounds = np.log(start) + np.log([0.01, 10])

@@ -1,139 +1,175 @@
-"""Components of the anomaly score. A new one is a file and a line in COMPONENTS."""
+"""One backbone at one scale with its fitted components."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from .._network.encoder import Encoder, embeddings_of
+from .._network.encoder import Encoder, Features, embeddings_of
 from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
-from .image_density import ImageDensity
-from .labelled import LabelledHead
-from .patch_density import PatchDensity
-from .prompts import TextPrompts
+from .._utils.settings import DetectorSettings
+from .component import COMPONENTS, PatchComponent, ScoreComponent
 
-VIEWS = 8  # of each shot that densities are fitted on, where they are
-PROBES = 4  # of each shot, where they are not, by which it is told how alike the shots are
+N_VIEWS = 8  # views per shot, if densities are fitted on views
+N_PROBES = 4  # views per shot that only show how similar the shots are, otherwise
 
-# Each builds a part from the detector's parameters and its encoder, or returns None where it has
-# nothing to say. The first one sets the scale: the others are brought to it and added.
-#
-# A part has
-#   learn(added)     where ``needs_patches``: take in newly embedded shots, whose local
-#                    embeddings are then let go
-#   fit(support)     fit on the embeddings of all shots; returns self
-#   keep(features)   what of a batch it needs later, a row for each image
-#   score(kept)      scores of these rows, higher = more normal
-#   held_out         scores of the rows ``support.is_calibration``, their shot left out
-#   in_sample(support)   scores of the shots themselves
-#   weight           how much it counts beside the first part, both on one scale
-#   log_maps(features)   where it draws maps: (n, h, w), higher = more normal
-#   low(kept), lows      where it draws maps: their least values, also of the held-out rows
-COMPONENTS = {
-    "image": ImageDensity.build,
-    "patch": PatchDensity.build,
-    "labelled": LabelledHead.build,
-    "prompts": TextPrompts.build,
-}
+Views = dict[str, int]
 
 
 @dataclass(frozen=True)
 class BackboneScore:
-    """What one backbone knows of the shots, seen at one scale: the support, parts fitted on it."""
+    """The components of one backbone at one scale, fitted on embeddings of the shots.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        The backbone, for images of full size.
+    scale : float
+        Size of the images relative to their full size.
+    support : Support
+        Embeddings of the shots and their views.
+    components : dict of str to ScoreComponent
+        The fitted components by name.
+    views : dict
+        Number of embedded views per shot: ``n_views``, ``n_probes``, and ``mirror`` for mirror
+        images.
+    """
 
     encoder: Encoder
     scale: float
     support: Support
-    components: dict
-    views: dict  # how many of each shot are embedded: n_views, n_probes and whether mirrored
+    components: dict[str, ScoreComponent]
+    views: Views
 
     @property
-    def scaled(self):
-        """The encoder, at the scale that images are seen at."""
+    def scaled(self) -> Encoder:
+        """The encoder for images of this scale."""
         return self.encoder.at_scale(self.scale)
 
     @property
-    def area(self):
-        """Area that images are seen at, relative to their full size: how much its maps count."""
+    def area(self) -> float:
+        """Area of the images relative to their full size; the weight of maps."""
         return self.scale**2
 
     @classmethod
-    def embed_and_fit(cls, settings, encoder, scale, shots, ids, anomalies=None, memory=None):
-        """Embed shots and fit the parts that a detector's parameters ask for."""
-        parts = build_components(settings, encoder)
-        views = count_views(settings.n_views, encoder, len(np.unique(ids)))
-        options = views, needing_patches(parts)
+    def embed_and_fit(
+        cls,
+        settings: DetectorSettings,
+        encoder: Encoder,
+        scale: float,
+        images: Any,
+        shot_ids: np.ndarray,
+        anomalies: Any = None,
+        memory: Any = None,
+    ) -> "BackboneScore":
+        """Embed the shots and fit the components that the settings ask for."""
+        components = build_components(settings, encoder)
+        views = count_views(settings.n_views, encoder, len(np.unique(shot_ids)))
         scaled = encoder.at_scale(scale)
-        support, learned = cached(memory, embed_and_update, scaled, shots, ids, *options)
-        if "labelled" in parts:
-            keep = {"embeddings": embeddings_of}
-            found = cached(memory, Encoder.summarize, scaled, anomalies, keep)
-            support = replace(support, anomaly_embeddings=found["embeddings"])
-        return cls.fit(encoder, scale, support, parts | learned, views)
+        support, updated = cached(
+            memory, embed_and_update, scaled, images, shot_ids, views, with_patches(components)
+        )
+        if "labelled" in components:
+            methods = {"embeddings": embeddings_of}
+            summaries = cached(memory, Encoder.summarize, scaled, anomalies, methods)
+            support = replace(support, anomaly_embeddings=summaries["embeddings"])
+        return cls.fit(encoder, scale, support, components | updated, views)
 
-    def extend(self, settings, shots, ids):
-        """Return the branch with more shots; this one stays as it is."""
-        parts = build_components(settings, self.encoder)
-        if set(parts) != set(self.components):
+    def extend(
+        self, settings: DetectorSettings, images: Any, shot_ids: np.ndarray
+    ) -> "BackboneScore":
+        """Return the score with more shots; this one is not changed."""
+        components = build_components(settings, self.encoder)
+        if set(components) != set(self.components):
             raise ValueError(
                 f"local={settings.local!r}, negatives={settings.negatives!r} and "
-                f"prompts={settings.prompts!r} are not those of the fit, after which the score "
-                f"joins {' and '.join(self.components)}: call fit."
+                f"prompts={settings.prompts!r} ask for the components {', '.join(components)}. "
+                f"The detector was fitted with {', '.join(self.components)}. Call fit."
             )
-        options = self.views, deepcopy(needing_patches(self.components))
-        first = self.support.n_images
-        added, learned = embed_and_update(self.scaled, shots, ids, *options, first=first)
+        added, updated = embed_and_update(
+            self.scaled,
+            images,
+            shot_ids,
+            self.views,
+            deepcopy(with_patches(self.components)),
+            first=self.support.n_images,
+        )
         support = self.support.extend(added)
-        return self.fit(self.encoder, self.scale, support, parts | learned, self.views)
+        return self.fit(self.encoder, self.scale, support, components | updated, self.views)
 
     @classmethod
-    def fit(cls, encoder, scale, support, parts, views):
-        """Fit parts on a support; those that need its patches have learned of them before."""
-        fitted = {name: part.fit(support) for name, part in parts.items()}
+    def fit(
+        cls,
+        encoder: Encoder,
+        scale: float,
+        support: Support,
+        components: dict[str, ScoreComponent],
+        views: Views,
+    ) -> "BackboneScore":
+        """Fit components on a support; those that need patches have got them before."""
+        fitted = {name: component.fit(support) for name, component in components.items()}
         return cls(encoder, scale, support, fitted, views)
 
-    def summarize(self, inputs, keep, memory=None):
-        """Keep something of every input, see ``Encoder.summarize``."""
-        options = keep, bool(needing_patches(self.components))
-        return cached(memory, Encoder.summarize, self.scaled, inputs, *options)
+    def summarize(
+        self, inputs: Any, methods: dict[str, Callable[[Features], np.ndarray]], memory: Any = None
+    ) -> dict[str, Any]:
+        """Return the result of each method for all inputs, see :meth:`Encoder.summarize`."""
+        needs_patches = bool(with_patches(self.components))
+        return cached(memory, Encoder.summarize, self.scaled, inputs, methods, needs_patches)
 
 
-def build_components(settings, encoder):
-    """Build the parts that a detector's score joins: a dict from names to unfitted parts."""
-    built = {name: build(settings, encoder) for name, build in COMPONENTS.items()}
-    return {name: part for name, part in built.items() if part is not None}
+def build_components(settings: DetectorSettings, encoder: Encoder) -> dict[str, ScoreComponent]:
+    """Return the unfitted components that the settings ask for, by name."""
+    components = {name: cls.build(settings, encoder) for name, cls in COMPONENTS.items()}
+    return {name: component for name, component in components.items() if component is not None}
 
 
-def needing_patches(parts):
-    """Return those of the parts that are fitted on local embeddings."""
-    return {name: part for name, part in parts.items() if part.needs_patches}
+def with_patches(components: dict[str, Any]) -> dict[str, PatchComponent]:
+    """Return the components that are fitted on patch embeddings."""
+    return {name: component for name, component in components.items() if component.needs_patches}
 
 
-def count_views(n_views, encoder, n_shots):
-    """Return how many views of each shot are embedded, and whether mirror images are.
+def count_views(n_views: int | str, encoder: Encoder, n_shots: int) -> Views:
+    """Return the number of embedded views per shot, and whether mirror images are embedded.
 
-    ``"auto"``: photographs have plausible mirror images, but views of them are sharper or softer,
-    cut or filled at the border as no photograph is, and cost accuracy. So densities are fitted on
-    views only where they are few, of rows, and where the user says what a view is.
+    For ``"auto"``, densities are fitted on views of images only if there are few shots or the user
+    defines the views. Mirror images of photographs are plausible. Views are sharper or softer than
+    photographs, cropped or padded at the border, and cost accuracy.
     """
-    mirror, network = encoder.mirrors_are_normal, encoder.network
     if n_views != "auto":
-        return {"n_views": n_views, "n_probes": 0, "mirror": mirror and n_views > 0}
-    theirs = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
-    auto = network.input_type == "images" and not theirs and n_shots >= MIN_CALIBRATION_SHOTS
-    counts = (0, PROBES) if auto else (VIEWS, 0)
-    return {"n_views": counts[0], "n_probes": counts[1], "mirror": mirror}
+        n_views = int(n_views)
+        return {
+            "n_views": n_views,
+            "n_probes": 0,
+            "mirror": encoder.mirrors_are_normal and n_views > 0,
+        }
+    has_custom_views = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
+    fits_on_views = (
+        encoder.network.defaults.fits_densities_on_views or n_shots < MIN_CALIBRATION_SHOTS
+    )
+    counts = (N_VIEWS, 0) if fits_on_views or has_custom_views else (0, N_PROBES)
+    return {"n_views": counts[0], "n_probes": counts[1], "mirror": encoder.mirrors_are_normal}
 
 
-def embed_and_update(encoder, shots, ids, views, learners, first=0):
-    """Embed shots, their mirror images and views; let parts learn of the local embeddings.
+def embed_and_update(
+    encoder: Encoder,
+    images: Any,
+    shot_ids: np.ndarray,
+    views: Views,
+    components: dict[str, PatchComponent],
+    first: int = 0,
+) -> tuple[Support, dict[str, PatchComponent]]:
+    """Embed shots, their mirror images and views; add their patches to components.
 
-    Returns the support, without these, and the parts ``learners``: what a search keeps on disk.
+    Returns the support without patches, and the components. A search stores both on disk.
+    ``first`` is the number of earlier images.
     """
     support = encoder.embed_shots(
-        shots, **views, with_patches=bool(learners), ids=ids, first=first
+        images, **views, with_patches=bool(components), ids=shot_ids, first=first
     )
-    for part in learners.values():
-        part.add_patches(support)
-    return support.without_patches(), learners
+    for component in components.values():
+        component.add_patches(support)
+    return support.without_patches(), components

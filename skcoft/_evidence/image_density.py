@@ -1,197 +1,247 @@
-"""Evidence of whole images: a density of their embeddings."""
+"""Component for whole images: a density of their embeddings."""
 
-from functools import partial
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import clone
+import torch
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
+from torch import nn
 
+from .._input.defaults import InputDefaults
+from .._network.encoder import Encoder, embeddings_of
+from .._network.support import Support
+from .._utils.settings import DetectorSettings
 from ..density import GaussianDensity, KernelDensity
-from .standardization import location_of, scale_of
+from .standardization import Standardization
+from .torch_density import doubles, graph_of_density
 
-DENSITIES = {
-    "images": {"kde": partial(KernelDensity, covariance_type="full"), "gaussian": GaussianDensity},
-    "tabular": {"kde": KernelDensity, "gaussian": GaussianDensity},
+# What ``density`` accepts by name.
+DENSITIES: dict[str, Callable[[InputDefaults], BaseEstimator]] = {
+    "kde": lambda defaults: KernelDensity(covariance_type=defaults.kernel_covariance),
+    "gaussian": lambda defaults: GaussianDensity(),
 }
-MOST_FOLDS = 10
+MAX_FOLDS = 10
 
 
 class ImageDensity:
-    """A part, see ``_parts.py``: any density of the embeddings of shots and their views."""
+    """A density of the embeddings of shots and their views, see :class:`ScoreComponent`."""
 
-    needs_patches = False
+    needs_patches: ClassVar[bool] = False
+    state_fields: ClassVar[dict[str, Any]] = {
+        "density": (KernelDensity, GaussianDensity),
+        "fitted": (KernelDensity, GaussianDensity),
+        "held_out_scores": "f8 K",
+    }
     weight = 1.0
+    summarize = staticmethod(embeddings_of)
 
-    def __init__(self, density):
+    def __init__(self, density: Any) -> None:
         self.density = density
 
     @classmethod
-    def build(cls, settings, encoder):
-        """Build the part that ``density`` asks for."""
-        density, named = settings.density, DENSITIES[encoder.network.input_type]
-        several = isinstance(density, (list, tuple))
-        members = [
-            cls(named[one]() if isinstance(one, str) else one)
-            for one in (density if several else [density])
-        ]
-        return MeanOfDensities(members) if several else members[0]
+    def build(
+        cls, settings: DetectorSettings, encoder: Encoder
+    ) -> "ImageDensity | MeanOfDensities":
+        """Return the component for ``density``, which may be a list."""
+        defaults = encoder.network.defaults
 
-    def fit(self, support):
-        """Fit the density, and others that have not seen one shot, or a tenth of them."""
+        def build_one(density: Any) -> ImageDensity:
+            return cls(DENSITIES[density](defaults) if isinstance(density, str) else density)
+
+        if isinstance(settings.density, (list, tuple)):
+            return MeanOfDensities([build_one(density) for density in settings.density])
+        return build_one(settings.density)
+
+    def fit(self, support: Support) -> Self:
+        """Fit the density, and densities of the other shots for held-out scores."""
         support = support.without_probes()
         self.fitted = fit_density(self.density, support.embeddings, support.shot_ids)
-        groups, rows = support.groups, support.is_calibration
-        # one shot's views are left out one by one, which moves the scale of most densities
+        groups, is_calibration = support.groups, support.is_calibration
+        # the views of a single shot are left out one by one, which changes the scale of most
+        # densities
         single = support.n_shots == 1 and not hasattr(self.fitted, "fit_at_scale_of")
         if len(groups) == 1 or single:
-            self.held_out_scores = self.score(support.embeddings[rows])
+            self.held_out_scores = self.score(support.embeddings[is_calibration])
         else:
             self.held_out_scores = score_held_out(
-                self.fitted, support.embeddings_held_out, groups, rows
+                self.fitted, support.embeddings_held_out, groups, is_calibration
             )
         return self
 
-    @staticmethod
-    def summarize(features):
-        """Embeddings of a batch, which densities share: so it is not of this one."""
-        return features.embeddings
-
-    def score(self, embeddings):
-        """Log density of embeddings."""
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the log density of embeddings."""
         return score_embeddings(self.fitted, embeddings)
 
-    def score_training(self, support):
-        """Log density of the shots, kernels on themselves included."""
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return the log density of the shots under all kernels, including their own."""
         return self.score(support.embeddings[support.is_shot])
+
+    def to_graph(self) -> nn.Module:
+        """Return the density as a module of embeddings."""
+        return graph_of_density(self.fitted)
 
 
 class MeanOfDensities:
-    """A part: the mean of several densities, each brought to one scale by held-out shots.
+    """The mean of several densities after standardisation, see :class:`ScoreComponent`.
 
-    The scale is the first one's, so that a list of one density is that density.
+    The mean is on the scale of the first density.
     """
 
-    needs_patches = False
+    needs_patches: ClassVar[bool] = False
+    state_fields: ClassVar[dict[str, Any]] = {
+        "members": [ImageDensity],
+        "held_out_scores": "f8 K",
+    }
     weight = 1.0
-    summarize = staticmethod(ImageDensity.summarize)
+    summarize = staticmethod(embeddings_of)
+    build = ImageDensity.build
 
-    def __init__(self, members):
+    def __init__(self, members: list[ImageDensity]) -> None:
         self.members = members
 
-    def fit(self, support):
-        """Fit every density, and those that have not seen one shot."""
+    def fit(self, support: Support) -> Self:
+        """Fit every density, and densities of the other shots for held-out scores."""
         for member in self.members:
             member.fit(support)
         self.held_out_scores = self._mean([member.held_out_scores for member in self.members])
         return self
 
     @property
-    def fitted(self):
+    def fitted(self) -> list[Any]:
         """The fitted densities."""
         return [member.fitted for member in self.members]
 
-    @property
-    def levels(self):
-        """Mean and standard deviation, 1 where it is 0, of each density's held-out scores."""
-        return [(location_of(member), scale_of(member)) for member in self.members]
-
-    def score(self, embeddings):
-        """Mean score of embeddings."""
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the mean score of embeddings."""
         return self._mean([member.score(embeddings) for member in self.members])
 
-    def score_training(self, support):
-        """Mean score of the shots, kernels on themselves included."""
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return the mean score of the shots under all kernels, including their own."""
         return self._mean([member.score_training(support) for member in self.members])
 
-    def _mean(self, scores):
-        levels = self.levels
-        standard = [
-            (found - mean) / deviation
-            for found, (mean, deviation) in zip(scores, levels, strict=True)
-        ]
-        mean, deviation = levels[0]
-        return mean + deviation * np.mean(standard, axis=0)
+    def to_graph(self) -> nn.Module:
+        """Return the mean as a module of embeddings."""
+        return MeanGraph([member.to_graph() for member in self.members], self._standardizations())
+
+    def _standardizations(self) -> list[Standardization]:
+        return [Standardization.from_held_out(member.held_out_scores) for member in self.members]
+
+    def _mean(self, scores: list[np.ndarray]) -> np.ndarray:
+        scales = self._standardizations()
+        standardised = [scale.apply(values) for scale, values in zip(scales, scores, strict=True)]
+        return scales[0].invert(np.mean(standardised, axis=0))
 
 
-def fit_density(density, embeddings, shots):
-    """Fit a clone of ``density``; densities that know groups are told the shots."""
+class MeanGraph(nn.Module):
+    """The mean of several densities of embeddings, as :class:`MeanOfDensities`."""
+
+    def __init__(self, members: list[nn.Module], scales: list[Standardization]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.means = doubles([scale.mean for scale in scales])
+        self.stds = doubles([scale.std for scale in scales])
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        scores = torch.stack([member(embeddings) for member in self.members], 1)
+        standardised = Standardization(self.means, self.stds).apply(scores)
+        return Standardization(self.means[0], self.stds[0]).invert(standardised.mean(1))
+
+
+def fit_density(density: Any, embeddings: np.ndarray, shot_ids: np.ndarray) -> Any:
+    """Return a clone of a density, fitted on embeddings; pass shots as groups if it takes any."""
     density = clone(density)
-    known = {"groups": shots} if has_fit_parameter(density, "groups") else {}
+    options = {"groups": shot_ids} if has_fit_parameter(density, "groups") else {}
     try:
-        density.fit(embeddings, **known)
-    except ValueError as error:  # such as more neighbours than there are rows
+        density.fit(embeddings, **options)
+    except ValueError as error:  # for example, more neighbours than rows
         raise ValueError(
             f"density={density!r} cannot be fitted on {len(embeddings)} embeddings (of "
-            f"{len(np.unique(shots))} shots): {error}"
+            f"{len(np.unique(shot_ids))} shots): {error}"
         ) from error
     if not (is_pyod_detector(density) or hasattr(density, "score_samples")):
         raise ValueError(
-            f"density={density!r} has decision_function alone, and not PyOD's decision_scores_: "
-            "nothing tells whether a higher value is more normal or more anomalous. Give it "
-            "score_samples, higher = more normal."
+            f"density={density!r} has decision_function, but neither score_samples nor PyOD's "
+            "decision_scores_, so it is unknown whether high values are normal. Pass a density "
+            "with score_samples, for which higher is more normal."
         )
     return density
 
 
-def is_pyod_detector(fitted):
-    """Whether a fitted density, or a pipeline's last step, follows PyOD's contract."""
+def is_pyod_detector(fitted: Any) -> bool:
+    """Return whether a fitted density, or the last step of a pipeline, is a PyOD detector."""
     last = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     return hasattr(last, "decision_scores_")
 
 
-def score_embeddings(fitted, embeddings):
-    """Score embeddings by a fitted density, higher = more normal."""
+def score_embeddings(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
+    """Return scores of embeddings by a fitted density; higher is more normal."""
     if is_pyod_detector(fitted):
-        return scores_by_pyod(fitted, embeddings)
+        return score_by_pyod(fitted, embeddings)
     return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
 
 
-def scores_by_pyod(fitted, embeddings):
-    """Turn PyOD's scores round.
+def score_by_pyod(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
+    """Return the negative scores of a PyOD detector.
 
-    Some of its detectors, such as ECOD, count the rows of a call as data: each is then scored in
-    a call of its own, so that its score does not depend on the others.
+    Some detectors, such as ECOD, use the rows of a call as data. These score each row in a call
+    of its own, so that a score does not depend on the other rows.
     """
 
-    def score(rows):
+    def score(rows: np.ndarray) -> np.ndarray:
         return -np.asarray(fitted.decision_function(rows), dtype=np.float64)
 
     try:
         scores, first = score(embeddings), score(embeddings[:1])
         if not np.allclose(scores[:1], first, rtol=1e-4):
             scores = np.concatenate([score(row[None]) for row in embeddings])
-    except Exception as error:  # whatever a detector says that compares the rows of a call
-        raise ValueError(f"density={fitted!r} cannot score an embedding alone: {error}") from error
+    except Exception as error:  # a detector that compares the rows of a call may raise anything
+        raise ValueError(f"density={fitted!r} cannot score a single embedding: {error}") from error
     return scores
 
 
-def leave_shots_out(groups):
-    """Yield indices (seen, unseen): up to ten groups are left out one by one, more in tenths."""
-    folds = GroupKFold(min(len(np.unique(groups)), MOST_FOLDS))
+def leave_groups_out(groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train, test) row indices: at most ten folds of whole groups."""
+    folds = GroupKFold(min(len(np.unique(groups)), MAX_FOLDS))
     return folds.split(groups, groups=groups)
 
 
-def score_held_out(fitted, embed, groups, rows):
-    """Score some rows by densities that have seen no row of their group.
+def score_held_out(
+    fitted: Any,
+    embed: Callable[[np.ndarray], np.ndarray],
+    groups: np.ndarray,
+    is_scored: np.ndarray,
+) -> np.ndarray:
+    """Return scores of some rows by densities that were fitted without the group of the row.
 
-    ``fitted`` is the density of all groups, ``embed`` gives the embeddings of all rows by what
-    those of a mask know, ``rows`` marks what to score. Up to ten groups are
-    left out one at a time, more of them in ten folds. In hundreds of dimensions the normalising
-    constant moves by far more than scores differ, so densities that offer it
-    (``fit_at_scale_of``) keep the scale of the one fitted on all groups.
+    Up to ten groups are left out one at a time. More groups are left out in ten folds. In hundreds
+    of dimensions the normalising constant varies far more than scores do. So densities that offer
+    ``fit_at_scale_of`` keep the scale of the density of all groups.
+
+    Parameters
+    ----------
+    fitted : estimator
+        Density of all groups.
+    embed : callable
+        Returns the embeddings of all rows by a network that is fitted on the rows of a mask.
+    groups : ndarray of shape (n_rows,)
+        Group of each row.
+    is_scored : ndarray of bool, shape (n_rows,)
+        Rows to score.
     """
     scores = np.full(len(groups), np.nan)
-    for seen, unseen in leave_shots_out(groups):
-        known = np.zeros(len(groups), dtype=bool)
-        known[seen] = True
-        embeddings = embed(known)
-        unseen = unseen[rows[unseen]]
+    for train, test in leave_groups_out(groups):
+        is_train = np.zeros(len(groups), dtype=bool)
+        is_train[train] = True
+        embeddings = embed(is_train)
+        test = test[is_scored[test]]
         if hasattr(fitted, "fit_at_scale_of"):
-            known = {"groups": groups[seen]} if has_fit_parameter(fitted, "groups") else {}
-            fold = clone(fitted).fit_at_scale_of(fitted, embeddings[seen], **known)
+            options = {"groups": groups[train]} if has_fit_parameter(fitted, "groups") else {}
+            fold = clone(fitted).fit_at_scale_of(fitted, embeddings[train], **options)
         else:
-            fold = fit_density(fitted, embeddings[seen], groups[seen])
-        scores[unseen] = score_embeddings(fold, embeddings[unseen])
-    return scores[rows]
+            fold = fit_density(fitted, embeddings[train], groups[train])
+        scores[test] = score_embeddings(fold, embeddings[test])
+    return scores[is_scored]

@@ -1,133 +1,169 @@
-"""The joint score: parts of all branches brought to one scale by held-out shots, and added."""
+"""The joint score: scores of all components on one scale, added."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from .maps import _mean_map
-from .standardization import location_of, scale_of
+from .._network.encoder import Features
+from .backbone_score import BackboneScore
+from .component import MapComponent, ScoreComponent, has_maps
+from .maps import mean_map
+from .standardization import Standardization
 
-SAME = 1e-6  # greatest difference of equal embeddings, which are of single precision
+EMBEDDING_TOL = 1e-6  # equal embeddings differ less, because they are of single precision
+
+ComponentKey = tuple[int, str]  # index of the backbone score, name of the component
 
 
 class JointScore:
-    """The sum of the parts' scores, on the scale of the first part.
+    """Weighted sum of the scores of all components, on the scale of the first one.
 
-    Of each other part, the mean of its held-out scores is taken away and the rest is multiplied
-    so that the held-out scores of both parts vary alike, times the part's own weight and the scale
-    that images were seen at. So no part outweighs another by its scale, and none by the number of
-    its numbers. ``parts`` has the fitted parts by branch and name.
+    From the scores of every other component, their held-out mean is subtracted. Then they are
+    multiplied so that the held-out scores of both components have the same standard deviation,
+    and by the weight of the component and the scale of the images. So neither the scale of a
+    component nor the number of values behind it decides its influence.
+
+    Attributes
+    ----------
+    backbone_scores : list of BackboneScore
+        Fitted components of each backbone and scale.
+    components : dict of (int, str) to ScoreComponent
+        The same components by index of the backbone score and name.
+    standardizations : dict of (int, str) to Standardization
+        Mean and standard deviation of the held-out scores of each component.
+    means : dict of (int, str) to float
+        Subtracted from the scores of each component; 0 for the first one.
+    weights : dict of (int, str) to float
+        Factors of the scores; 1 for the first component.
     """
 
-    def __init__(self, backbone_scores):
+    def __init__(self, backbone_scores: list[BackboneScore]) -> None:
         self.backbone_scores = backbone_scores
-        self.components = {
-            (i, name): part
-            for i, branch in enumerate(backbone_scores)
-            for name, part in branch.components.items()
+        self.components: dict[ComponentKey, ScoreComponent] = {
+            (i, name): component
+            for i, backbone_score in enumerate(backbone_scores)
+            for name, component in backbone_score.components.items()
+        }
+        self.standardizations = {
+            key: Standardization.from_held_out(component.held_out_scores)
+            for key, component in self.components.items()
         }
         first, *others = self.components
-        scale = self.components[first].held_out_scores.std()
-        self.weights, self.locations = {first: 1.0}, {first: 0.0}
+        std = self.components[first].held_out_scores.std()
+        self.weights, self.means = {first: 1.0}, {first: 0.0}
         for key in others:
-            part = self.components[key]
-            weight = part.weight * backbone_scores[key[0]].scale
-            self.weights[key] = (float(scale / scale_of(part)) or 1.0) * weight
-            self.locations[key] = location_of(part)
+            weight = self.components[key].weight * backbone_scores[key[0]].scale
+            # if the first component's scores are all equal, there is no scale to follow
+            self.weights[key] = (float(std / self.standardizations[key].std) or 1.0) * weight
+            self.means[key] = self.standardizations[key].mean
 
-    def __getstate__(self):
-        return {"backbone_scores": self.backbone_scores}  # the rest follows
+    def __getstate__(self) -> dict[str, Any]:
+        return {"backbone_scores": self.backbone_scores}  # the rest is derived
 
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
-    def held_out_scores(self):
-        """Joint scores of the support's calibrating rows, their shot left out."""
-        return self._add({key: part.held_out_scores for key, part in self.components.items()})
+    def held_out_scores(self) -> np.ndarray:
+        """Return joint scores of the calibration rows, each computed without its shot."""
+        return self._add(
+            {key: component.held_out_scores for key, component in self.components.items()}
+        )
 
-    def score_training(self):
-        """Joint scores of the shots themselves."""
+    def score_training(self) -> np.ndarray:
+        """Return joint scores of the shots by the components that were fitted on them."""
         return self._add(
             {
-                (i, name): part.score_training(self.backbone_scores[i].support)
-                for (i, name), part in self.components.items()
+                (i, name): component.score_training(self.backbone_scores[i].support)
+                for (i, name), component in self.components.items()
             }
         )
 
-    def score(self, kept):
-        """Score images by what the parts kept of them, an array (n, ...) each."""
-        return self._add({key: self.components[key].score(rows) for key, rows in kept.items()})
+    def score(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
+        """Return scores of images from the summaries of all components."""
+        return self._add({key: self.components[key].score(summaries[key]) for key in summaries})
 
-    def _add(self, scores):
-        return sum(
-            self.weights[key] * (found - self.locations[key]) for key, found in scores.items()
-        )
+    def _add(self, scores: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
+        weighted = [self.weights[key] * (scores[key] - self.means[key]) for key in scores]
+        return np.asarray(sum(weighted))
 
-    def summarize(self, inputs, methods, memory=None):
-        """Keep of every input what ``methods`` of parts make of it, by branch and name."""
-        kept = {}
-        for i, branch in enumerate(self.backbone_scores):
-            keep = {name: method for (at, name), method in methods.items() if at == i}
-            if keep:
-                found = branch.summarize(inputs, keep, memory)
-                kept |= {(i, name): values for name, values in found.items()}
-        return kept
+    def summarize(
+        self,
+        inputs: Any,
+        methods: Mapping[ComponentKey, Callable[[Features], np.ndarray]],
+        memory: Any = None,
+    ) -> dict[ComponentKey, np.ndarray]:
+        """Run the networks over inputs and return the result of each component's method."""
+        summaries: dict[ComponentKey, np.ndarray] = {}
+        for i, backbone_score in enumerate(self.backbone_scores):
+            by_name = {name: method for (index, name), method in methods.items() if index == i}
+            if by_name:
+                results = backbone_score.summarize(inputs, by_name, memory)
+                summaries |= {(i, name): values for name, values in results.items()}
+        return summaries
 
-    def count_shots(self, kept):
-        """Count the images that are shots, by what the first part of each branch kept of them."""
-        among = [
-            _are_among(kept[i, "image"], branch.support.embeddings[branch.support.is_shot])
-            for i, branch in enumerate(self.backbone_scores)
+    def count_shots(self, summaries: Mapping[ComponentKey, np.ndarray]) -> int:
+        """Return the number of images that are shots, by their embeddings for all backbones."""
+        is_shot = [
+            are_among(summaries[i, "image"], score.support.embeddings[score.support.is_shot])
+            for i, score in enumerate(self.backbone_scores)
         ]
-        return int(np.count_nonzero(np.all(among, axis=0)))
+        return int(np.count_nonzero(np.all(is_shot, axis=0)))
 
-    def map_components(self):
-        """Return the parts that draw maps."""
-        return {key: part for key, part in self.components.items() if hasattr(part, "log_maps")}
+    def map_components(self) -> dict[ComponentKey, MapComponent]:
+        """Return the components that have anomaly maps."""
+        return {
+            key: component for key, component in self.components.items() if has_maps(component)
+        }
 
-    def maps(self, log_maps):
-        """Anomaly maps, a list of (h, w), from the parts' log densities of images.
+    def maps(self, log_maps: Mapping[ComponentKey, Iterable[np.ndarray]]) -> list[np.ndarray]:
+        """Return anomaly maps (h, w) of images from the log maps of components.
 
-        ``log_maps`` has for each part that draws a map (h, w) of every image. Of each part, 0 is
-        the mean held-out score and 1 a standard deviation of these below; the mean over parts, on
-        the finest of their grids. The larger images were seen, the more they say of where: a part
-        counts by their area.
+        Each map is standardised: 0 is the mean held-out score of the component, and 1 is one
+        standard deviation below. The result is the weighted mean over components, on the finest of
+        their grids. Weights are the areas of the images, because larger images show more exactly
+        where a defect is.
         """
-        scaled = [
-            [self._departure(key, seen) for seen in found] for key, found in log_maps.items()
+        standardised = [
+            [self._standardise_map(key, log_map) for log_map in maps]
+            for key, maps in log_maps.items()
         ]
-        areas = self._areas(log_maps)
-        return [_mean_map(drawn, areas) for drawn in zip(*scaled, strict=True)]
+        weights = self._map_weights(log_maps)
+        return [mean_map(maps, weights) for maps in zip(*standardised, strict=True)]
 
-    def map_maxima(self, kept):
-        """Return what no value of each image's map is above, by what the parts kept of the images.
+    def map_maxima(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
+        """Return an upper bound of the anomaly map of each image, from summaries.
 
-        The mean of the parts' own greatest values: the map's, where these are at one spot.
+        It is the mean of the components' maxima, and the maximum of the map if these are at the
+        same location.
         """
-        return self._mean_peaks(
-            {key: part.minima(kept[key]) for key, part in self.map_components().items()}
+        return self._mean_maxima(
+            {
+                key: component.minima(summaries[key])
+                for key, component in self.map_components().items()
+            }
         )
 
-    def held_out_map_maxima(self):
-        """Peaks of the support's calibrating rows, their shot left out."""
-        return self._mean_peaks(
-            {key: part.held_out_minima for key, part in self.map_components().items()}
+    def held_out_map_maxima(self) -> np.ndarray:
+        """Return these bounds for the calibration rows, each computed without its shot."""
+        return self._mean_maxima(
+            {key: component.held_out_minima for key, component in self.map_components().items()}
         )
 
-    def _mean_peaks(self, lows):
-        departures = [self._departure(key, low) for key, low in lows.items()]
-        return np.average(departures, axis=0, weights=self._areas(lows))
+    def _mean_maxima(self, minima: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
+        maxima = [self._standardise_map(key, values) for key, values in minima.items()]
+        return np.average(maxima, axis=0, weights=self._map_weights(minima))
 
-    def _departure(self, key, log_densities):
-        """Log densities of a part on the scale of maps."""
-        part = self.components[key]
-        return (location_of(part) - log_densities) / scale_of(part)
+    def _standardise_map(self, key: ComponentKey, log_map: np.ndarray) -> np.ndarray:
+        return -self.standardizations[key].apply(log_map)
 
-    def _areas(self, keys):
+    def _map_weights(self, keys: Iterable[ComponentKey]) -> list[float]:
         return [self.backbone_scores[i].area for i, _ in keys]
 
 
-def _are_among(embeddings, shots):
-    """Whether rows equal one of others, as far as single precision tells."""
-    found = np.zeros(len(embeddings), dtype=bool)
+def are_among(embeddings: np.ndarray, shots: np.ndarray) -> np.ndarray:
+    """Return a mask of the embeddings that equal one of the shots, within rounding errors."""
+    is_shot = np.zeros(len(embeddings), dtype=bool)
     for shot in shots:
-        found |= np.abs(embeddings - shot).max(axis=1) < SAME
-    return found
+        is_shot |= np.abs(embeddings - shot).max(axis=1) < EMBEDDING_TOL
+    return is_shot

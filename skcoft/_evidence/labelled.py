@@ -1,82 +1,115 @@
-"""Evidence of labelled anomalies: a linear head that tells the shots from them."""
+"""Component for labelled anomalies: a linear head that separates them from the shots."""
+
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from sklearn.linear_model import Ridge
+from torch import nn
 
 from .._input.labels import asks_for_labelled
-from .image_density import ImageDensity, leave_shots_out
+from .._network.encoder import Encoder, embeddings_of
+from .._network.support import Support
+from .._utils.settings import DetectorSettings
+from .image_density import leave_groups_out
+from .torch_density import doubles
 
-RIDGE = 0.1  # penalty, of the embeddings' total variance
-DOUBT = 5  # labelled anomalies with which the head counts half as much as the first part
+RIDGE_SHARE = 0.1  # penalty of the regression, relative to the total variance of the embeddings
+HALF_WEIGHT_COUNT = 5  # number of labelled anomalies at which the head has weight 1/2
 
 
 class LabelledHead:
-    """A part, see ``_parts.py``: on whose side an embedding lies, the shots' or the anomalies'.
+    """A linear head on embeddings, see :class:`ScoreComponent`.
 
-    The idea is that of deviation networks (Pang et al., "Explainable Deep Few-shot Anomaly
-    Detection with Deviation Networks", arXiv 2108.00462): a linear head is to give labelled
-    anomalies a score far below that of normal images, and what counts is the deviation from
-    normal scores. The head is a ridge regression, here, from embeddings to 0 for shots and -1 for
-    anomalies, both sides weighing the same; the deviation is that from held-out shots, as of all
-    parts. Of kinds of anomalies that nobody has labelled it knows nothing, so that it weighs
-    less than the densities, the less the fewer there are: m of them ``m / (m + DOUBT)``.
+    The idea is from deviation networks (Pang et al., "Explainable Deep Few-shot Anomaly Detection
+    with Deviation Networks", arXiv 2108.00462): a linear head gives labelled anomalies a score far
+    below that of normal images, and the deviation from normal scores counts. Here the head is a
+    ridge regression from embeddings to 0 for shots and -1 for anomalies, with equal weight of both
+    sides. The deviation is that from held-out shots, as for all components.
+
+    The head knows nothing of types of anomalies that are not labelled. So its weight is below
+    that of the densities: ``m / (m + HALF_WEIGHT_COUNT)`` for m anomalies.
 
     Attributes
     ----------
     coefficients : ndarray of shape (d,)
-        Of the head.
+        Coefficients of the head.
     intercept : float
-        Likewise.
+        Intercept of the head.
     held_out_scores : ndarray
-        Scores of the calibrating rows by heads that have not seen their shot.
+        Scores of the calibration rows by heads that were fitted without their shot.
     weight : float
-        How much it counts.
+        Weight in the joint score.
     """
 
-    needs_patches = False
-    summarize = staticmethod(ImageDensity.summarize)
+    needs_patches: ClassVar[bool] = False
+    state_fields: ClassVar[dict[str, Any]] = {
+        "coefficients": "f8 d",
+        "intercept": Real,
+        "held_out_scores": "f8 K",
+        "weight": Real,
+    }
+    summarize = staticmethod(embeddings_of)
 
     @classmethod
-    def build(cls, settings, encoder):
-        """Build the part where ``negatives`` asks for labelled anomalies of images."""
-        wanted = asks_for_labelled(settings.negatives) and encoder.network.input_type == "images"
-        return cls() if wanted else None
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> "LabelledHead | None":
+        """Return the component if ``negatives`` asks for labelled anomalies of images."""
+        is_wanted = asks_for_labelled(settings.negatives)
+        return cls() if is_wanted and encoder.network.defaults.needs_backbone else None
 
-    def fit(self, support):
-        """Fit the head, and others that have not seen one shot, or a tenth of them."""
+    def fit(self, support: Support) -> Self:
+        """Fit the head, and heads of the other shots for held-out scores."""
         support = support.without_probes()
-        normals, anomalies = support.embeddings, support.anomaly_embeddings
+        normals, anomalies = support.embeddings, np.asarray(support.anomaly_embeddings)
         self.coefficients, self.intercept = fit_head(normals, anomalies)
         count = len(np.unique(anomalies, axis=0))
-        self.weight = count / (count + DOUBT)
-        self.held_out_scores = self._score_held_out(normals, anomalies, support.groups)
-        self.held_out_scores = self.held_out_scores[support.is_calibration]
+        self.weight = count / (count + HALF_WEIGHT_COUNT)
+        scores = self._score_held_out(normals, anomalies, support.groups)
+        self.held_out_scores = scores[support.is_calibration]
         return self
 
-    def _score_held_out(self, normals, anomalies, groups):
+    def _score_held_out(
+        self, normals: np.ndarray, anomalies: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
         if len(np.unique(groups)) == 1:
             return self.score(normals)
         scores = np.empty(len(normals))
-        for seen, unseen in leave_shots_out(groups):
-            coefficients, intercept = fit_head(normals[seen], anomalies)
-            scores[unseen] = normals[unseen] @ coefficients + intercept
+        for train, test in leave_groups_out(groups):
+            coefficients, intercept = fit_head(normals[train], anomalies)
+            scores[test] = normals[test] @ coefficients + intercept
         return scores
 
-    def score(self, embeddings):
-        """0 where shots are, -1 where labelled anomalies are."""
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return about 0 for embeddings like those of shots, -1 for those like anomalies."""
         return embeddings @ self.coefficients + self.intercept
 
-    def score_training(self, support):
-        """Scores of the shots by the head that has seen them."""
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return the scores of the shots by the head that was fitted on them."""
         return self.score(support.embeddings[support.is_shot])
 
+    def to_graph(self) -> nn.Module:
+        """Return the head as a module of embeddings."""
+        return LinearGraph(self.coefficients, self.intercept)
 
-def fit_head(normals, anomalies):
-    """Coefficients (d,) and intercept of a ridge regression to 0 and -1, both sides alike."""
+
+class LinearGraph(nn.Module):
+    """A linear function of embeddings, as :meth:`LabelledHead.score`."""
+
+    def __init__(self, coefficients: np.ndarray, intercept: float) -> None:
+        super().__init__()
+        self.coefficients, self.intercept = doubles(coefficients), doubles(intercept)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return embeddings @ self.coefficients + self.intercept
+
+
+def fit_head(normals: np.ndarray, anomalies: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return coefficients (d,) and intercept of a ridge regression with equally weighted sides."""
     rows = np.concatenate([normals, anomalies])
     counts = [len(normals), len(anomalies)]
     targets = np.repeat([0.0, -1.0], counts)
     weights = np.repeat(0.5 / np.array(counts), counts)
     variance = weights @ np.square(rows - weights @ rows).sum(axis=1)
-    ridge = Ridge(RIDGE * variance or 1.0).fit(rows, targets, sample_weight=weights)
+    ridge = Ridge(RIDGE_SHARE * variance or 1.0).fit(rows, targets, sample_weight=weights)
     return ridge.coef_, float(ridge.intercept_)

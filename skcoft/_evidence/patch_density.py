@@ -1,199 +1,233 @@
-"""Evidence of patches: a density of local embeddings, which tells where an image departs."""
+"""Component for patches: a kernel density of patch embeddings, which also gives anomaly maps."""
 
-import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.cluster import kmeans_plusplus
+from torch import nn
 
 from .._input.shots import mean_per_shot
+from .._network.encoder import Encoder, Features
 from .._network.patches import MAX_PATCHES
+from .._network.support import Support
+from .._utils.settings import DetectorSettings
+from .._utils.warning import warn_user
 from .patch_kde import PatchKDE
+from .torch_density import LogKernelDensity
 
-SUPPORT = 2048  # kernels in all, shared among the shots
-LEAST = 32  # kernels per shot
-TOP = 0.01  # share of patches that an image is scored by, of MAX_PATCHES at most
-MAX_RATIO = 100.0
+MAX_KERNELS = 2048  # shared among the shots
+MIN_KERNELS_PER_SHOT = 32
+SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
+MAX_RATIO = 100.0  # maximum within/between ratio
 
 
 class PatchDensity:
-    """A part, see ``_parts.py``: kernel density of the shots' local embeddings.
+    """Kernel density of the patch embeddings of the shots, see :class:`ScoreComponent`.
 
-    Memory is bounded: every shot is thinned to its share of ``SUPPORT`` kernels, spread out by
-    k-means++ seeding in the manner of PatchCore's coreset (arXiv 2106.08265), so leaving a shot
-    out is leaving out its kernels. Scores of shots that were learned before stay as they are.
+    Memory is bounded, because every shot is reduced to its share of ``MAX_KERNELS`` kernels. They
+    are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv 2106.08265). So
+    a shot is left out by leaving out its kernels. If shots are added later, the scores of earlier
+    shots stay as they are.
 
     Attributes
     ----------
     coresets : dict of group to ndarray of shape (n_kernels, d)
-        Local embeddings of each shot, from far to near.
+        Kernels of each shot, sorted so that the first ones are the most spread out.
+    kde : PatchKDE
+        Density of all kernels.
     patch_means : ndarray of shape (n_rows, d)
-        Local embeddings of every row of the support, averaged over its patches.
+        Mean patch embedding of every row of the support.
     held_out_scores : ndarray
-        Scores of the calibrating rows under the kernels of other shots.
+        Scores of the calibration rows under the kernels of other shots.
     held_out_minima : ndarray
-        Least log density of each of these rows at any of its patches, likewise.
+        Lowest log density of any patch of each calibration row, under the same kernels.
     weight : float
         The :func:`within_between_ratio` of the shots.
     """
 
-    needs_patches = True
+    needs_patches: ClassVar[bool] = True
+    state_fields: ClassVar[dict[str, Any]] = {
+        "seed": Integral,
+        "coresets": {Integral: "f4 _ e"},
+        "bandwidth": Real,
+        "kde": PatchKDE,
+        "held_out_scores": "f8 K",
+        "held_out_minima": "f8 K",
+        "in_sample_scores": "f8 N",
+        "patch_means": "f8 R e",
+        "weight": Real,
+    }
+    weight: float
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.coresets = {}
-        self.bandwidth = None
+        self.coresets: dict[int, np.ndarray] = {}
+        self.bandwidth: float | None = None
         self.held_out_scores = self.held_out_minima = self.in_sample_scores = np.empty(0)
-        self.patch_means = None
+        self.patch_means: Any = None  # an array after add_patches
 
     @classmethod
-    def build(cls, settings, encoder):
-        """Build the part where it is wanted and the network has patches."""
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> "PatchDensity | None":
+        """Return the component if ``local`` is True and the network has patch embeddings."""
         if not settings.local:
             return None
         if not encoder.has_patches:
             reason = getattr(encoder.network, "no_maps", None)
             if reason is not None:
-                warnings.warn(
-                    f"The local density is left out, the backbone has no maps: {reason}. "
-                    "local=False says that this is meant.",
-                    stacklevel=2,
+                warn_user(
+                    f"The patch density is left out, because the backbone has no maps: {reason}. "
+                    "Set local=False to confirm this."
                 )
             return None
         return cls(encoder.seed)
 
-    def add_patches(self, added):
-        """Add the kernels of new shots, and score them, with these and by those of others."""
-        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in added.patches])
-        self.patch_means = (
-            means if self.patch_means is None else np.concatenate([self.patch_means, means])
-        )
-        added = added.without_probes()
-        patches, groups = added.patches, added.shot_ids
-        if not self.coresets and added.n_shots == 1:
-            groups = -1 - added.groups  # its views, which no later shot's number may meet
+    def add_patches(self, support: Support) -> None:
+        """Add the kernels of new shots and score these shots, held out and in sample."""
+        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in support.patches])
+        earlier_means = [] if self.patch_means is None else [self.patch_means]
+        self.patch_means = np.concatenate([*earlier_means, means])
+        support = support.without_probes()
+        patches, groups = support.patches, support.shot_ids
+        if not self.coresets and support.n_shots == 1:
+            # groups of its views; negative, so that no later shot has their number
+            groups = -1 - support.groups
         self._add_kernels(patches, groups)
-        scores = [
-            evidence_of(self.kde, row)[0]
-            for row, wanted in zip(patches, added.is_shot, strict=True)
-            if wanted
-        ]
+        scores = [score_patches(self.kde, patches[i])[0] for i in np.flatnonzero(support.is_shot)]
         self.in_sample_scores = np.append(self.in_sample_scores, scores)
-        rows = np.flatnonzero(added.is_calibration)
-        scores, lows = self._score_held_out([patches[row] for row in rows], groups[rows]).T
-        self.held_out_scores, self.held_out_minima = (
-            np.append(self.held_out_scores, scores),
-            np.append(self.held_out_minima, lows),
-        )
+        rows = np.flatnonzero(support.is_calibration)
+        scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
+        self.held_out_scores = np.append(self.held_out_scores, scores)
+        self.held_out_minima = np.append(self.held_out_minima, minima)
 
-    def _add_kernels(self, patches, groups):
+    def _add_kernels(self, patches: list[np.ndarray], groups: np.ndarray) -> None:
         names = np.unique(groups)
-        per_group = max(SUPPORT // len({*self.coresets, *names}), LEAST)
+        per_group = max(MAX_KERNELS // len({*self.coresets, *names}), MIN_KERNELS_PER_SHOT)
         for name in names:
             rows = np.flatnonzero(groups == name)
-            points = np.concatenate([_flat(patches[row]) for row in rows])
-            if name in self.coresets:  # more images of a shot that is known
+            points = np.concatenate([_flatten(patches[row]) for row in rows])
+            if name in self.coresets:  # more images of an earlier shot
                 points = np.concatenate([self.coresets[name], points])
             _, chosen = kmeans_plusplus(
-                points.astype(np.float64),  # once: it would convert them for every kernel
+                points.astype(np.float64),  # here, because it would be converted for every kernel
                 min(per_group, len(points)),
                 random_state=self.seed,
                 n_local_trials=1,
             )
             self.coresets[name] = points[chosen]
         for name, points in self.coresets.items():
-            self.coresets[name] = points[:per_group]  # the seeding goes from far to near
+            self.coresets[name] = points[:per_group]  # the first ones are spread out most
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
 
-    def _fit_density(self, coresets):
-        """Fit the kernels of some shots, at the bandwidth of the first fit of all."""
+    def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
+        """Return the density of some shots, with the bandwidth of the first fit of all shots."""
         return PatchKDE(np.concatenate(list(coresets.values())), self.bandwidth)
 
-    def _score_held_out(self, patches, groups):
-        found = np.empty((len(patches), 2))
+    def _score_held_out(self, patches: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
+        scores = np.empty((len(patches), 2))
         for name in np.unique(groups):
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
             density = self._fit_density(others or self.coresets)
-            found[rows] = [evidence_of(density, patches[row]) for row in rows]
-        return found
+            scores[rows] = [score_patches(density, patches[row]) for row in rows]
+        return scores
 
-    def fit(self, support):
-        """Weigh by how alike all shots are: objects in scenes differ where nothing is wrong."""
+    def fit(self, support: Support) -> Self:
+        """Compute the weight from the similarity of all shots."""
         self.weight = within_between_ratio(self.patch_means, support)
         return self
 
-    def summarize(self, features):
-        """Score and least log density of each image; patches of all would be too many."""
-        return evidence(self.kde.log_maps(features.patches))
+    def summarize(self, features: Features) -> np.ndarray:
+        """Return score and lowest log density (n, 2); all patches would need too much memory."""
+        return summarize_maps(self.kde.log_maps(features.patches))
 
-    def score(self, kept):
-        """Mean log density of each image's least likely patches."""
-        return kept[:, 0]
+    def score(self, summary: np.ndarray) -> np.ndarray:
+        """Return the mean log density of the least likely patches of each image."""
+        return summary[:, 0]
 
-    def minima(self, kept):
-        """Log density of each image's least likely position."""
-        return kept[:, 1]
+    def minima(self, summary: np.ndarray) -> np.ndarray:
+        """Return the log density of the least likely patch of each image."""
+        return summary[:, 1]
 
-    def score_training(self, support):
-        """Scores of the shots, kernels on themselves included."""
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return the scores of the shots under all kernels, including their own."""
         return self.in_sample_scores
 
-    def log_maps(self, features):
-        """Log density, in nats, at every position (n, h, w) of a batch.
+    def log_maps(self, features: Features) -> np.ndarray:
+        """Return the log density in nats at every patch (n, h, w).
 
-        Outside of a mask that of the nearest position inside, so that maps can be enlarged.
+        Outside of a mask, it is that of the nearest patch inside, so that maps can be resized.
         """
         maps = self.kde.log_maps(features.patches)
         return maps if features.nearest is None else maps[:, 0][:, features.nearest]
 
+    def to_graph(self) -> nn.Module:
+        """Return scores and log densities as a module of patch embeddings."""
+        return PatchGraph(self.kde.to_torch())
 
-def _flat(patches):
+
+class PatchGraph(nn.Module):
+    """Scores and log densities of patches (n, h, w, d), as :class:`PatchDensity`."""
+
+    def __init__(self, log_density: LogKernelDensity) -> None:
+        super().__init__()
+        self.log_density = log_density
+
+    def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = map(int, patches.shape[1:3])
+        log_density = self.log_density(patches.flatten(0, 2)).unflatten(0, (-1, height * width))
+        lowest = log_density.topk(count_scored(height * width), dim=1, largest=False)[0]
+        return lowest.mean(1), log_density.unflatten(1, (height, width))
+
+
+def _flatten(patches: np.ndarray) -> np.ndarray:
     return patches.reshape(-1, patches.shape[-1])
 
 
-def evidence_of(density, patches):
-    """Score and least log density of one image's local embeddings (h, w, d), an array."""
-    return evidence(density.log_maps(torch.from_numpy(patches)[None]))[0]
+def score_patches(density: PatchKDE, patches: np.ndarray) -> np.ndarray:
+    """Return score and lowest log density of the patch embeddings (h, w, d) of one image."""
+    return summarize_maps(density.log_maps(torch.from_numpy(patches)[None]))[0]
 
 
-def evidence(maps):
-    """Return (n, 2): the score and the least log density of each image."""
-    return np.stack([lowest(maps), maps.min(axis=(1, 2))], axis=1)
+def summarize_maps(maps: np.ndarray) -> np.ndarray:
+    """Return (n, 2): the score and the lowest log density of each image."""
+    return np.stack([mean_of_lowest(maps), maps.min(axis=(1, 2))], axis=1)
 
 
-def count_lowest(patches):
-    """How many of so many patches an image is scored by."""
-    return max(1, round(TOP * min(patches, MAX_PATCHES)))
+def count_scored(n_patches: int) -> int:
+    """Return the number of patches that the score of an image is computed from.
 
-
-def lowest(maps):
-    """Score of each image: the mean log density of its least likely hundredth of patches.
-
-    Of a large image no more of them than of another: a defect is not larger there.
+    A large image has no more of them than one with ``MAX_PATCHES`` patches, because defects are
+    not larger there.
     """
+    return max(1, round(SCORED_SHARE * min(n_patches, MAX_PATCHES)))
+
+
+def mean_of_lowest(maps: np.ndarray) -> np.ndarray:
+    """Return the score of each image: the mean log density of its least likely patches."""
     flat = maps.reshape(len(maps), -1)
-    count = count_lowest(flat.shape[1])
+    count = count_scored(flat.shape[1])
     return np.partition(flat, count - 1, axis=1)[:, :count].mean(axis=1)
 
 
-def within_between_ratio(points, support):
-    """How alike the shots are: 1 where they differ as much as views of one shot do, more if less.
+def within_between_ratio(points: np.ndarray, support: Support) -> float:
+    """Return the expected squared distance within shots divided by that between shots.
 
-    Of ``points``, one for each row of the support: the expected squared distance of two
-    independent views of a shot, which is twice that of a view from its shot, over the mean
-    squared distance of two shots. At most ``MAX_RATIO``, which equal shots reach; 1 where there
-    is no pair of either.
+    The distance within shots is that of two independent views of a shot, twice that of a view
+    from its shot. The ratio is 1 if shots differ as much as views of one shot do, and larger if
+    they differ less. The maximum, ``MAX_RATIO``, is reached by equal shots. Without two shots or
+    without views, the ratio is 1. ``points`` has a row for each row of the support.
     """
-    own, seen = support.is_shot, support.is_view
-    order = np.argsort(support.shot_ids[own], kind="stable")
-    owners = support.shot_ids[own][order]
-    firsts = mean_per_shot(points[own][order], owners)
-    n = len(firsts)
-    if n == 1 or not seen.any():
+    is_shot, is_view = support.is_shot, support.is_view
+    order = np.argsort(support.shot_ids[is_shot], kind="stable")
+    shot_ids = support.shot_ids[is_shot][order]
+    shots = mean_per_shot(points[is_shot][order], shot_ids)
+    n = len(shots)
+    if n == 1 or not is_view.any():
         return 1.0
-    between = 2 * n / (n - 1) * firsts.var(axis=0).sum()
-    shot_of_view = firsts[np.searchsorted(np.unique(owners), support.shot_ids[seen])]
-    within = 2 * np.square(points[seen] - shot_of_view).sum(axis=1).mean()
+    between = 2 * n / (n - 1) * shots.var(axis=0).sum()
+    shot_of_view = shots[np.searchsorted(np.unique(shot_ids), support.shot_ids[is_view])]
+    within = 2 * np.square(points[is_view] - shot_of_view).sum(axis=1).mean()
     return float(within / max(between, within / MAX_RATIO)) if within else 1.0

@@ -1,30 +1,42 @@
-"""Kernel density of local embeddings: many rows, in single precision, where the network is."""
+"""Kernel density of patch embeddings: many rows, in single precision, on the network's device."""
+
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn import get_config
 
 from ..density import log_constant, scott_bandwidth
+from .torch_density import LogKernelDensity
 
-ROWS = 256  # at once: their exponents stay in a core's cache
+MAX_CHUNK_ROWS = 256  # the exponents of so many rows fit in the cache of a CPU core
 
 
 class PatchKDE:
-    """The density of :class:`skcoft.density.KernelDensity`, of tensors instead of arrays.
+    """The density of :class:`skcoft.density.KernelDensity`, for tensors instead of arrays.
 
-    Table and kernels are centered and divided by the bandwidth before they are rounded, so log
-    densities are within 1e-3 nats of double precision where these are above -1,000 or so. What
-    a row gets depends on how many rows are in the call, but on no other row's values.
+    Rows and kernels are centered and divided by the bandwidth before they are rounded. So log
+    densities above about -1,000 nats differ by less than 1e-3 nats from double precision. The
+    result for a row depends on the number of rows in the call, but not on their values.
 
     Parameters
     ----------
     points : ndarray of shape (n, d)
-        Where the kernels are.
+        Locations of the kernels.
     bandwidth : float or None
-        Standard deviation of the kernels; None means Scott's rule.
+        Standard deviation of the kernels. None means Scott's rule.
     """
 
-    def __init__(self, points, bandwidth=None):
+    state_fields: ClassVar[dict[str, Any]] = {
+        "bandwidth": Real,
+        "center": "f4 e",
+        "scaled": "f4 k e",
+        "exponents": "f4 k",
+        "constant": Real,
+    }
+
+    def __init__(self, points: np.ndarray, bandwidth: float | None = None) -> None:
         center = points.mean(axis=0, dtype=np.float64)
         centered = points - center
         self.bandwidth = scott_bandwidth(centered, len(points)) if bandwidth is None else bandwidth
@@ -35,30 +47,24 @@ class PatchKDE:
         n, d = points.shape
         self.constant = float(log_constant(n, d, self.bandwidth))
 
-    def log_maps(self, patches):
-        """Log density in nats of a tensor (n, h, w, d), an array (n, h, w) of float64."""
-        arrays = self.center, self.scaled, self.exponents
-        # copies: joblib gives its workers arrays that are not writable, at which torch warns
-        kernels = [torch.tensor(array, device=patches.device) for array in arrays]
-        return np.stack([self._log_density(image, *kernels) for image in patches])
+    def to_torch(self, device: torch.device | str = "cpu") -> LogKernelDensity:
+        """Return the density as a module on a device."""
+        # copies, because torch warns of the read-only arrays that joblib gives its workers
+        center, scaled, exponents = (
+            torch.tensor(array, device=device)
+            for array in (self.center, self.scaled, self.exponents)
+        )
+        return LogKernelDensity(center, self.bandwidth, scaled, exponents, self.constant)
 
     @torch.inference_mode()
-    def _log_density(self, image, center, scaled, exponents):
-        rows = (image.flatten(0, 1) - center) / self.bandwidth
-        found = [
-            log_sum_exp(torch.addmm(exponents, z, scaled.T)) for z in rows.split(self._at_once)
-        ]
-        found = torch.cat(found).cpu().double()  # there, as not every accelerator has doubles
-        found = found - 0.5 * rows.square().sum(1).cpu() - self.constant
-        return found.view(image.shape[:2]).numpy()
+    def log_maps(self, patches: torch.Tensor) -> np.ndarray:
+        """Return the log density in nats (n, h, w), float64, of patches (n, h, w, d)."""
+        log_density = self.to_torch(patches.device)
+        maps = [log_density(image.flatten(0, 1), self.chunk_size) for image in patches]
+        return np.stack([log_map.view(patches.shape[1:3]).numpy() for log_map in maps])
 
     @property
-    def _at_once(self):
+    def chunk_size(self) -> int:
+        """Number of rows per chunk, bounded by scikit-learn's ``working_memory``."""
         budget = get_config()["working_memory"] * 2**20
-        return int(np.clip(budget // (4 * len(self.scaled)), 1, ROWS))
-
-
-def log_sum_exp(exponents):
-    """Row-wise log-sum-exp, in place: ``exponents`` is overwritten."""
-    top = exponents.amax(1, keepdim=True)
-    return exponents.sub_(top).exp_().sum(1).log_().add_(top[:, 0])
+        return int(np.clip(budget // (4 * len(self.scaled)), 1, MAX_CHUNK_ROWS))

@@ -1,64 +1,97 @@
-"""Evidence of text prompts: whether images look like what normal or anomalous ones are called."""
+"""Component for text prompts: whether an image is closer to normal or to anomalous prompts."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
 from scipy.special import logsumexp
+from torch import nn
 
+from .._input.defaults import InputDefaults
+from .._network.encoder import Encoder, embeddings_of
 from .._network.open_clip import OPEN_CLIP_PREFIX
+from .._network.support import Support
 from .._utils.params import Constraint, as_list
-from .image_density import ImageDensity
+from .._utils.settings import DetectorSettings
+from .torch_density import doubles
 
-TEMPERATURE = 0.01  # of CLIP's training, by which cosines are compared
+CLIP_TEMPERATURE = 0.01  # of CLIP's training; cosine similarities are divided by it
 SIDES = "normal", "anomalous"
 
 
 class TextPrompts:
-    """A part, see ``_parts.py``: how much nearer an image is to normal prompts than to others.
+    """Similarity to normal prompts compared with anomalous prompts, see :class:`ScoreComponent`.
 
-    Several anomalous prompts say what may be wrong, fine-grained abnormality (Zhu et al.,
-    "Fine-grained Abnormality Prompt Learning for Zero-shot Anomaly Detection", arXiv 2410.10289);
-    here they are the user's and nothing of them is learned. Of each side those count that fit
-    best: the log of the sum of exponentials of the cosines, at CLIP's temperature.
+    Several anomalous prompts describe what may be wrong, fine-grained abnormality (Zhu et al.,
+    "Fine-grained Abnormality Prompt Learning for Zero-shot Anomaly Detection", arXiv 2410.10289).
+    Here the user writes them and none is learned. The prompts that fit best count most on each
+    side: it is the log of the sum of exponentials of the cosine similarities, at CLIP's
+    temperature.
 
     Attributes
     ----------
     texts : dict of str to ndarray of shape (n_prompts, d)
         L2-normalised embeddings of the prompts of each side.
     held_out_scores : ndarray
-        Scores of the calibrating rows, which have no part in it.
+        Scores of the calibration rows. The component is not fitted on any image.
     """
 
-    needs_patches = False
+    needs_patches: ClassVar[bool] = False
+    state_fields: ClassVar[dict[str, Any]] = {
+        "texts": {SIDES: "f8 _ d"},
+        "held_out_scores": "f8 K",
+    }
     weight = 1.0
-    summarize = staticmethod(ImageDensity.summarize)
+    summarize = staticmethod(embeddings_of)
 
-    def __init__(self, texts):
+    def __init__(self, texts: dict[str, np.ndarray]) -> None:
         self.texts = texts
 
     @classmethod
-    def build(cls, settings, encoder):
-        """Build the part where there are ``prompts`` and the network knows text."""
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> "TextPrompts | None":
+        """Return the component if there are ``prompts`` and the network embeds text."""
         if settings.prompts is None or not encoder.network.embeds_text:
             return None
         return cls({side: encoder.network.embed_texts(settings.prompts[side]) for side in SIDES})
 
-    def fit(self, support):
-        """Score the calibrating rows."""
+    def fit(self, support: Support) -> Self:
+        """Score the calibration rows."""
         self.held_out_scores = self.score(support.embeddings[support.is_calibration])
         return self
 
-    def score(self, embeddings):
-        """Log odds, at CLIP's temperature, that an image is what its prompts call normal."""
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the log odds of the normal prompts at CLIP's temperature."""
         normal, anomalous = (
-            logsumexp(embeddings @ self.texts[side].T / TEMPERATURE, axis=1) for side in SIDES
+            logsumexp(embeddings @ self.texts[side].T / CLIP_TEMPERATURE, axis=1) for side in SIDES
         )
         return normal - anomalous
 
-    def score_training(self, support):
-        """Scores of the shots, which have no part in it."""
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return the scores of the shots."""
         return self.score(support.embeddings[support.is_shot])
 
+    def to_graph(self) -> nn.Module:
+        """Return the log odds as a module of embeddings."""
+        return PromptsGraph(self.texts)
 
-def are_prompts(value):
-    """Whether a value has texts for both sides, and nothing else."""
+
+class PromptsGraph(nn.Module):
+    """Log odds of the normal prompts, as :meth:`TextPrompts.score`."""
+
+    def __init__(self, texts: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        self.normal, self.anomalous = (doubles(texts[side].T / CLIP_TEMPERATURE) for side in SIDES)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        normal, anomalous = (
+            torch.logsumexp(embeddings @ texts, 1) for texts in (self.normal, self.anomalous)
+        )
+        return normal - anomalous
+
+
+def are_prompts(value: Any) -> bool:
+    """Return whether a value is a dict of both sides to lists of texts."""
     return (
         isinstance(value, dict)
         and set(value) == set(SIDES)
@@ -70,19 +103,23 @@ def are_prompts(value):
 PROMPTS = Constraint(are_prompts, "a dict of 'normal' and 'anomalous' to a list of texts each")
 
 
-def check_prompts(prompts, backbone, kind):
-    """Raise ValueError where there are prompts and nothing that knows text."""
+def check_prompts(
+    prompts: Mapping[str, Sequence[str]] | None, backbone: Any, defaults: InputDefaults
+) -> None:
+    """Raise ValueError if there are prompts, but no images or no backbone that embeds text."""
     if prompts is None:
         return
-    if kind == "tabular":
-        raise ValueError("prompts are for images; X holds rows of features.")
-    if not any(map(_knows_text, as_list(backbone))):
+    if not defaults.needs_backbone:
         raise ValueError(
-            "prompts need a backbone that knows text: a name that starts with "
-            f"{OPEN_CLIP_PREFIX!r}, or a module with encode_text; got backbone={backbone!r}."
+            f"prompts are for images, but X holds {defaults.description}. Set prompts=None."
+        )
+    if not any(map(_embeds_text, as_list(backbone))):
+        raise ValueError(
+            f"prompts need a backbone that embeds text; got backbone={backbone!r}. Pass a name "
+            f"that starts with {OPEN_CLIP_PREFIX!r}, or a module with encode_text."
         )
 
 
-def _knows_text(backbone):
-    named = isinstance(backbone, str) and backbone.startswith(OPEN_CLIP_PREFIX)
-    return named or hasattr(backbone, "encode_text")
+def _embeds_text(backbone: Any) -> bool:
+    is_open_clip = isinstance(backbone, str) and backbone.startswith(OPEN_CLIP_PREFIX)
+    return is_open_clip or hasattr(backbone, "encode_text")

@@ -1,11 +1,37 @@
-"""The level of a part or density: where the scores of held-out shots lie, and how far apart."""
+"""Standardisation: scores of different components on one scale, by their held-out scores."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
 
 
-def location_of(part):
-    """Return the mean held-out score of a part."""
-    return float(part.held_out_scores.mean())
+@dataclass(frozen=True)
+class Standardization:
+    """Mean and standard deviation of held-out scores.
 
+    The methods take numbers, arrays and tensors.
 
-def scale_of(part):
-    """Return the standard deviation of held-out scores; 1 where they are all the same."""
-    return float(part.held_out_scores.std()) or 1.0
+    Attributes
+    ----------
+    mean : float or tensor
+        Mean of the held-out scores.
+    std : float or tensor
+        Their standard deviation. It is 1 if all of them are equal.
+    """
+
+    mean: Any
+    std: Any
+
+    @classmethod
+    def from_held_out(cls, scores: np.ndarray) -> Self:
+        """Compute mean and standard deviation of held-out scores."""
+        return cls(float(scores.mean()), float(scores.std()) or 1.0)
+
+    def apply(self, scores: Any) -> Any:
+        """Return standardised scores: held-out ones have mean 0 and standard deviation 1."""
+        return (scores - self.mean) / self.std
+
+    def invert(self, scores: Any) -> Any:
+        """Return the scores that :meth:`apply` standardised."""
+        return self.mean + self.std * scores

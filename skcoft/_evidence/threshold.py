@@ -1,7 +1,9 @@
-"""Where normal ends: a threshold on scores from a handful of normal shots."""
+"""The threshold between normal and anomalous scores, p-values and labels."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -11,9 +13,10 @@ from sklearn.metrics import check_scoring
 from .._input.shots import mean_per_shot
 from .._network.support import SHOT, VIEW
 from .._utils.warning import warn_user
+from .joint_score import JointScore
 
-FALSE_ALARMS = 0.05
-FEWEST = 3  # shots that a limit can be calibrated on
+TARGET_FPR = 0.05  # of the automatic threshold
+MIN_SHOTS = 3  # needed to estimate how scores vary
 
 
 @dataclass(frozen=True)
@@ -33,119 +36,120 @@ class Threshold:
     source: str | None = None
 
 
-def automatic_offset(scores, of_views):
-    """Threshold below which about 5 % of unseen normal images fall; see :func:`lower_limit`.
-
-    Warns where the shots are too few for it.
-    """
+def automatic_offset(scores: np.ndarray, view_scores: np.ndarray) -> float:
+    """Return :func:`lower_limit`; warn if the shots are too few to calibrate it."""
     n = len(scores)
-    if n < FEWEST:
+    if n < MIN_SHOTS:
         warn_user(
             f"contamination='auto' cannot calibrate a threshold on {n} of the at least "
-            f"{FEWEST} normal images that it needs: score_samples ranks images, but predict's "
-            "threshold is only the lowest score of a shot or a view of one.",
+            f"{MIN_SHOTS} normal images that it needs. score_samples ranks images, but the "
+            "threshold of predict is only the lowest score of the shots and their views. Call "
+            "set_threshold with more normal images."
         )
-    return lower_limit(scores, of_views)
+    return lower_limit(scores, view_scores)
 
 
-def lower_limit(scores, of_views):
-    """Limit below which about 5 % of unseen normal images fall, from held-out scores.
+def lower_limit(scores: np.ndarray, view_scores: Sequence[float] | np.ndarray) -> float:
+    """Return the limit below which about 5 % of new normal images score.
 
-    The lower end of a one-sided Student prediction interval, which widens as the shots get fewer.
-    A held-out score sums up n - 1 distances to other shots, of which any two scores share one. So
-    they correlate by about 1 / (n - 1): they scatter less than scores of unseen images, and their
-    mean varies as 2 / n. Two shots have one distance and nothing to tell its scatter by: of them,
-    and of a single shot, it is the lowest score of a shot or view.
+    It is the lower end of a one-sided Student prediction interval, which is wider for fewer shots.
+    A held-out score sums up n - 1 distances to other shots, and any two scores share one distance.
+    So they correlate by about 1 / (n - 1): they vary less than scores of new images, and their
+    mean varies as 2 / n. Two shots have a single distance, which does not show how it varies. For
+    one or two shots, the limit is the lowest score of the shots and their views.
 
-    ``scores`` are those of the n shots, ``of_views`` those of their views, if they were scored.
+    ``scores`` are the held-out scores of the n shots, and ``view_scores`` those of their views.
     """
     n = len(scores)
-    if n < FEWEST:
-        return float(min([*scores, *of_views]))
-    spread = scores.std(ddof=1) / np.sqrt(1 - 1 / (n - 1))
-    width = stats.t.ppf(1 - FALSE_ALARMS, n - 1) * np.sqrt(1 + 2 / n)
-    return float(scores.mean() - width * spread)
+    if n < MIN_SHOTS:
+        return float(min([*scores, *view_scores]))
+    std = scores.std(ddof=1) / np.sqrt(1 - 1 / (n - 1))
+    width = stats.t.ppf(1 - TARGET_FPR, n - 1) * np.sqrt(1 + 2 / n)
+    return float(scores.mean() - width * std)
 
 
-def map_threshold(joint, roles, ids):
-    """Value of maps that about 5 % of unseen normal images pass; None without maps.
+def map_threshold(joint: JointScore, roles: np.ndarray, shot_ids: np.ndarray) -> float | None:
+    """Return the value that the maps of about 5 % of new normal images exceed; None without maps.
 
-    ``roles`` are those of the calibrating rows, ``ids`` say which shot each image belongs to.
+    ``roles`` are those of the calibration rows, and ``shot_ids`` the shots of the images.
     """
     if not joint.map_components():
         return None
-    lows = -joint.held_out_map_maxima()
-    return -lower_limit(mean_per_shot(lows[roles == SHOT], ids), lows[roles == VIEW])
+    minima = -joint.held_out_map_maxima()
+    return -lower_limit(mean_per_shot(minima[roles == SHOT], shot_ids), minima[roles == VIEW])
 
 
-def check_finite_scores(scores, name):
-    """Raise ValueError where some scores are NaN or infinite: no threshold can be set on these."""
-    bad = np.count_nonzero(~np.isfinite(scores))
-    if bad:
+def check_finite_scores(scores: np.ndarray, name: str) -> None:
+    """Raise ValueError if some scores are not finite, so that they cannot set a threshold."""
+    count = np.count_nonzero(~np.isfinite(scores))
+    if count:
         raise ValueError(
-            f"{bad} of {len(scores)} scores of {name} are NaN or infinite, so no threshold can be "
-            "set by them. Densities whose kernels end or whose covariance is singular give such."
+            f"{count} of {len(scores)} scores of {name} are NaN or infinite, so they cannot set a "
+            "threshold. Use a density whose kernels have no end and whose covariance is not "
+            "singular."
         )
 
 
-def conformal_offset(scores, max_fpr):
-    """Threshold below which unseen normal images fall with a probability of ``max_fpr`` at most.
+def conformal_offset(scores: np.ndarray, max_fpr: float) -> float:
+    """Return the threshold below which a new normal image scores with probability <= ``max_fpr``.
 
-    The k-th smallest of n calibration scores, k = floor(max_fpr (n + 1)), is undercut by one more
-    exchangeable score with a probability of at most k / (n + 1).
+    It is the k-th smallest of n calibration scores, k = floor(max_fpr (n + 1)). One more
+    exchangeable score is below it with a probability of at most k / (n + 1).
     """
     k = min(int(np.floor(max_fpr * (len(scores) + 1) + 1e-9)), len(scores))
     return float(np.sort(scores)[k - 1])
 
 
-def labels_from_decision(distances):
-    """Return +1 for normal and -1 for anomalous, as what is not finite is."""
+def labels_from_decision(distances: np.ndarray) -> np.ndarray:
+    """Return +1 for distances from the threshold of 0 or more, -1 if negative or not finite."""
     return np.where(np.isfinite(distances) & (distances >= 0), 1, -1)
 
 
-def conformal_pvalues(calibration, scores):
-    """Share, of n calibration scores and the score itself, that is not above it.
+def conformal_pvalues(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return (1 + number of calibration scores <= score) / (n + 1) for each score.
 
-    A score that is not finite is below all others.
+    A score that is not finite counts as lower than all others.
     """
     scores = np.where(np.isfinite(scores), scores, -np.inf)
-    below = np.searchsorted(np.sort(calibration), scores, side="right")
-    return (1 + below) / (len(calibration) + 1)
+    below = np.searchsorted(np.sort(calibration_scores), scores, side="right")
+    return (1 + below) / (len(calibration_scores) + 1)
 
 
-def best_offset(scores, y, scoring):
-    """Threshold on ``scores`` at which predicted labels do best by a scorer or its name.
+def best_offset(scores: np.ndarray, y: np.ndarray, scoring: str | Callable[..., Any]) -> float:
+    """Return the threshold at which the predicted labels maximise a metric.
 
-    Of all cuts between neighbouring scores, below and above all; where some tie, the one in their
-    middle. A cut at which a metric is NaN, such as a share of nothing, is not the best.
+    Candidates are all cuts between neighbouring scores, below all scores and above all scores. Of
+    several best ones, the middle one is taken. A cut at which the metric is NaN, such as a
+    precision without predictions, is not the best.
     """
     values = np.unique(scores)
     cuts = np.r_[values[0], (values[1:] + values[:-1]) / 2, np.nextafter(values[-1], np.inf)]
     scorer = check_scoring(_Cut(0.0), scoring)
-    # a named metric gains nothing by a mistake more: between two cuts at which the labels of the
-    # neighbours change, it is no better than at these
-    tried = (
-        _where_labels_change(values, scores, y) if isinstance(scoring, str) else range(len(cuts))
+    # A named metric does not improve with one more error. So it is computed only at cuts where the
+    # labels of the neighbours change, and is no better between these.
+    candidates = (
+        _label_changes(values, scores, y) if isinstance(scoring, str) else np.arange(len(cuts))
     )
-    found = np.full(len(cuts), np.nan)
-    for i in tried:
-        found[i] = _value(scorer, scoring, cuts[i], scores, y)
-    known = found[tried]
-    if np.isnan(known).all():
-        raise ValueError(f"scoring={scoring!r} is NaN for every threshold on X and y.")
-    best = known == np.nanmax(known)
-    for i, first in enumerate(tried[:-1]):  # what lies between two that tie ties with them
-        if best[i] and best[i + 1]:
-            found[first : tried[i + 1]] = known[i]
-    best = np.flatnonzero(found == np.nanmax(known))
+    metrics = np.array([_score_cut(scorer, scoring, cuts[i], scores, y) for i in candidates])
+    if np.isnan(metrics).all():
+        raise ValueError(
+            f"scoring={scoring!r} is NaN for every threshold on X and y. Pass another metric."
+        )
+    is_best = metrics == np.nanmax(metrics)
+    best: list[int] = []
+    for i, first in enumerate(candidates):
+        if is_best[i]:
+            # cuts between two candidates of equal metric have the same metric
+            next_is_best = i + 1 < len(candidates) and is_best[i + 1]
+            best += range(first, candidates[i + 1]) if next_is_best else [first]
     return float(cuts[best[len(best) // 2]])
 
 
-def _where_labels_change(values, scores, y):
-    """Return the first cut, the last, and those between scores that are not of one label alone."""
-    at = np.searchsorted(values, scores)
-    normal = np.bincount(at, y == 1, len(values)) > 0
-    anomalous = np.bincount(at, y == -1, len(values)) > 0
+def _label_changes(values: np.ndarray, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return indices of the first cut, the last, and those between scores of different labels."""
+    index = np.searchsorted(values, scores)
+    normal = np.bincount(index, y == 1, len(values)) > 0
+    anomalous = np.bincount(index, y == -1, len(values)) > 0
     same = (
         (normal[1:] != anomalous[1:])
         & (normal[1:] == normal[:-1])
@@ -154,29 +158,39 @@ def _where_labels_change(values, scores, y):
     return np.r_[0, 1 + np.flatnonzero(~same), len(values)]
 
 
-def _value(scorer, scoring, cut, scores, y):
-    """Value of a scorer at a cut."""
+def _score_cut(
+    scorer: Callable[..., Any],
+    scoring: str | Callable[..., Any],
+    cut: float,
+    scores: np.ndarray,
+    y: np.ndarray,
+) -> float:
+    """Return the value of a scorer at a cut."""
     try:
         value = scorer(_Cut(cut), scores[:, None], y)
-    except AttributeError as error:  # it asks for more than labels
+    except AttributeError as error:  # the scorer needs more than labels
         raise ValueError(
-            f"scoring={scoring!r} is no metric of labels, which a threshold could change: {error}"
+            f"scoring={scoring!r} is not a metric of labels: {error}. Pass one that compares "
+            "labels, such as 'balanced_accuracy'."
         ) from error
     if not isinstance(value, Real):
-        raise ValueError(f"scoring={scoring!r} must give a number; got {value!r}.")
-    return value
+        raise ValueError(
+            f"scoring={scoring!r} returned {value!r}, which is not a number. Pass a scorer that "
+            "returns one."
+        )
+    return float(value)
 
 
 class _Cut(ClassifierMixin, BaseEstimator):
-    """Labels of +1 and -1 from a column of scores, as a fitted classifier."""
+    """Labels +1 and -1 from a column of scores, as a fitted classifier."""
 
     classes_ = np.array([-1, 1])
 
-    def __init__(self, offset):
+    def __init__(self, offset: float) -> None:
         self.offset = offset
 
-    def fit(self, X, y):
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         return self
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         return np.where(X[:, 0] < self.offset, -1, 1)

@@ -1,191 +1,230 @@
-"""What a fitted detector computes, from inputs to a decision, as one module of torch."""
+"""The computation of a fitted detector, from inputs to decisions, as one torch module."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._evidence.image_density import MeanOfDensities
-from .._evidence.patch_density import count_lowest
-from .._evidence.prompts import SIDES, TEMPERATURE
-from .._evidence.standardization import location_of, scale_of
+from .._evidence.backbone_score import BackboneScore, with_patches
+from .._evidence.component import ScoreComponent, has_maps
+from .._evidence.joint_score import JointScore
+from .._evidence.maps import enlarge_maps
+from .._evidence.standardization import Standardization
+from .._evidence.torch_density import doubles
 from .._input.images import resize
 from .._input.mask import at_size, nearest_inside, patches_inside, pixels_inside
 from .._input.pixels import FLOAT_RANGE_TOL
 from .._network.bn_folding import unfold
 from .._network.module_state import copy_module
 from .._network.patches import patch_embeddings, resize_maps
-from ..density import LOG_2PI, GaussianDensity, KernelDensity, log_constant
+
+Size = tuple[int, int]
 
 
-class Scorer(nn.Module):
+class DetectorGraph(nn.Module):
     """Scores, decisions and labels of inputs, and maps of images.
 
-    Inputs that no detector takes, such as images of values that are not in 0..1, get a score of
-    NaN and the label -1: a graph cannot raise.
+    A graph cannot raise errors. So inputs that a detector rejects, such as images with values
+    outside of 0..1, get a score of NaN and the label -1.
 
     Parameters
     ----------
     joint : JointScore
-        Of the detector.
+        The score.
     offset : float
-        Its threshold.
+        The threshold.
     shape : (H, W) or None
-        Of the images, before they are resized; None for rows.
+        Shape of the images before they are resized; None for tabular data.
     """
 
-    def __init__(self, joint, offset, shape):
+    def __init__(self, joint: JointScore, offset: float, shape: Size | None) -> None:
         super().__init__()
-        self.shape = shape and tuple(shape)
-        copies = {id(b.encoder): copy_for_export(b.encoder.network) for b in joint.backbone_scores}
-        self.networks = nn.ModuleList(copies.values())  # that of two scales once
-        self.which = [list(copies).index(id(branch.encoder)) for branch in joint.backbone_scores]
+        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        encoders = [score.encoder for score in joint.backbone_scores]
+        copies = {id(encoder): copy_for_export(encoder.network) for encoder in encoders}
+        self.networks = nn.ModuleList(copies.values())  # each once, although it has two scales
+        self.network_indices = [list(copies).index(id(encoder)) for encoder in encoders]
         self.backbone_scores = nn.ModuleList(
-            BranchGraph(branch, shape) for branch in joint.backbone_scores
+            BackboneGraph(score, self.shape) for score in joint.backbone_scores
         )
         self.weights = doubles([joint.weights[key] for key in joint.components])
-        self.locations = doubles([joint.locations[key] for key in joint.components])
+        self.means = doubles([joint.means[key] for key in joint.components])
         self.offset = doubles(offset)
-        drawing = joint.map_components()
-        self.draws = len(drawing) > 0
-        self.levels = doubles([(location_of(part), scale_of(part)) for part in drawing.values()])
-        areas = [joint.backbone_scores[i].area for i, _ in drawing]
-        self.shares = [area / sum(areas) for area in areas]
+        map_keys = list(joint.map_components())
+        self.has_maps = len(map_keys) > 0
+        scales = [joint.standardizations[key] for key in map_keys]
+        self.map_scales = doubles([(scale.mean, scale.std) for scale in scales])
+        areas = [joint.backbone_scores[i].area for i, _ in map_keys]
+        self.map_weights = [area / sum(areas) for area in areas]
         self.resize_map = Resizing(enlarge_maps)
-        mask = joint.backbone_scores[0].encoder.mask
-        self.inside = None if mask is None else doubles(at_size(mask, shape))
+        mask = encoders[0].mask
+        self.inside = None if mask is None else doubles(at_size(mask, self.shape))
         self.eval()
-        if shape is not None:
+        if self.shape is not None:
             with torch.no_grad():
-                self(torch.zeros(1, 3, *shape))  # finds the weights of every resizing
+                self(torch.zeros(1, 3, *self.shape))  # computes the matrices of every resizing
 
     @property
-    def output_names(self):
-        """Names of what it computes, in order."""
-        return ["score", "decision", "label"] + ["anomaly_map"] * self.draws
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in their order."""
+        return ["score", "decision", "label"] + ["anomaly_map"] * self.has_maps
 
-    def forward(self, inputs):
-        scores, maps = [], []
-        for which, branch in zip(self.which, self.backbone_scores, strict=True):
-            found, log_map = branch(self.networks[which], inputs)
-            scores += found
-            maps += [] if log_map is None else [log_map]
-        joint = ((torch.stack(scores, 1) - self.locations) * self.weights).sum(1)
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scores, log_maps = [], []
+        for index, graph in zip(self.network_indices, self.backbone_scores, strict=True):
+            component_scores, component_maps = graph(self.networks[index], inputs)
+            scores += component_scores
+            log_maps += component_maps
+        joint = ((torch.stack(scores, 1) - self.means) * self.weights).sum(1)
         score = torch.where(self.are_valid(inputs), joint, float("nan"))
         decision = score - self.offset
         label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
-        return (score, decision, label) + ((self.draw(maps),) if self.draws else ())
+        return (score, decision, label) + ((self.mean_map(log_maps),) if self.has_maps else ())
 
-    def are_valid(self, inputs):
-        """Whether each input holds what a detector takes; NaN is never within limits."""
-        low, high = (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL) if self.shape else (-np.inf, np.inf)
+    def are_valid(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return which inputs a detector accepts; NaN is never within the limits."""
+        low, high = (
+            (-np.inf, np.inf) if self.shape is None else (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL)
+        )
         return ((inputs > low) & (inputs < high)).flatten(1).all(1)
 
-    def draw(self, log_maps):
-        """As ``JointScore.maps``, then at the size of the images."""
-        scaled = [
-            ((at - seen) / scale).float()[:, None]
-            for (at, scale), seen in zip(self.levels, log_maps, strict=True)
+    def mean_map(self, log_maps: list[torch.Tensor]) -> torch.Tensor:
+        """Return anomaly maps as :meth:`JointScore.maps`, at the size of the images."""
+        standardised = [
+            -Standardization(*scale).apply(log_map).float()[:, None]
+            for scale, log_map in zip(self.map_scales, log_maps, strict=True)
         ]
-        finest = max((tuple(map(int, drawn.shape[-2:])) for drawn in scaled), key=np.prod)
+        finest = max(map(grid_of, standardised), key=np.prod)
         mean = sum(
-            share * self.resize_map(drawn, finest)
-            for share, drawn in zip(self.shares, scaled, strict=True)
+            weight * self.resize_map(maps, finest)
+            for weight, maps in zip(self.map_weights, standardised, strict=True)
         )
-        drawn = self.resize_map(mean, self.shape)[:, 0]
-        return drawn if self.inside is None else torch.where(self.inside > 0, drawn, float("nan"))
+        maps = self.resize_map(mean, self.shape)[:, 0]
+        return maps if self.inside is None else torch.where(self.inside > 0, maps, float("nan"))
 
 
-class BranchGraph(nn.Module):
-    """Scores of a branch's parts, in their order, and its map of log densities or None."""
+class BackboneGraph(nn.Module):
+    """Scores of the components of one backbone at one scale, and their log maps.
 
-    def __init__(self, branch, shape):
+    Parameters
+    ----------
+    backbone_score : BackboneScore
+        The components.
+    shape : (H, W) or None
+        Shape of the images before they are resized; None for tabular data.
+    """
+
+    def __init__(self, backbone_score: BackboneScore, shape: Size | None) -> None:
         super().__init__()
-        encoder = branch.encoder.at_scale(branch.scale)
-        self.shape = shape and tuple(shape)
-        self.size = shape and tuple(map(int, encoder.sizing.of(shape)))
+        encoder, components = backbone_score.scaled, backbone_score.components
+        self.shape = shape
+        self.size = None if shape is None else tuple(map(int, encoder.sizing.of(shape)))
         self.resize = Resizing(resize_maps)
-        unknown = set(branch.components) - {"image", "patch", *OTHERS}
-        if unknown:
-            raise ValueError(f"to_onnx does not know the parts {sorted(unknown)} of the score.")
-        whole = branch.components["image"]
-        several = isinstance(whole, MeanOfDensities)
-        self.whole = MeanGraph(whole) if several else graph_of_density(whole.fitted)
-        local = branch.components.get("patch")
-        self.local = None if local is None else LocalGraph(local.kde)
-        others = {name: part for name, part in branch.components.items() if name in OTHERS}
-        self.others = nn.ModuleList(OTHERS[name](part) for name, part in others.items())
+        self.components = nn.ModuleList(graph_of(name, c) for name, c in components.items())
+        self.on_patches = [name in with_patches(components) for name in components]
+        self.with_maps = [has_maps(component) for component in components.values()]
         self.mask, self.inside = encoder.mask, None
         if encoder.mask is not None:
-            inside = pixels_inside(encoder.mask, shape, self.size, resize)
-            self.inside = doubles(inside)
+            self.inside = doubles(pixels_inside(encoder.mask, shape, self.size, resize))
 
-    def forward(self, network, inputs):
+    def forward(
+        self, network: nn.Module, inputs: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         if self.size != self.shape:
             inputs = self.resize(inputs, self.size).clamp(0, 1)
         if self.inside is not None:
-            inputs = self.fill(inputs)
-        if self.local is None:
-            return self.of_embeddings(network(inputs)), None
-        features, maps = network.features_and_maps(inputs, network.layers)
-        pixels = self.size[0] * self.size[1]
-        patches = patch_embeddings(maps, network.projection, pixels, resize=self.resize)
-        if self.mask is None:
-            log_map = self.local(patches)
-            flat = log_map.flatten(1)
+            inputs = self.fill_outside(inputs)
+        patches, grid = None, (0, 0)
+        if any(self.on_patches):
+            features, maps = network.features_and_maps(inputs, network.layers)
+            pixels = self.size[0] * self.size[1]
+            patches = patch_embeddings(maps, network.projection, pixels, resize=self.resize)
+            grid = grid_of(patches[..., 0])
+            if self.mask is not None:
+                patches = patches.flatten(1, 2)[:, self.choose_patches(grid)[0]].unsqueeze(1)
         else:
-            chosen, nearest = self.choose(tuple(map(int, patches.shape[1:3])))
-            flat = self.local(patches.flatten(1, 2)[:, chosen])
-            log_map = flat[:, nearest].unflatten(1, tuple(map(int, patches.shape[1:3])))
-        least = flat.topk(count_lowest(int(flat.shape[1])), dim=1, largest=False)[0]
-        whole, *others = self.of_embeddings(features)
-        return [whole, least.mean(1), *others], log_map
+            features = network(inputs)
+        embeddings = F.normalize(features.float(), dim=1).double()
+        scores, log_maps = [], []
+        for graph, on_patches, with_maps in zip(
+            self.components, self.on_patches, self.with_maps, strict=True
+        ):
+            output = graph(patches if on_patches else embeddings)
+            score, log_map = output if with_maps else (output, None)
+            scores.append(score)
+            if log_map is not None:
+                log_maps.append(log_map if self.mask is None else self.spread(log_map, grid))
+        return scores, log_maps
 
-    def of_embeddings(self, features):
-        """Scores of the parts that see whole images."""
-        rows = unit_rows(features)
-        return [self.whole(rows), *(other(rows) for other in self.others)]
+    def choose_patches(self, grid: Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the indices of the patches inside the mask, and for each patch the nearest.
 
-    def choose(self, grid):
-        """Which patches of a grid are inside, and of each the nearest of these; found once."""
+        They are computed in the first run and are constants of the exported graph.
+        """
         if not hasattr(self, "chosen"):
             inside = patches_inside(self.mask, grid)
             self.register_buffer("chosen", torch.from_numpy(np.flatnonzero(inside)))
             self.register_buffer("nearest", torch.from_numpy(nearest_inside(inside).ravel()))
         return self.chosen, self.nearest
 
-    def fill(self, images):
-        """As ``_mask.fill_outside``, of a batch."""
+    def spread(self, log_map: torch.Tensor, grid: Size) -> torch.Tensor:
+        """Return maps (n, h, w) from maps (n, 1, k) of the patches inside the mask."""
+        return log_map.flatten(1)[:, self.choose_patches(grid)[1]].unflatten(1, grid)
+
+    def fill_outside(self, images: torch.Tensor) -> torch.Tensor:
+        """Fill images outside of the mask, as the function of ``_input/mask.py``."""
         mean = (images.double() * self.inside).sum((2, 3), keepdim=True) / self.inside.sum()
         return torch.where(self.inside > 0, images, mean.float())
 
 
-class Resizing(nn.Module):
-    """Resize maps (n, c, h, w) by two matrix products, with the weights by which torch does it.
+def graph_of(name: str, component: ScoreComponent) -> nn.Module:
+    """Return the module of a component; raise ValueError if it has none."""
+    graph = component.to_graph()
+    if graph is None:
+        raise ValueError(
+            f"The component {name!r} of the score cannot be exported to ONNX. Store the detector "
+            "with COFTDetector.save."
+        )
+    return graph
 
-    Runtimes differ in how they interpolate, but not in matrix products. A first run finds the
-    matrices of the sizes that it meets; they are constants of an export.
+
+def grid_of(maps: torch.Tensor) -> Size:
+    """Return the last two sizes of maps as integers, which are constants of the graph."""
+    height, width = maps.shape[-2:]
+    return int(height), int(width)
+
+
+class Resizing(nn.Module):
+    """Resize maps (n, c, h, w) by two matrix products, with the same weights as torch.
+
+    Runtimes interpolate in different ways, but matrix products are the same everywhere. The first
+    run computes the matrices for the sizes that occur. They are constants of the exported graph.
 
     Parameters
     ----------
     function : callable
-        How torch does it, from maps and a size to maps; linear along each axis.
+        The function of torch, from maps and a size to maps; linear along each axis.
     size : (h, w), optional
-        Where it is always the same.
+        The size, if it is always the same.
     """
 
-    def __init__(self, function, size=None):
+    def __init__(
+        self, function: Callable[[torch.Tensor, Any], torch.Tensor], size: Size | None = None
+    ) -> None:
         super().__init__()
         self.function, self.size = function, size
 
-    def forward(self, maps, size=None):
-        height, width = map(int, maps.shape[-2:])
+    def forward(self, maps: torch.Tensor, size: Size | None = None) -> torch.Tensor:
+        height, width = grid_of(maps)
         h, w = size or self.size
         maps = maps if width == w else maps @ self.matrix(width, w).T
         return maps if height == h else self.matrix(height, h) @ maps
 
-    def matrix(self, before, after):
-        """Weights (after, before): what becomes of the columns of an identity matrix."""
+    def matrix(self, before: int, after: int) -> torch.Tensor:
+        """Return the weights (after, before): the columns of an identity matrix, resized."""
         name = f"weights_{before}_{after}"
         if not hasattr(self, name):
             unit = torch.eye(before)[None, None]
@@ -193,16 +232,15 @@ class Resizing(nn.Module):
         return getattr(self, name)
 
 
-def enlarge_maps(maps, size):
-    """As ``_join.resize_map``."""
-    return F.interpolate(maps, size, mode="bilinear")
+def copy_for_export(network: nn.Module) -> nn.Module:
+    """Copy a network to the CPU; replace what exporters do not support or runtimes do themselves.
 
-
-def copy_for_export(network):
-    """Copy a network to the CPU; pooling to a grid, which exporters know in part, by matrices."""
+    Exporters support pooling to a grid only in part, so it becomes a matrix product. Runtimes fold
+    batch normalisation themselves.
+    """
     network = copy_module(network).cpu().requires_grad_(False)
     if getattr(network, "pairs", None):
-        unfold(network.body, network.pairs)  # runtimes fold by themselves
+        unfold(network.body, network.pairs)
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.AdaptiveAvgPool2d and child.output_size not in (1, (1, 1)):
@@ -210,132 +248,3 @@ def copy_for_export(network):
                 size = (size, size) if isinstance(size, int) else size
                 setattr(parent, name, Resizing(F.adaptive_avg_pool2d, size))
     return network
-
-
-class LocalGraph(nn.Module):
-    """Log density (n, ...) of patches (n, ..., d), as ``PatchKDE.log_maps``."""
-
-    def __init__(self, kernels):
-        super().__init__()
-        for name in ("center", "scaled", "exponents"):
-            self.register_buffer(name, torch.tensor(getattr(kernels, name)))
-        self.bandwidth, self.constant = kernels.bandwidth, doubles(kernels.constant)
-
-    def forward(self, patches):
-        rows = (patches - self.center) / self.bandwidth
-        found = torch.logsumexp(rows @ self.scaled.T + self.exponents, -1).double()
-        return found - 0.5 * rows.square().sum(-1).double() - self.constant
-
-
-class HeadGraph(nn.Module):
-    """Score of embeddings by a linear head, as ``LabelledHead``."""
-
-    def __init__(self, head):
-        super().__init__()
-        self.coefficients, self.intercept = doubles(head.coefficients), doubles(head.intercept)
-
-    def forward(self, rows):
-        return rows @ self.coefficients + self.intercept
-
-
-class PromptsGraph(nn.Module):
-    """Score of embeddings by prompts, as ``TextPrompts``."""
-
-    def __init__(self, part):
-        super().__init__()
-        self.sides = nn.ParameterList(doubles(part.texts[side] / TEMPERATURE) for side in SIDES)
-
-    def forward(self, rows):
-        normal, anomalous = (torch.logsumexp(rows @ side.T, 1) for side in self.sides)
-        return normal - anomalous
-
-
-OTHERS = {"labelled": HeadGraph, "prompts": PromptsGraph}  # parts that see embeddings
-
-
-class KernelGraph(nn.Module):
-    """Log density of embeddings, as :class:`skcoft.density.KernelDensity`, in double precision."""
-
-    def __init__(self, density):
-        super().__init__()
-        state, d = vars(density), density.n_features_in_
-        kernels, shape = state["_kernels"], state["_shape"]
-        self.whiten = nn.Identity() if shape is None else WhiteningGraph(shape)
-        constant = log_constant(len(kernels), d, density.bandwidth_)
-        constant += 0.0 if shape is None else 0.5 * shape.log_determinant_
-        self.bandwidth, self.constant = doubles(density.bandwidth_), doubles(constant)
-        self.center = doubles(state["_center"])
-        self.points = doubles(kernels[:, :-1].T)
-        self.exponents = doubles(kernels[:, -1])
-
-    def forward(self, rows):
-        z = (self.whiten(rows) - self.center) / self.bandwidth
-        found = torch.logsumexp(z @ self.points + self.exponents, 1)
-        return found - 0.5 * z.square().sum(1) - self.constant
-
-
-class WhiteningGraph(nn.Module):
-    """Table in units of a covariance, as ``GaussianDensity.whiten``."""
-
-    def __init__(self, density):
-        super().__init__()
-        state = vars(density)
-        self.ridge = doubles(state["_ridge"])
-        self.location = doubles(density.location_)
-        self.directions = doubles(state["_directions"])
-        self.deviations = doubles(np.sqrt(state["_spanned"]))
-
-    def forward(self, rows):
-        centered = rows - self.location
-        along = centered @ self.directions
-        outside = centered.square().sum(1, keepdim=True) - along.square().sum(1, keepdim=True)
-        return torch.cat([along / self.deviations, (outside.clamp(min=0) / self.ridge).sqrt()], 1)
-
-
-class GaussianGraph(nn.Module):
-    """Log density of embeddings, as :class:`skcoft.density.GaussianDensity`."""
-
-    def __init__(self, density):
-        super().__init__()
-        self.whiten = WhiteningGraph(density)
-        self.constant = doubles(density.log_determinant_ + density.n_features_in_ * LOG_2PI)
-
-    def forward(self, rows):
-        return -0.5 * (self.whiten(rows).square().sum(1) + self.constant)
-
-
-class MeanGraph(nn.Module):
-    """Mean of several densities, as ``MeanOfDensities``."""
-
-    def __init__(self, part):
-        super().__init__()
-        self.members = nn.ModuleList(graph_of_density(fitted) for fitted in part.fitted)
-        self.means, self.deviations = map(doubles, zip(*part.levels, strict=True))
-
-    def forward(self, rows):
-        scores = torch.stack([member(rows) for member in self.members], 1)
-        standard = (scores - self.means) / self.deviations
-        return self.means[0] + self.deviations[0] * standard.mean(1)
-
-
-GRAPHS = {KernelDensity: KernelGraph, GaussianDensity: GaussianGraph}
-
-
-def graph_of_density(density):
-    """Return the module of a fitted density; ValueError for one of the user's."""
-    if type(density) not in GRAPHS:
-        raise ValueError(
-            "to_onnx needs a density whose computation it knows: 'kde', 'gaussian' or one of "
-            f"skcoft.density; got density={density!r}."
-        )
-    return GRAPHS[type(density)](density)
-
-
-def doubles(numbers):
-    """Constants in double precision; numbers of Python's some exporters round to single."""
-    return nn.Parameter(torch.tensor(np.asarray(numbers, dtype=np.float64)), False)
-
-
-def unit_rows(features):
-    """L2-normalised embeddings, in double precision."""
-    return F.normalize(features.float(), dim=1).double()

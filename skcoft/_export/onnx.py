@@ -1,4 +1,4 @@
-"""A fitted detector as one ONNX file, which is checked against the detector before it is there."""
+"""ONNX files: write a fitted detector to one file after comparing it with the detector."""
 
 import os
 import warnings
@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,110 +14,110 @@ import torch
 
 from .._evidence.joint_score import JointScore
 from .._evidence.maps import resize_map
+from .._evidence.standardization import Standardization
 from .._evidence.threshold import labels_from_decision
 from .._input.mask import hide_outside
+from .._network.encoder import Encoder
 from .._network.module_state import copy_module
-from .._persistence.model_file import atomic_write
+from .._utils.files import atomic_write
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
-from .graph import Scorer
+from .graph import DetectorGraph
 
-NEEDED = "onnx", "onnxruntime", "onnxscript"
-OPSET = 18  # of 2022, which every runtime of today knows
-AT_ONCE = 8  # images or rows that a file is checked with
-# Greatest differences: a part of the standard deviation of held-out scores, which maps are in
-# units of, and a part of the value. Single precision of the networks, which runtimes round each
-# in their own way, leaves a hundredth of it.
-ABSOLUTE, RELATIVE = 1e-3, 1e-5
+Outputs = dict[str, np.ndarray]
+
+ONNX_PACKAGES = "onnx", "onnxruntime", "onnxscript"
+OPSET = 18  # of 2022, which all current runtimes support
+CHECK_BATCH_SIZE = 8  # of the comparison with the detector
+# Largest differences: relative to the standard deviation of held-out scores, which is the unit of
+# maps, and relative to the value. Networks have single precision and runtimes round differently,
+# but this causes only about a hundredth of the tolerance.
+STD_TOL, VALUE_TOL = 1e-3, 1e-5
 
 
 def check_export(path: str | os.PathLike[str]) -> Path:
-    """Return the path of an ONNX file; raise if it or a package is missing, before the work."""
-    path = checked_path(path)
-    for name in NEEDED:
-        imported(name)
-    return path
-
-
-def export_onnx(path: Path, joint: JointScore, offset: float, inputs: Any) -> dict[str, float]:
-    """Write the ONNX file of a joint score and a threshold; return its differences on inputs."""
-    with torch_defaults():
-        model, differences = checked_model(on_cpu(joint), offset, inputs)
-    atomic_write(path, model.SerializeToString())
-    return differences
-
-
-def checked_path(path):
-    """Return a path that a file can be written to; raise where it cannot."""
+    """Return the path of an ONNX file; raise if it cannot be written or a package is missing."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
     if path.is_dir():
-        raise ValueError(f"path={str(path)!r} is a folder; name a file in it.")
+        raise ValueError(f"path={str(path)!r} is a folder. Name a file in it.")
+    for name in ONNX_PACKAGES:
+        import_package(name)
     return path
 
 
-def imported(name):
-    """Import an optional package; ImportError that says how to install it."""
+def import_package(name: str) -> ModuleType:
+    """Import an optional package; the ImportError says how to install it."""
     try:
         return import_module(name)
     except ImportError as error:
         raise ImportError(f"to_onnx needs {name}: pip install 'skcoft[onnx]'.") from error
 
 
-def checked_model(joint, offset, inputs):
-    """Return the ONNX model of a detector, and how far it differs on inputs."""
+def export_onnx(path: Path, joint: JointScore, offset: float, inputs: Any) -> dict[str, float]:
+    """Write the ONNX file of a score and a threshold; return its differences on inputs."""
+    with torch_defaults():
+        model, differences = export_and_compare(on_cpu(joint), offset, inputs)
+    atomic_write(path, model.SerializeToString())
+    return differences
+
+
+def export_and_compare(
+    joint: JointScore, offset: float, inputs: Any
+) -> tuple[Any, dict[str, float]]:
+    """Return the ONNX model of a score, and its largest differences from the score on inputs."""
     if len(inputs.by_modality) > 1:
         raise ValueError(
-            f"An ONNX file takes one image a sample; the detector was fitted on samples of "
-            f"{list(inputs.by_modality)}. COFTDetector.save stores such a detector."
+            f"An ONNX file takes one image per sample, but the detector was fitted on samples of "
+            f"{list(inputs.by_modality)}. Store it with COFTDetector.save."
         )
-    values, shape = values_of(inputs, joint.backbone_scores[0].encoder.bit_depth)
-    model = exported(Scorer(joint, offset, shape), values[:1])
-    found, expected = run(model.SerializeToString(), values), computed(joint, inputs, shape)
-    unit = float(np.std(joint.held_out_scores())) or 1.0
-    differences = compare(found, expected, offset, unit)
-    imported("onnx").helper.set_model_props(model, properties(differences))
+    values, shape = read_values(inputs, joint.backbone_scores[0].encoder.bit_depth)
+    model = export_model(DetectorGraph(joint, offset, shape), values[:1])
+    outputs = run_model(model.SerializeToString(), values)
+    std = Standardization.from_held_out(joint.held_out_scores()).std
+    differences = compare(outputs, detector_outputs(joint, inputs, shape), offset, std)
+    import_package("onnx").helper.set_model_props(model, metadata(differences))
     return model, differences
 
 
-def on_cpu(joint):
+def on_cpu(joint: JointScore) -> JointScore:
     """Return a joint score with copies of the networks on the CPU."""
-    encoders = {}
-    for encoder in (branch.encoder for branch in joint.backbone_scores):
-        if id(encoder) not in encoders:
+    copies: dict[int, Encoder] = {}
+    for encoder in (score.encoder for score in joint.backbone_scores):
+        if id(encoder) not in copies:
             network = copy_module(encoder.network).cpu()
-            encoders[id(encoder)] = encoder.with_network(network, "cpu", encoder.sizing)
-    return JointScore([replace(b, encoder=encoders[id(b.encoder)]) for b in joint.backbone_scores])
+            copies[id(encoder)] = encoder.with_network(network, "cpu", encoder.sizing)
+    return JointScore([replace(b, encoder=copies[id(b.encoder)]) for b in joint.backbone_scores])
 
 
-def values_of(inputs, depth):
-    """Return what the file gets for inputs, a tensor, and the shape (H, W) of images or None."""
-    if inputs.input_type == "tabular":
+def read_values(inputs: Any, bit_depth: int | None) -> tuple[torch.Tensor, tuple[int, int] | None]:
+    """Return the input of the file as a tensor, and the shape (H, W) of images or None."""
+    if not inputs.defaults.needs_backbone:
         return torch.from_numpy(inputs.values), None
     shape = inputs.common_size
     if shape is None:
-        shapes = ", ".join(f"{height}x{width}" for height, width in sorted(set(inputs.sizes)))
+        sizes = ", ".join(f"{height}x{width}" for height, width in sorted(set(inputs.sizes)))
         raise ValueError(
-            "An ONNX file takes images of one shape, that of the images of X; these are of "
-            f"{shapes}. Pass those of one shape, or write a file for each."
+            f"An ONNX file takes images of one size, but the images of X have the sizes {sizes}. "
+            "Pass images of one size, and write a file for each size."
         )
-    return inputs.masked(None).load(torch.arange(len(inputs)), shape, depth), shape
+    return inputs.masked(None).load(torch.arange(len(inputs)), shape, bit_depth), shape
 
 
-def exported(scorer, example):
-    """Return the ONNX model of a scorer, by the exporter that is torch's default.
+def export_model(graph: DetectorGraph, example: torch.Tensor) -> Any:
+    """Return the ONNX model of a graph, by the default exporter of the installed torch.
 
-    Before torch 2.9 that is TorchScript's; those of 2.5 and 2.6 that are newer fail on matrix
-    products of batches of any size.
+    Before torch 2.9, this is the TorchScript exporter. The new exporters of torch 2.5 and 2.6
+    fail on matrix products with a dynamic batch size.
     """
-    name = "rows" if scorer.shape is None else "images"
-    example = example.expand(2, *example.shape[1:]).contiguous()  # 1 would stay 1
+    name = "rows" if graph.shape is None else "images"
+    example = example.expand(2, *example.shape[1:]).contiguous()  # a size of 1 would be constant
     options = {
         "input_names": [name],
-        "output_names": scorer.output_names,
+        "output_names": graph.output_names,
         "opset_version": OPSET,
-        "dynamic_axes": {each: {0: "n"} for each in (name, *scorer.output_names)},
+        "dynamic_axes": {each: {0: "n"} for each in (name, *graph.output_names)},
         "external_data": False,
         "verbose": False,
     }
@@ -124,79 +125,82 @@ def exported(scorer, example):
         warnings.simplefilter("ignore")
         file = os.path.join(folder, "detector.onnx")
         try:
-            torch.onnx.export(scorer, (example,), file, **options)
-        except Exception as error:  # whatever the exporter or a module of the user's may raise
+            torch.onnx.export(graph, (example,), file, **options)
+        except Exception as error:  # the exporter or a user's module may raise anything
             raise RuntimeError(
                 f"torch {torch.__version__} cannot export the backbone to ONNX for batches of "
-                f"any size: {reason_of(error)}"
+                f"any size: {first_lines(error)}"
             ) from error
-        return imported("onnx").load(file)
+        return import_package("onnx").load(file)
 
 
-def reason_of(error):
-    """Beginning of what an error says, or of what caused it."""
+def first_lines(error: Exception) -> str:
+    """Return the beginning of the message of an error or its cause."""
     return " ".join(str(error.__cause__ or error).split())[:300] or repr(error)
 
 
-def computed(joint, inputs, shape):
-    """Return what a detector says of inputs: scores, and maps where it draws them."""
-    parts = {key: part.summarize for key, part in joint.components.items()}
-    found = {"score": joint.score(joint.summarize(inputs, parts))}
-    drawing = {key: part.log_maps for key, part in joint.map_components().items()}
-    if drawing:
-        maps = joint.maps(joint.summarize(inputs, drawing))
-        enlarged = [hide_outside(resize_map(drawn, shape), inputs.mask) for drawn in maps]
-        found["anomaly_map"] = np.stack(enlarged)
-    return found
+def detector_outputs(joint: JointScore, inputs: Any, shape: tuple[int, int] | None) -> Outputs:
+    """Return the scores of a detector, and its maps if it has any."""
+    summarize = {key: component.summarize for key, component in joint.components.items()}
+    outputs = {"score": joint.score(joint.summarize(inputs, summarize))}
+    log_maps = {key: component.log_maps for key, component in joint.map_components().items()}
+    if log_maps:
+        maps = joint.maps(joint.summarize(inputs, log_maps))
+        resized = [
+            hide_outside(resize_map(anomaly_map, shape), inputs.mask) for anomaly_map in maps
+        ]
+        outputs["anomaly_map"] = np.stack(resized)
+    return outputs
 
 
-def run(content, values):
-    """Return the outputs of a file's content, by name: of the first image, then in batches."""
-    runtime = imported("onnxruntime")
+def run_model(content: bytes, values: torch.Tensor) -> Outputs:
+    """Return the outputs of an ONNX model: of the first input alone, of the others in batches."""
+    runtime = import_package("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised
-    batches = [values[:1], *(values[1:].split(AT_ONCE) if len(values) > 1 else ())]
+    options.log_severity_level = 4  # errors are raised
+    batches = [values[:1], *(values[1:].split(CHECK_BATCH_SIZE) if len(values) > 1 else ())]
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        found = [session.run(None, {name: batch.numpy()}) for batch in batches]
-        if any(len(out[0]) != len(batch) for out, batch in zip(found, batches, strict=True)):
-            raise ValueError("the backbone gives batches of one size alone.")
-    except Exception as error:  # of the runtime's own kinds
+        outputs = [session.run(None, {name: batch.numpy()}) for batch in batches]
+        if any(len(out[0]) != len(batch) for out, batch in zip(outputs, batches, strict=True)):
+            raise ValueError("the backbone works for one batch size only.")
+    except Exception as error:  # onnxruntime has its own classes of errors
         raise RuntimeError(
-            f"onnxruntime cannot run what torch {torch.__version__} exported: {reason_of(error)}"
+            f"onnxruntime cannot run what torch {torch.__version__} exported: {first_lines(error)}"
         ) from error
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, map(np.concatenate, zip(*found, strict=True)), strict=True))
+    return dict(zip(names, map(np.concatenate, zip(*outputs, strict=True)), strict=True))
 
 
-def compare(found, expected, offset, unit):
-    """Return the greatest difference of each output; RuntimeError where one is too great.
+def compare(outputs: Outputs, expected: Outputs, offset: float, std: float) -> dict[str, float]:
+    """Return the largest difference of each output; raise RuntimeError if one is too large.
 
-    ``unit`` is the standard deviation of held-out scores, which maps are in units of already.
+    ``std`` is the standard deviation of held-out scores, which is the unit of maps.
     """
     decision = expected["score"] - offset
-    limits = {"score": ABSOLUTE * unit + RELATIVE * np.abs(decision)}
+    limits = {"score": STD_TOL * std + VALUE_TOL * np.abs(decision)}
     if "anomaly_map" in expected:
-        limits["anomaly_map"] = ABSOLUTE + RELATIVE * np.abs(expected["anomaly_map"])
+        limits["anomaly_map"] = STD_TOL + VALUE_TOL * np.abs(expected["anomaly_map"])
     differences = {}
     for name, limit in limits.items():
-        same = np.isnan(found[name]) & np.isnan(expected[name])  # of maps, outside of a mask
-        difference = np.where(same, 0, np.abs(found[name] - expected[name]))
+        both_nan = np.isnan(outputs[name]) & np.isnan(expected[name])  # maps outside of a mask
+        difference = np.where(both_nan, 0, np.abs(outputs[name] - expected[name]))
         differences[name] = float(difference.max())
-        if not ((difference <= limit) | same).all():
+        if not ((difference <= limit) | both_nan).all():
             raise RuntimeError(
-                f"The ONNX file's {name} differs from the detector's by up to "
-                f"{differences[name]:.3g}; no file is written."
+                f"The {name} of the ONNX file differs from that of the detector by up to "
+                f"{differences[name]:.3g}, so no file is written."
             )
-    sure = np.abs(decision) > limits["score"]
-    wrong = sure & (found["label"] != labels_from_decision(decision))
-    if wrong.any():
-        raise RuntimeError("The ONNX file's labels differ from predict; no file is written.")
+    is_certain = np.abs(decision) > limits["score"]
+    if (is_certain & (outputs["label"] != labels_from_decision(decision))).any():
+        raise RuntimeError(
+            "The label of the ONNX file differs from that of predict, so no file is written."
+        )
     return differences
 
 
-def properties(differences):
-    """Metadata of the file, texts by name."""
-    found = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
-    return {"skcoft": __version__, "torch": torch.__version__, **found}
+def metadata(differences: dict[str, float]) -> dict[str, str]:
+    """Return the metadata of the file."""
+    texts = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
+    return {"skcoft": __version__, "torch": torch.__version__, **texts}

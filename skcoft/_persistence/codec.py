@@ -17,7 +17,7 @@ from .._network.backbone import Backbone
 from .._network.encoder import Encoder
 from .fields import Sizes, check_fields
 from .legacy import upgrade, upgrade_detector_state
-from .schema import CLASSES, FITTED, check_state
+from .schema import FITTED, check_state, storable_classes
 
 FORMAT = 3  # of the files that this version writes; it also reads earlier formats
 
@@ -50,6 +50,7 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
         self.objects: list[dict[str, Any]] = []
         self._index_of: dict[int, int] = {}
+        self._classes = storable_classes()
         self._file_sizes: Sizes = {}
 
     def encode(self, value: Any, where: str) -> Any:
@@ -63,7 +64,7 @@ class Writer:
         if isinstance(value, dict):
             items = [[k, self.encode(v, f"{where}.{k}")] for k, v in value.items()]
             return {"dict": [[self.encode(k, where), v] for k, v in items]}
-        if type(value) in CLASSES:
+        if type(value) in self._classes:
             return {"object": self._encode_object(value, where)}
         return self._encode_array(value, where)
 
@@ -156,7 +157,7 @@ class Reader:
         self.arrays = arrays
         self.device = device
         self.format_version = format_version
-        self._classes = {cls.__name__: cls for cls in CLASSES}
+        self._classes = {cls.__name__: cls for cls in storable_classes()}
         self._file_sizes: Sizes = {}
         self._objects: list[Any] = []
         for node in objects:

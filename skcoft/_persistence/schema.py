@@ -1,7 +1,7 @@
 """Which classes a model file may hold, and the fields of each.
 
-A file from anywhere runs no code, because only the classes in ``CLASSES`` are made from it, with
-fields of the types that stand there.
+A file from anywhere runs no code, because only the classes of ``storable_classes`` are made from
+it, with fields of the types that stand there.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,8 @@ from sklearn.base import BaseEstimator
 
 from .._embedder import EMBEDDER_PARAMETERS, COFTEmbedder
 from .._evidence.backbone_score import BackboneScore
-from .._evidence.image_density import ImageDensity, MeanOfDensities
+from .._evidence.component import component_state_fields, is_component
 from .._evidence.joint_score import JointScore
-from .._evidence.labelled import LabelledHead
-from .._evidence.patch_density import PatchDensity
-from .._evidence.patch_kde import PatchKDE
 from .._evidence.threshold import Threshold
 from .._input.shots import ShotRegistry
 from .._input.sizing import Sizing, is_size
@@ -26,17 +23,15 @@ from .._network.backbone import Backbone, check_recipe
 from .._network.encoder import Encoder
 from .._network.support import Support
 from .._network.tabular import HeldOutStandardizer, TabularNetwork
-from ..density import GaussianDensity, KernelDensity
 from .fields import FieldType, Sizes, check_fields
 
 TEXT = (str, None)
-DENSITY = (KernelDensity, GaussianDensity)
 HISTORY = {str: "f _"}
 COLUMN_FIELDS = {"n_features_in_": Integral, "feature_names_in_": np.ndarray}
 
-# What the state of each class holds, in the language of ``fields.matches``. Array sizes named by a
-# capital letter are equal in the whole file: N images, R rows of a support, K calibration rows, F
-# features.
+# What the state of each class holds, in the language of ``fields.matches``. Components of the
+# score are not in it, because they have ``state_fields``. Array sizes named by a capital letter
+# are equal in the whole file: N images, R rows of a support, K calibration rows, F features.
 CLASSES: dict[type, dict[str, FieldType]] = {
     Backbone: {
         "version": Integral,
@@ -89,57 +84,11 @@ CLASSES: dict[type, dict[str, FieldType]] = {
         "standardizer": (HeldOutStandardizer, None),
         "anomaly_embeddings": ("f8 m d", None),
     },
-    GaussianDensity: {
-        "shrinkage": (Real, str),
-        "location_": "f8 d",
-        "shrinkage_": Real,
-        "log_determinant_": Real,
-        "_directions": "f8 d r",
-        "_spanned": "f8 r",
-        "_excess_precision": "f8 r",
-        "_ridge": Real,
-        **COLUMN_FIELDS,
-    },
-    KernelDensity: {
-        "bandwidth": (Real, str),
-        "covariance_type": str,
-        "bandwidth_": Real,
-        "_shape": (GaussianDensity, None),
-        "_center": "f8 w",
-        "_kernels": "f8 k v",
-        **COLUMN_FIELDS,
-    },
-    ImageDensity: {"density": DENSITY, "fitted": DENSITY, "held_out_scores": "f8 K"},
-    MeanOfDensities: {"members": [ImageDensity], "held_out_scores": "f8 K"},
-    PatchKDE: {
-        "bandwidth": Real,
-        "center": "f4 e",
-        "scaled": "f4 k e",
-        "exponents": "f4 k",
-        "constant": Real,
-    },
-    PatchDensity: {
-        "seed": Integral,
-        "coresets": {Integral: "f4 _ e"},
-        "bandwidth": Real,
-        "kde": PatchKDE,
-        "held_out_scores": "f8 K",
-        "held_out_minima": "f8 K",
-        "in_sample_scores": "f8 N",
-        "patch_means": "f8 R e",
-        "weight": Real,
-    },
-    LabelledHead: {
-        "coefficients": "f8 d",
-        "intercept": Real,
-        "held_out_scores": "f8 K",
-        "weight": Real,
-    },
     BackboneScore: {
         "encoder": Encoder,
         "scale": Real,
         "support": Support,
-        "components": {str: (ImageDensity, MeanOfDensities, PatchDensity, LabelledHead)},
+        "components": {str: is_component},
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
     JointScore: {"backbone_scores": [BackboneScore]},
@@ -158,8 +107,6 @@ CLASSES: dict[type, dict[str, FieldType]] = {
         "ids": "i N",
     },
 }
-BY_NAME = {cls.__name__: cls for cls in CLASSES}
-
 # Fitted attributes of the detector; its parameters may hold any of the values above.
 FITTED: dict[str, FieldType] = {
     "embedder_": COFTEmbedder,
@@ -168,12 +115,17 @@ FITTED: dict[str, FieldType] = {
 }
 
 
+def storable_classes() -> dict[type, dict[str, FieldType]]:
+    """Return the classes that a model file may hold, with their fields."""
+    return {**CLASSES, **component_state_fields()}
+
+
 def check_state(cls: type, state: Mapping[str, Any], file_sizes: Sizes) -> None:
     """Raise ValueError unless a state holds the fields of its class.
 
     An estimator may be fitted, or have parameters only.
     """
-    fields = CLASSES[cls]
+    fields = storable_classes()[cls]
     if issubclass(cls, BaseEstimator):
         parameters = cls().get_params(deep=False)
         if set(state) <= set(parameters):

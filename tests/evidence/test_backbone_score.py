@@ -4,7 +4,7 @@ from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector
-from skcoft._evidence.backbone_score import PROBES, VIEWS
+from skcoft._evidence.backbone_score import N_PROBES, N_VIEWS
 from skcoft._evidence.patch_density import within_between_ratio
 from skcoft._network.support import MIRROR, PROBE, SHOT, VIEW
 from skcoft.density import KernelDensity
@@ -38,7 +38,7 @@ def view_of_mine(image):
 )
 def test_what_a_support_is_made_of(params, n_shots, expected, photos):
     """Of photographs no views, unless they are few or the user says what a view is."""
-    assert (VIEWS, PROBES) == (8, 4)
+    assert (N_VIEWS, N_PROBES) == (8, 4)
     assert counts(support_of(photos[:n_shots], **params)[0]) == expected
 
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skcoft import COFTDetector
 from skcoft._evidence.image_density import (
-    MOST_FOLDS,
+    MAX_FOLDS,
     ImageDensity,
     MeanOfDensities,
     score_held_out,
@@ -176,7 +176,7 @@ def test_no_view_of_a_shot_calibrates_against_that_shot():
         Mixture(reg_covar=1.0), support.embeddings_held_out, support.shot_ids, own
     )
     assert scores.shape == (12,) and np.isfinite(scores).all()
-    assert len(seen) == MOST_FOLDS == 10
+    assert len(seen) == MAX_FOLDS == 10
 
 
 def test_any_density_can_be_held_out():

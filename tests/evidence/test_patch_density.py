@@ -6,12 +6,12 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._evidence.patch_density import (
-    LEAST,
+    MAX_KERNELS,
     MAX_RATIO,
-    SUPPORT,
-    TOP,
+    MIN_KERNELS_PER_SHOT,
+    SCORED_SHARE,
     PatchDensity,
-    lowest,
+    mean_of_lowest,
     within_between_ratio,
 )
 from skcoft._evidence.patch_kde import PatchKDE
@@ -65,18 +65,18 @@ def features(n, seed=0):
 
 
 def test_numbers_of_kernels_and_positions():
-    assert (SUPPORT, LEAST, TOP, MAX_RATIO) == (2048, 32, 0.01, 100)
+    assert (MAX_KERNELS, MIN_KERNELS_PER_SHOT, SCORED_SHARE, MAX_RATIO) == (2048, 32, 0.01, 100)
 
 
 def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
     positions = grid(12)
     positions[3] += 50  # as far off from the others as can be
     part, _ = learned(positions)
-    assert {len(points) for points in part.coresets.values()} == {SUPPORT // 12}
+    assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 12}
     assert part.held_out_scores.argmin() == 3
     assert part.held_out_scores[3] < part.in_sample_scores[3] - 100
     learned(grid(80, seed=1), part=part, first=12)
-    assert {len(points) for points in part.coresets.values()} == {LEAST}
+    assert {len(points) for points in part.coresets.values()} == {MIN_KERNELS_PER_SHOT}
     assert len(part.held_out_scores) == len(part.in_sample_scores) == len(part.patch_means) == 92
 
 
@@ -102,9 +102,9 @@ def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
         others = [points for name, points in part.coresets.items() if name != 1]
         fitted = PatchKDE(np.concatenate(others), part.bandwidth)
         positions = torch.from_numpy(support.patches[row])[None]
-        assert part.held_out_scores[row] == lowest(fitted.log_maps(positions))[0]
+        assert part.held_out_scores[row] == mean_of_lowest(fitted.log_maps(positions))[0]
         assert part.held_out_minima[row] == fitted.log_maps(positions).min()
-    assert_array_equal(part.in_sample_scores, lowest(part.log_maps(features(10)))[:5])
+    assert_array_equal(part.in_sample_scores, mean_of_lowest(part.log_maps(features(10)))[:5])
     assert_array_equal(part.score_training(support), part.in_sample_scores)
 
 
@@ -129,7 +129,7 @@ def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
     assert len(part.held_out_minima) == 8
     assert_array_equal(part.in_sample_scores[:4], before[1])
     assert part.bandwidth == before[2]
-    assert {len(points) for points in part.coresets.values()} == {SUPPORT // 8}
+    assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 8}
 
 
 def test_kept_of_a_batch_is_its_score():
@@ -137,7 +137,7 @@ def test_kept_of_a_batch_is_its_score():
     batch = features(3, seed=2)
     kept = part.summarize(batch)
     maps = part.log_maps(batch)
-    assert_array_equal(part.score(kept), lowest(maps))
+    assert_array_equal(part.score(kept), mean_of_lowest(maps))
     assert_array_equal(part.minima(kept), maps.min(axis=(1, 2)))
 
 
@@ -151,13 +151,13 @@ def test_weight_is_the_likeness_of_the_shots():
 def test_of_a_large_image_no_more_positions_count():
     maps = np.arange(96.0 * 96).reshape(1, 96, 96)
     assert MAX_PATCHES == 1024
-    assert_array_equal(lowest(maps), 4.5)  # the mean of the lowest 10 of 1,024
+    assert_array_equal(mean_of_lowest(maps), 4.5)  # the mean of the lowest 10 of 1,024
 
 
 def test_image_score_is_the_mean_of_the_least_likely_hundredth():
     maps = np.random.default_rng(0).permuted(np.tile(np.arange(400.0), (3, 1)), axis=1)
-    assert_array_equal(lowest(maps.reshape(3, 20, 20)), 1.5)
-    assert_array_equal(lowest(np.array([[[3.0, 1.0], [2.0, 5.0]]])), 1.0)
+    assert_array_equal(mean_of_lowest(maps.reshape(3, 20, 20)), 1.5)
+    assert_array_equal(mean_of_lowest(np.array([[[3.0, 1.0], [2.0, 5.0]]])), 1.0)
 
 
 def test_map_finds_the_spot_and_normals_stay_dark(detector):

@@ -49,13 +49,13 @@ def test_what_an_image_gets_depends_on_no_other_image():
 def test_memory_for_exponents_is_bounded(monkeypatch):
     points, images = kernels_and_images()
     kernels = PatchKDE(points)
-    assert kernels._at_once == 256
+    assert kernels.chunk_size == 256
     whole = kernels.log_maps(torch.from_numpy(images))
     with sklearn.config_context(working_memory=1):
-        assert kernels._at_once == 128
+        assert kernels.chunk_size == 128
         assert_allclose(kernels.log_maps(torch.from_numpy(images)), whole, atol=1e-4)
     with sklearn.config_context(working_memory=0):
-        assert kernels._at_once == 1
+        assert kernels.chunk_size == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

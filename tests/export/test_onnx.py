@@ -233,7 +233,7 @@ def test_densities_and_parts_of_others_are_refused(tiny, photos, tmp_path):
     branch = branch.fit(branch.encoder, 1, branch.support, branch.components, branch.views)
     branch.components["brightness"] = branch.components["image"]
     with pytest.raises(ValueError, match=r"does not know the parts \['brightness'\]"):
-        _graph.BranchGraph(branch, (24, 20))
+        _graph.BackboneGraph(branch, (24, 20))
 
 
 def test_bad_input(tiny, photos, tmp_path, monkeypatch):
