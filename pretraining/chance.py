@@ -1,13 +1,17 @@
-"""Random numbers of the generator, one row per image."""
+"""Random numbers for image generation, a row per image."""
 
 import torch
+from torch import Generator, Tensor
+
+# numbers of a formula, each of shape (n, 1, 1)
+Params = tuple[Tensor, ...] | list[Tensor]
 
 
-def uniform(n, count, generator):
+def uniform(n: int, count: int, generator: Generator) -> Tensor:
     """Draw uniform numbers (n, count) on the generator's device."""
     return torch.rand(n, count, generator=generator, device=generator.device)
 
 
-def chance(x, generator, count):
-    """Draw ``count`` numbers for each field of ``x`` (n, H, W): a tuple of (n, 1, 1)."""
-    return uniform(len(x), count, generator)[:, :, None, None].unbind(1)
+def uniform_per_image(n: int, count: int, generator: Generator) -> tuple[Tensor, ...]:
+    """Draw ``count`` uniform numbers per image, each as a tensor (n, 1, 1)."""
+    return uniform(n, count, generator)[:, :, None, None].unbind(1)

@@ -1,4 +1,4 @@
-"""The weights that come with the package: what they are, and that they work without a network."""
+"""The embedded backbone: its weights, its features, and that it works offline."""
 
 import hashlib
 import json
@@ -21,29 +21,27 @@ from skcoft._network.factory import build_backbone
 ROOT = Path(__file__).parents[2]
 
 
-def test_file_agrees_with_the_code():
-    assert (
-        hashlib.sha256(_embedded.WEIGHTS_FILE.read_bytes()).hexdigest() == _embedded.WEIGHTS_SHA256
-    )
+def test_weights_file_agrees_with_the_code():
+    assert hashlib.sha256(_embedded.WEIGHTS_FILE.read_bytes()).hexdigest() == _embedded.WEIGHTS_SHA256
     assert _embedded.WEIGHTS_FILE.stat().st_size < 6_000_000
-    own = _embedded.Embedded().state_dict()
+    state = _embedded.Embedded().state_dict()
     with safe_open(_embedded.WEIGHTS_FILE, framework="pt") as file:
-        assert set(file.keys()) == {k for k in own if "num_batches" not in k}
+        assert set(file.keys()) == {k for k in state if "num_batches" not in k}
         for key in file.keys():
             tensor = file.get_tensor(key)
-            assert tensor.dtype == torch.float16 and tensor.shape == own[key].shape
+            assert tensor.dtype == torch.float16 and tensor.shape == state[key].shape
             assert torch.isfinite(tensor).all()
-        noted = file.metadata()
-    assert noted["architecture"] == _embedded.TRUNK_ARCHITECTURE
-    assert json.loads(noted["options"]) == {k: list(v) for k, v in _embedded.TRUNK_OPTIONS.items()}
-    assert json.loads(noted["mean"]) == list(_embedded.PIXEL_MEAN)
-    assert json.loads(noted["std"]) == list(_embedded.PIXEL_STD)
+        metadata = file.metadata()
+    assert metadata["architecture"] == _embedded.TRUNK_ARCHITECTURE
+    assert json.loads(metadata["options"]) == {k: list(v) for k, v in _embedded.TRUNK_OPTIONS.items()}
+    assert json.loads(metadata["mean"]) == list(_embedded.PIXEL_MEAN)
+    assert json.loads(metadata["std"]) == list(_embedded.PIXEL_STD)
 
 
 @pytest.mark.parametrize(
     ("shape", "size"), [((32, 32), (192, 192)), ((300, 200), (224, 160)), ((999, 999), (192, 192))]
 )
-def test_size(shape, size):
+def test_default_size(shape, size):
     network, sizing = build_backbone("embedded", "pretrained", None, [shape], None, 0)
     assert sizing.size == size
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2176)
@@ -57,7 +55,7 @@ def test_other_sizes(size):
 
 
 @pytest.mark.slow
-def test_features_are_what_and_where_of_whitened_cells():
+def test_features_are_means_and_deviations_of_whitened_cells():
     network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
     generator = torch.Generator().manual_seed(5)
     images = photograph(render(draw_formulas(200, generator), 128, generator), 128, generator)
@@ -65,38 +63,39 @@ def test_features_are_what_and_where_of_whitened_cells():
         images = (images - 0.5) / 0.25
         features = network.body(images)
         maps = network.body.trunk.forward_intermediates(images, intermediates_only=True)[3:]
-    for group, found, whiten in zip(
+    for layer_features, layer_maps, whiten in zip(
         features.split(17 * 64, 1), maps, network.body.whiten, strict=True
     ):
-        cells = whiten(_embedded.average_cells(found)).flatten(2).detach()
+        cells = whiten(_embedded.average_cells(layer_maps)).flatten(2).detach()
         covariance = cells.movedim(1, 2).flatten(0, 1).T.cov()
         assert (covariance.diag() > 0.4).all() and (covariance.diag() < 1.5).all()
         assert (covariance - torch.diag(covariance.diag())).abs().mean() < 0.1
-        where, what = group[:, : 16 * 64].unflatten(1, (64, 16)), group[:, 16 * 64 :]
-        torch.testing.assert_close(where.flatten(1).norm(dim=1), torch.ones(200))
-        torch.testing.assert_close(where.sum(dim=2), torch.zeros(200, 64), atol=1e-4, rtol=0)
-        mean = cells.mean(dim=2)
-        torch.testing.assert_close(what, 0.5 * mean / mean.norm(dim=1, keepdim=True))
+        deviations = layer_features[:, : 16 * 64].unflatten(1, (64, 16))
+        means = layer_features[:, 16 * 64 :]
+        torch.testing.assert_close(deviations.flatten(1).norm(dim=1), torch.ones(200))
+        torch.testing.assert_close(deviations.sum(dim=2), torch.zeros(200, 64), atol=1e-4, rtol=0)
+        expected = cells.mean(dim=2)
+        torch.testing.assert_close(means, 0.5 * expected / expected.norm(dim=1, keepdim=True))
 
 
 @pytest.mark.slow
-def test_pretrained_tells_kinds_apart_better_than_random_weights():
+def test_pretrained_weights_separate_formulas_better_than_random_weights():
     generator = torch.Generator().manual_seed(123)
     formulas = draw_formulas(60, generator)
     first, second = (
         photograph(render(formulas, 128, generator), 128, generator) for _ in range(2)
     )
-    rates = {}
+    accuracies = {}
     for weights in ("pretrained", None):
         embedder = COFTEmbedder("embedded", weights=weights, max_iter=0, random_state=0)
         embedder.fit(first[:4])
         a, b = embedder.transform(first), embedder.transform(second)
-        rates[weights] = ((a @ b.T).argmax(axis=1) == np.arange(60)).mean()
-    assert rates["pretrained"] > rates[None] + 0.1
+        accuracies[weights] = ((a @ b.T).argmax(axis=1) == np.arange(60)).mean()
+    assert accuracies["pretrained"] > accuracies[None] + 0.1
 
 
 @pytest.mark.slow
-def test_works_without_network_and_with_an_empty_cache(tmp_path):
+def test_works_offline_with_an_empty_cache(tmp_path):
     code = (
         "import socket, numpy as np\n"
         "def refuse(*args, **kwargs): raise OSError('no network')\n"
@@ -111,7 +110,7 @@ def test_works_without_network_and_with_an_empty_cache(tmp_path):
     subprocess.run([sys.executable, "-c", code], env=env | path, cwd=tmp_path, check=True)
 
 
-def test_wheel_holds_the_weights_and_is_small(tmp_path):
+def test_wheel_contains_the_weights_and_is_small(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(ROOT / "skcoft", source / "skcoft")
     for name in ("pyproject.toml", "README.rst", "LICENSE"):
@@ -138,8 +137,8 @@ def test_constants():
 
 
 @pytest.fixture(scope="module")
-def bare():
-    """The network with random weights, two images and their maps of all depths."""
+def random_network():
+    """The network with random weights, two images and their maps of all layers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = _embedded.Embedded().eval()
@@ -149,32 +148,33 @@ def bare():
         yield network, images, maps
 
 
-def test_strides_and_widths_of_the_maps(bare):
-    _, _, maps = bare
+def test_strides_and_widths_of_the_maps(random_network):
+    _, _, maps = random_network
     strides = (2, 4, 8, 16, 32)
     assert [tuple(m.shape[2:]) for m in maps] == [(64 // s, 96 // s) for s in strides]
     assert [m.shape[1] for m in maps][1:] == [32, 64, 128, 256]
 
 
-def test_features_are_the_equation(bare):
-    """Of the depths 16 and 32: where (deviations of cells, length 1), what (mean, length 0.5)."""
-    network, images, maps = bare
-    parts = []
-    for found, whiten in zip(maps[3:], network.whiten, strict=True):
-        averaged = torch.nn.functional.adaptive_avg_pool2d(found, 4)
+def test_features_follow_the_equation(random_network):
+    """For strides 16 and 32: deviations of the cells, length 1, then their mean, length 0.5."""
+    network, images, maps = random_network
+    groups = []
+    for layer_maps, whiten in zip(maps[3:], network.whiten, strict=True):
+        averaged = torch.nn.functional.adaptive_avg_pool2d(layer_maps, 4)
         weight, bias = whiten.weight[:, :, 0, 0], whiten.bias
         cells = torch.einsum("ec,nchw->nehw", weight, averaged) + bias[:, None, None]
-        what = cells.mean(dim=(2, 3))
-        where = (cells - what[:, :, None, None]).flatten(1)
-        parts += [where / where.norm(dim=1, keepdim=True), what / what.norm(dim=1)[:, None] / 2]
-    expected = torch.cat(parts, dim=1).numpy()
+        mean = cells.mean(dim=(2, 3))
+        deviations = (cells - mean[:, :, None, None]).flatten(1)
+        groups.append(deviations / deviations.norm(dim=1, keepdim=True))
+        groups.append(mean / mean.norm(dim=1)[:, None] / 2)
+    expected = torch.cat(groups, dim=1).numpy()
     assert expected.shape == (2, 2176)
     np.testing.assert_allclose(network(images), expected, atol=1e-6)
     np.testing.assert_array_equal(network.forward_head(network(images)), network(images))
 
 
 def test_cells_are_averages():
-    """Of equal parts where the side is a multiple of 4, also of a map smaller than the grid."""
+    """Cells have equal sizes if the side is a multiple of 4; a map may be smaller than the grid."""
     maps = torch.arange(96.0).view(1, 1, 8, 12)
     expected = maps.view(4, 2, 4, 3).mean(dim=(1, 3))
     np.testing.assert_allclose(_embedded.average_cells(maps)[0, 0], expected)
@@ -184,32 +184,33 @@ def test_cells_are_averages():
 
 
 @pytest.mark.parametrize("indices", [None, [2, 3], [1], []])
-def test_maps_of_local_depths_are_whitened_and_others_are_not(bare, indices):
-    network, images, maps = bare
-    features, got = network.forward_intermediates(images, indices)
+def test_only_maps_for_patch_embeddings_are_whitened(random_network, indices):
+    network, images, maps = random_network
+    features, returned_maps = network.forward_intermediates(images, indices)
     np.testing.assert_array_equal(features, network(images))
-    for depth, found in zip(range(5) if indices is None else indices, got, strict=True):
-        expected = maps[depth]
-        if depth in (2, 3):
-            layer = network.whiten_local[str(depth)]
-            expected = torch.einsum("ec,nchw->nehw", layer.weight[:, :, 0, 0], expected)
-            expected = expected + layer.bias[:, None, None]
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+    layers = range(5) if indices is None else indices
+    for layer, layer_maps in zip(layers, returned_maps, strict=True):
+        expected = maps[layer]
+        if layer in (2, 3):
+            whiten = network.whiten_local[str(layer)]
+            expected = torch.einsum("ec,nchw->nehw", whiten.weight[:, :, 0, 0], expected)
+            expected = expected + whiten.bias[:, None, None]
+        np.testing.assert_allclose(layer_maps, expected, atol=1e-5)
 
 
 def test_features_of_one_image():
-    """The weights and all that leads to them: numbers that figures were published with."""
+    """Guards the weights and the code around them, because figures were published with these."""
     network = build_backbone("embedded", "pretrained", 128, [(9, 9)], None, 0)[0]
     y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
     image = torch.stack([x, y, (x - y).abs()])[None]
     with torch.inference_mode():
         features = network(image)
-    expected = [-0.1233, -0.1498, 0.1259, 0.1576]  # the greatest of each part
+    expected = [-0.1233, -0.1498, 0.1259, 0.1576]  # the largest of each group
     np.testing.assert_allclose(features[0, [240, 1075, 1621, 2151]], expected, atol=5e-4)
 
 
-def test_rounding_noise_is_no_feature():
-    """Of a 1 x 1 map, whose cells are all the same, the deviations are rounding errors."""
+def test_rounding_errors_do_not_become_features():
+    """The cells of a 1 x 1 map are all equal, so their deviations are rounding errors."""
     images = np.random.default_rng(0).random((6, 32, 32))
     embedder = COFTEmbedder("embedded", image_size=32, max_iter=0).fit(images)
     moved = np.clip(images + 1e-7, 0, 1)
@@ -217,7 +218,7 @@ def test_rounding_noise_is_no_feature():
     assert np.linalg.norm(difference, axis=1).max() < 0.01
     cells = torch.ones(1, 2, 4)
     deviations = torch.zeros(1, 8)
-    deviations[0, 0] = 8**0.5 * 1e-4  # a tenth of what is rounding
+    deviations[0, 0] = 8**0.5 * 1e-4  # a tenth of the rounding limit
     assert _embedded.unit_length(deviations, cells).norm() == pytest.approx(0.1)
     assert _embedded.unit_length(20 * deviations, cells).norm() == pytest.approx(1)
     assert not _embedded.unit_length(torch.zeros(1, 8), torch.zeros(1, 2, 4)).isnan().any()
