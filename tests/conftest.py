@@ -1,4 +1,4 @@
-"""Fixtures that the test files share."""
+"""Fixtures shared by the test files."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class TinyNet(nn.Module):
-    """A small convolutional network with batch normalisation, random but always the same."""
+    """A small convolutional network with batch normalisation and seeded random weights."""
 
     def __init__(self, width=16, seed=0):
         super().__init__()
@@ -47,7 +47,7 @@ def tiny_net():
 
 @pytest.fixture(scope="session")
 def digits():
-    """Images 0..1 of zeros and ones."""
+    """Images of zeros and of ones, values 0 to 1."""
     data = load_digits()
     return tuple(data.images[data.target == t] / 16 for t in (0, 1))
 
@@ -60,28 +60,28 @@ def photos():
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder with real weights and images for measuring; absent on most machines."""
+    """Folder with real weights and images for measurements; absent on most machines."""
     folder = Path(os.environ.get("SKCOFT_SHARED", ROOT.parent / "shared"))
     if not (folder / "weights").is_dir():
-        pytest.skip("the measuring data are not on this machine")
+        pytest.skip("this machine has no measurement data")
     return folder
 
 
 @pytest.fixture(scope="session")
 def plates():
-    """18 small photographs of a machined part: 6 shots, 6 normal ones, 6 with a defect."""
+    """18 small photographs of a machined part: 6 shots, 6 normal images, 6 with a defect."""
     return make_plates(12, 6, size=64, random_state=0)
 
 
 @pytest.fixture(scope="session")
 def inspector(plates):
-    """A detector of plates, fitted on the shots; for reading only."""
+    """A detector of plates, fitted on the shots; tests must not change it."""
     return COFTDetector("embedded", max_iter=0, random_state=0).fit(plates.images[:6])
 
 
 @pytest.fixture(scope="session")
 def plate_folder(plates, tmp_path_factory):
-    """The plates as files, in folders as MVTec AD has them; for reading only."""
+    """The plates as files, in folders like those of MVTec AD; tests must not change them."""
     root = tmp_path_factory.mktemp("plates")
     for i, (image, kind) in enumerate(zip(plates.images, plates.kinds, strict=True)):
         file = root / ("train" if i < 6 else "test") / kind / f"{i:02d}.png"
@@ -92,7 +92,7 @@ def plate_folder(plates, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_figure_is_left():
-    """What a test draws is closed, where anything drew."""
+    """Close all figures after a test, if it used pyplot."""
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")

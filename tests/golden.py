@@ -1,7 +1,7 @@
-"""Scores that a change of the method must not move unseen, kept in ``golden.json``.
+"""Reference scores in ``golden.json``, so that no change of the method goes unnoticed.
 
-Seeded, on the CPU, on images made here; four backbones and rows of features.
-``python tests/golden.py`` writes the file anew, so that a change of figures is a diff to explain.
+They are seeded and computed on the CPU: synthetic images with four backbones, and tabular data.
+``python tests/golden.py`` rewrites the file. A change of figures is then a diff to explain.
 """
 
 import json
@@ -18,22 +18,22 @@ FILE = Path(__file__).with_name("golden.json")
 
 
 def stripes(n, seed):
-    """Striped tiles, uint8 (n, 32, 40), a little different in phase and light."""
+    """Return striped tiles, uint8 (n, 32, 40), which differ slightly in phase and brightness."""
     rng = np.random.default_rng(seed)
     phase = np.arange(40) + rng.uniform(0, 8, (n, 1, 1))
     tiles = 128 + 60 * np.sin(phase * np.pi / 4) + rng.normal(0, 4, (n, 32, 40))
     return (tiles + rng.uniform(-10, 10, (n, 1, 1))).clip(0, 255).astype(np.uint8)
 
 
-def queries():
-    """Three normal tiles and the same with a dark spot."""
+def make_queries():
+    """Return three normal tiles, then the same tiles with a dark spot."""
     normal = stripes(3, seed=1)
     spotted = normal.copy()
     spotted[:, 10:20, 20:30] = 20
     return np.concatenate([normal, spotted])
 
 
-SHOTS, QUERIES = stripes(8, seed=0), queries()
+SHOTS, QUERIES = stripes(8, seed=0), make_queries()
 ROWS = np.random.default_rng(2).normal(size=(14, 5)) * [1, 2, 3, 4, 5]
 EMBEDDED = {"backbone": "embedded", "image_size": 64, "max_iter": 2, "n_views": 2}
 TINY = {"backbone": TinyNet(), "max_iter": 4, "learning_rate": 0.001, "n_views": 3}
@@ -47,7 +47,7 @@ NATIVE = {
     "max_iter": 1,
 }
 
-TWO = [TinyNet(), TinyNet(width=8, seed=1)]
+TWO_BACKBONES = [TinyNet(), TinyNet(width=8, seed=1)]
 
 CASES = {  # name: parameters, shots, images added by partial_fit
     "default": ({"image_size": 64, "max_iter": 2, "n_views": 2}, 8, 0),
@@ -71,7 +71,7 @@ CASES = {  # name: parameters, shots, images added by partial_fit
     "tiny, simsiam": ({**TINY, "contrastive": "simsiam"}, 8, 0),
     "tiny, labelled": ({**TINY, "negatives": "labelled", "negative_weight": 1}, 6, 0),
     "tiny, other negatives": ({**TINY, "negatives": ["crack", "smudge", "warp"]}, 8, 0),
-    "two backbones": ({**TINY, "backbone": TWO}, 4, 4),
+    "two backbones": ({**TINY, "backbone": TWO_BACKBONES}, 4, 4),
     "native shapes": (NATIVE, 4, 4),
     "rows": ({"max_iter": 10}, 8, 0),
     "rows, four and four more": ({"max_iter": 10}, 4, 4),
@@ -80,33 +80,33 @@ CASES = {  # name: parameters, shots, images added by partial_fit
 
 
 def measure(name):
-    """What a detector says of the queries: a dict of lists of numbers."""
+    """Return the detector's results for the queries: a dict of lists of numbers."""
     parameters, n_shots, n_added = CASES[name]
-    shots, asked = (ROWS[:8], ROWS[8:]) if name.startswith("rows") else (SHOTS, QUERIES)
+    shots, queries = (ROWS[:8], ROWS[8:]) if name.startswith("rows") else (SHOTS, QUERIES)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few shots
+        warnings.simplefilter("ignore")  # about few shots
         detector = COFTDetector(**parameters, device="cpu", random_state=0)
         y = [-1, -1] + [1] * (n_shots - 2) if name == "tiny, labelled" else None
         detector.fit(shots[:n_shots], y)
         if n_added:
             detector.partial_fit(shots[n_shots : n_shots + n_added])
     histories = [detector.history_] if isinstance(detector.history_, dict) else detector.history_
-    found = {
+    results = {
         "loss": np.concatenate([history.get("loss", []) for history in histories]),
-        "scores": detector.score_samples(asked),
+        "scores": detector.score_samples(queries),
         "offset": [detector.offset_],
         "held out": detector.calibration_scores_,
-        "p-values": detector.predict_pvalue(asked),
+        "p-values": detector.predict_pvalue(queries),
     }
     if shots is SHOTS and detector.local:
-        maps = detector.anomaly_map(asked[2:4])
-        found["maps"] = np.concatenate([maps.max(axis=(1, 2)), maps[:, ::16, ::16].ravel()])
-    return {key: np.asarray(values, dtype=float).tolist() for key, values in found.items()}
+        maps = detector.anomaly_map(queries[2:4])
+        results["maps"] = np.concatenate([maps.max(axis=(1, 2)), maps[:, ::16, ::16].ravel()])
+    return {key: np.asarray(values, dtype=float).tolist() for key, values in results.items()}
 
 
-def rounded(found):
-    """Seven digits, what float32 keeps: more would make every diff noise."""
-    return {key: [float(f"{value:.7g}") for value in values] for key, values in found.items()}
+def rounded(results):
+    """Round to seven digits, the precision of float32; more digits would differ every time."""
+    return {key: [float(f"{value:.7g}") for value in values] for key, values in results.items()}
 
 
 if __name__ == "__main__":

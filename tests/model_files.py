@@ -1,7 +1,7 @@
-"""Model files that every later version loads, in ``tests/data``, and what their detectors say.
+"""Model files in ``tests/data``, which every later version must load, and their expected results.
 
-``python tests/model_files.py`` writes those of the version at hand. Once that is released, they
-stay as they are.
+``python tests/model_files.py`` writes the files of the current version. They must not change after
+its release.
 """
 
 import gzip
@@ -25,7 +25,7 @@ ARCHITECTURE = "test_efficientnet"  # the smallest of timm's
 
 
 def tiles(shift):
-    """Gray images of few values, uint8 (4, 32, 32): squares that lie a little elsewhere each."""
+    """Return gray images with few values, uint8 (4, 32, 32): squares at different positions."""
     images = np.full((4, 32, 32), 200, dtype=np.uint8)
     for i, image in enumerate(images):
         image[4 + shift + 2 * i : 20 + shift, 8 + i : 24] = 60 + 20 * i
@@ -33,7 +33,7 @@ def tiles(shift):
 
 
 def save_coarse_weights(path):
-    """Save weights of three values to each layer, so that files of them can be compressed."""
+    """Save weights with three values per layer, so that files with them compress well."""
     rng = np.random.default_rng(0)
     state = timm.create_model(ARCHITECTURE, num_classes=0).state_dict()
     for name, value in state.items():
@@ -44,15 +44,15 @@ def save_coarse_weights(path):
     save_file(state, path)
 
 
-def fit_rows():
-    """A detector of rows, which has learned more after its fit and has a threshold of its own."""
+def fit_tabular():
+    """Return a detector of tabular data after ``partial_fit`` and ``set_threshold``."""
     detector = COFTDetector(max_iter=5, random_state=0, device="cpu", density="gaussian")
     detector.fit(ROWS[:6], groups=list("aabcde")).partial_fit(ROWS[6:8], groups=["c", "f"])
     return detector.set_threshold(ROWS[8:], max_fpr=0.2)
 
 
 def fit_images():
-    """A detector of images at two scales, with a local density."""
+    """Return a detector of images at two scales, with a patch density."""
     with TemporaryDirectory() as folder, chdir(folder):
         save_coarse_weights("coarse.safetensors")
         detector = COFTDetector(
@@ -67,24 +67,24 @@ def fit_images():
         return detector.fit(tiles(shift=0))
 
 
-CASES = {"rows": (fit_rows, ROWS), "images": (fit_images, tiles(shift=5))}
+CASES = {"rows": (fit_tabular, ROWS), "images": (fit_images, tiles(shift=5))}
 
 
 def measure(name, detector):
-    """What a detector says of the queries of a case: a dict of lists of numbers."""
+    """Return the detector's results for the queries of a case: a dict of lists of numbers."""
     X = CASES[name][1]
-    found = {
+    results = {
         "scores": detector.score_samples(X),
         "offset": [detector.offset_],
         "p-values": detector.predict_pvalue(X),
         "distances": detector.kneighbors(X)[0][:, 0],
     }
     if name == "images":
-        found["maps"] = detector.anomaly_map(X)[:, ::8, ::8].ravel()
+        results["maps"] = detector.anomaly_map(X)[:, ::8, ::8].ravel()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the threshold that was set
-        found["scores after more shots"] = detector.partial_fit(X[:2]).score_samples(X)
-    return {key: np.asarray(values, dtype=float).tolist() for key, values in found.items()}
+        warnings.simplefilter("ignore")  # partial_fit replaces the threshold that was set
+        results["scores after more shots"] = detector.partial_fit(X[:2]).score_samples(X)
+    return {key: np.asarray(values, dtype=float).tolist() for key, values in results.items()}
 
 
 if __name__ == "__main__":

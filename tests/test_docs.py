@@ -1,4 +1,4 @@
-"""What README and docs say of the code: names, defaults and files exist (test_guide runs it)."""
+"""Names, defaults and files in README and docs exist; test_guide.py runs the code."""
 
 import ast
 import inspect
@@ -27,8 +27,8 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def blocks(page):
-    found = re.findall(r"code-block:: python\n\n((?: +.*\n|\n)+)", page.read_text())
-    return [ast.parse(dedent(block)) for block in found]
+    sources = re.findall(r"code-block:: python\n\n((?: +.*\n|\n)+)", page.read_text())
+    return [ast.parse(dedent(source)) for source in sources]
 
 
 def literals(page):
@@ -36,7 +36,7 @@ def literals(page):
 
 
 def expressions(page):
-    """Code blocks, and what is Python among the literals in a text."""
+    """Yield the code blocks of a page, and its literals that are Python."""
     for text in literals(page):
         try:
             yield ast.parse(text)
@@ -56,30 +56,30 @@ def test_names_and_parameters_exist(page):
             if path.startswith("skcoft."):
                 attrgetter(path.removeprefix("skcoft."))(skcoft)
             elif path.startswith("detector.") and path.count(".") == 1:
-                fitted = f"\n    {node.attr} : " in COFTDetector.__doc__
-                assert fitted or hasattr(COFTDetector, node.attr), path
+                documented = f"\n    {node.attr} : " in COFTDetector.__doc__
+                assert documented or hasattr(COFTDetector, node.attr), path
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in PUBLIC:
-            given = {keyword.arg: None for keyword in node.keywords}
-            inspect.signature(PUBLIC[ast.unparse(node.func)]).bind_partial(**given)
+            arguments = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(PUBLIC[ast.unparse(node.func)]).bind_partial(**arguments)
 
 
 @every_page
 def test_files_exist(page):
     text = page.read_text()
-    named = r"``((?:benchmarks|docs|examples|pretraining|skcoft|tests)/[\w./]*)``"
-    for name in re.findall(named, text):
+    pattern = r"``((?:benchmarks|docs|examples|pretraining|skcoft|tests)/[\w./]*)``"
+    for name in re.findall(pattern, text):
         assert (ROOT / name).exists(), name
     for link in re.findall(r"<([\w./]+\.rst)>`_", text):
         assert (page.parent / link).exists(), link
 
 
 def test_readme_shows_every_parameter_with_its_default():
-    shown = max(
+    call = max(
         (n for tree in blocks(ROOT / "README.rst") for n in ast.walk(tree)),
         key=lambda node: len(getattr(node, "keywords", ())),
     )
     parameters = inspect.signature(COFTDetector).parameters
-    assert {k.arg: ast.literal_eval(k.value) for k in shown.keywords} == {
+    assert {k.arg: ast.literal_eval(k.value) for k in call.keywords} == {
         name: parameter.default for name, parameter in parameters.items()
     }
 

@@ -1,3 +1,5 @@
+"""Docstrings follow numpydoc and have examples."""
+
 import inspect
 from operator import attrgetter
 
@@ -18,12 +20,12 @@ METHODS = [
     for method, function in inspect.getmembers(attrgetter(name)(skcoft), inspect.isroutine)
     if not method.startswith("_") and function.__module__.startswith("skcoft")
 ]
-# no extended summary (ES01), example (EX01) or see also (SA01) asked of every function
+# extended summary (ES01), example (EX01) and see also (SA01) are optional
 IGNORED = {"ES01", "EX01", "SA01", "GL08", "YD01"}
 
 
 @pytest.mark.parametrize("name", PUBLIC + METHODS)
-def test_numpydoc(name):
+def test_docstring_follows_numpydoc(name):
     errors = [e for e in validate(f"skcoft.{name}")["errors"] if e[0] not in IGNORED]
     assert not errors, errors
 
@@ -33,11 +35,11 @@ def test_every_public_name_has_an_example(name):
     assert ">>> " in validate(f"skcoft.{name}")["docstring"]
 
 
-def test_parameters_of_both_estimators_are_described_alike():
-    described = [
+def test_both_estimators_describe_parameters_in_the_same_words():
+    descriptions = [
         {p.name: (p.type, p.desc) for p in ClassDoc(estimator)["Parameters"]}
         for estimator in (skcoft.COFTDetector, skcoft.COFTEmbedder)
     ]
-    detector, embedder = described
+    detector, embedder = descriptions
     assert set(embedder) == set(skcoft.COFTEmbedder().get_params(deep=False))
     assert {name: detector[name] for name in embedder} == embedder

@@ -205,7 +205,7 @@ def test_plates_are_a_task_that_is_neither_trivial_nor_hopeless():
         (dict(n_normal=-1), "n_normal must be an integer >= 0; got -1"),
         (dict(n_anomalous=1.5), "n_anomalous must be an integer >= 0; got 1.5"),
         (dict(size=31), "size must be an integer >= 32; got 31"),
-        (dict(n_normal=0, n_anomalous=0), "at least one image is needed"),
+        (dict(n_normal=0, n_anomalous=0), "n_normal and n_anomalous"),
     ],
 )
 def test_numbers_of_plates_are_checked(given, message):

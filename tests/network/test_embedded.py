@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_weights_file_agrees_with_the_code():
-    assert hashlib.sha256(_embedded.WEIGHTS_FILE.read_bytes()).hexdigest() == _embedded.WEIGHTS_SHA256
+    assert (
+        hashlib.sha256(_embedded.WEIGHTS_FILE.read_bytes()).hexdigest() == _embedded.WEIGHTS_SHA256
+    )
     assert _embedded.WEIGHTS_FILE.stat().st_size < 6_000_000
     state = _embedded.Embedded().state_dict()
     with safe_open(_embedded.WEIGHTS_FILE, framework="pt") as file:
@@ -33,7 +35,9 @@ def test_weights_file_agrees_with_the_code():
             assert torch.isfinite(tensor).all()
         metadata = file.metadata()
     assert metadata["architecture"] == _embedded.TRUNK_ARCHITECTURE
-    assert json.loads(metadata["options"]) == {k: list(v) for k, v in _embedded.TRUNK_OPTIONS.items()}
+    assert json.loads(metadata["options"]) == {
+        k: list(v) for k, v in _embedded.TRUNK_OPTIONS.items()
+    }
     assert json.loads(metadata["mean"]) == list(_embedded.PIXEL_MEAN)
     assert json.loads(metadata["std"]) == list(_embedded.PIXEL_STD)
 
@@ -174,7 +178,7 @@ def test_features_follow_the_equation(random_network):
 
 
 def test_cells_are_averages():
-    """Cells have equal sizes if the side is a multiple of 4; a map may be smaller than the grid."""
+    """Cells have equal sizes if the side is a multiple of 4. Maps may be smaller than the grid."""
     maps = torch.arange(96.0).view(1, 1, 8, 12)
     expected = maps.view(4, 2, 4, 3).mean(dim=(1, 3))
     np.testing.assert_allclose(_embedded.average_cells(maps)[0, 0], expected)
