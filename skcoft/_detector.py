@@ -731,14 +731,14 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         True
         """
         model = self._get_model_with_maps("find_regions")
-        threshold = model.map_threshold if threshold is None else threshold
-        if not number()[0](threshold):
+        limit = model.map_threshold if threshold is None else threshold
+        if limit is None or not number().test(limit):
             raise ValueError(
                 f"threshold must be a finite number, or None if map_threshold_ is one; got "
-                f"{threshold!r}."
+                f"{limit!r}."
             )
         return [
-            regions_from_map(anomaly_map, threshold)
+            regions_from_map(anomaly_map, limit)
             for inputs in self._iter_inputs(X)
             for anomaly_map in model.maps(inputs)
         ]
@@ -771,7 +771,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             images.
         """
         embeddings = self._get_model().embeddings
-        if not number(Integral, 1, len(embeddings))[0](n_neighbors):
+        if not number(Integral, 1, len(embeddings)).test(n_neighbors):
             raise ValueError(
                 f"n_neighbors must be an integer between 1 and {len(embeddings)}, the number of "
                 f"training images; got {n_neighbors!r}."

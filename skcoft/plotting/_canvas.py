@@ -65,7 +65,7 @@ def grid_size(
 
     A band holds ``n_rows`` rows of panels: the images and what belongs to them.
     """
-    if not number(Integral, 1)[0](n_cols):
+    if not number(Integral, 1).test(n_cols):
         raise ValueError(f"n_cols must be an integer >= 1; got {n_cols!r}.")
     n_bands = -(-len(images) // n_cols)
     n_columns = -(-len(images) // n_bands)  # spreads the images evenly over the bands

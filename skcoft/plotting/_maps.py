@@ -265,7 +265,7 @@ class AnomalyMapDisplay:
         vmax = max(MAP_MAX, *map(np.nanmax, maps)) if vmax is None else vmax
         if not (isinstance(vmin, Real) and isinstance(vmax, Real) and vmin < vmax):
             raise ValueError(f"vmin must be less than vmax; got vmin={vmin!r}, vmax={vmax!r}.")
-        if not (threshold is None or number()[0](threshold)):
+        if not (threshold is None or number().test(threshold)):
             raise ValueError(f"threshold must be a finite number or None; got {threshold!r}.")
         n_bands, n_columns, size = grid_size(self.images, 2, n_cols)
         layout = layout_for(self.images)

@@ -250,7 +250,7 @@ class ScoreDisplay:
     def _rows(self) -> dict[str, np.ndarray]:
         """Return the scores of each row, from top to bottom; raise ValueError if invalid."""
         scores = _checked_scores(self.scores, "scores", finite=False)
-        if self.offset is not None and not number()[0](self.offset):
+        if self.offset is not None and not number().test(self.offset):
             raise ValueError(f"offset must be a finite number or None; got {self.offset!r}.")
         rows = {}
         if self.calibration_scores is not None:

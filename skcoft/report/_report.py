@@ -261,9 +261,9 @@ def _lowest_scores(
         )
         content += [_html.paragraph(text), _html.map_scale()]
     if shots is not None:
-        nearest = detector.kneighbors(chosen, return_distance=False)[:, 0]
+        _, nearest = detector.kneighbors(chosen)
         shot_inputs = encoder.select_modality(read_input(shots, ReadOptions.of(detector)))
-        for row, shot in zip(figures, nearest, strict=True):
+        for row, (shot,) in zip(figures, nearest, strict=True):
             image = load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
             row.append((to_data_uri(image), "The most similar training image", "nearest shot"))
     spread = np.ptp(results.scores[results.errors == ""])
