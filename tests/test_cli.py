@@ -214,7 +214,7 @@ def test_the_module_and_the_script_run_the_same_command(tmp_path):
     assert getattr(import_module(module), name) is main
 
 
-def test_version_is_output(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
     assert stopped.value.code == 0
