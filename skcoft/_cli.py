@@ -1,14 +1,15 @@
-"""The command line: arguments to calls of the public API, errors to messages and exit codes."""
+"""The command line: parse arguments, call the public API, and turn errors into exit codes."""
 
 import argparse
 import sys
 import warnings
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
 
 from ._detector import COFTDetector
 from ._utils.files import check_output_path
@@ -16,148 +17,162 @@ from ._version import __version__
 from .datasets import load_folder
 from .report import score_images, write_maps, write_regions, write_report, write_scores
 
-DONE, SOME_NOT_READ, WRONG, INTERRUPTED = 0, 1, 2, 130
-USERS = OSError, ValueError, TypeError, ImportError, FloatingPointError  # mistakes, not ours
-CODES = (
-    "The exit code is 0 when all is done, 1 when it is done but some images could not be read, "
-    "and 2 when nothing could be done; a message says why."
+SUCCESS, SOME_UNREADABLE, FAILURE, INTERRUPTED = 0, 1, 2, 130
+# shown without a traceback; any other error is a bug
+USER_ERRORS = OSError, ValueError, TypeError, ImportError, FloatingPointError
+EXIT_CODES = (
+    "The exit code is 0 on success, 1 if some images could not be read, and 2 if nothing could be "
+    "done. A message gives the reason."
 )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _plain_warnings():
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             return options.run(options)
-    except USERS as error:
+    except USER_ERRORS as error:
         print(f"skcoft: error: {error}", file=sys.stderr)
-        return WRONG
+        return FAILURE
     except KeyboardInterrupt:
         print("skcoft: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-def _parser():
-    parser = argparse.ArgumentParser("skcoft", description=_say("skcoft"), epilog=CODES)
-    parser.add_argument("--version", action="version", version=__version__, help=_say("version"))
+def _show_warning(message: object, *_args: object, **_options: object) -> None:
+    """Show a warning as a message, without a line of code."""
+    print(f"skcoft: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("skcoft", description=HELP["skcoft"], epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=__version__, help=HELP["version"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
-    fit = _command(commands, "fit", _fit, "normal_folder")
-    fit.add_argument("--backbone", default=COFTDetector().backbone, help=_say("backbone"))
-    fit.add_argument("--weights", default="pretrained", metavar="FILE", help=_say("weights"))
-    fit.add_argument("--max-pixels", type=int, metavar="N", help=_say("max_pixels"))
-    fit.add_argument("--mask", type=Path, metavar="FILE", help=_say("mask"))
-    fit.add_argument("--iterations", type=int, default=20, metavar="N", help=_say("iterations"))
-    fit.add_argument("--seed", type=int, default=0, metavar="N", help=_say("seed"))
-    fit.add_argument("--calibrate", type=Path, metavar="FOLDER", help=_say("calibrate"))
-    fit.add_argument("--max-fpr", type=float, metavar="RATE", help=_say("max_fpr"))
-    score = _command(commands, "score", _score, "model", "folder")
-    score.add_argument("--maps", type=Path, metavar="FOLDER", help=_say("maps"))
-    score.add_argument("--regions", type=Path, metavar="FILE", help=_say("regions"))
-    report = _command(commands, "report", _report, "model", "folder")
-    report.add_argument("--shots", type=Path, metavar="FOLDER", help=_say("shots"))
-    report.add_argument("--title", help=_say("title"))
-    report.add_argument("--worst", type=int, default=12, metavar="N", help=_say("worst"))
+    fit = _add_command(commands.add_parser, "fit", _fit, "normal_folder")
+    fit.add_argument("--backbone", default=COFTDetector().backbone, help=HELP["backbone"])
+    fit.add_argument("--weights", default="pretrained", metavar="FILE", help=HELP["weights"])
+    fit.add_argument("--max-pixels", type=int, metavar="N", help=HELP["max_pixels"])
+    fit.add_argument("--mask", type=Path, metavar="FILE", help=HELP["mask"])
+    fit.add_argument("--iterations", type=int, default=20, metavar="N", help=HELP["iterations"])
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help=HELP["seed"])
+    fit.add_argument("--calibrate", type=Path, metavar="FOLDER", help=HELP["calibrate"])
+    fit.add_argument("--max-fpr", type=float, metavar="RATE", help=HELP["max_fpr"])
+    score = _add_command(commands.add_parser, "score", _score, "model", "folder")
+    score.add_argument("--maps", type=Path, metavar="FOLDER", help=HELP["maps"])
+    score.add_argument("--regions", type=Path, metavar="FILE", help=HELP["regions"])
+    report = _add_command(commands.add_parser, "report", _report, "model", "folder")
+    report.add_argument("--shots", type=Path, metavar="FOLDER", help=HELP["shots"])
+    report.add_argument("--title", help=HELP["title"])
+    report.add_argument("--worst", type=int, default=12, metavar="N", help=HELP["worst"])
     return parser
 
 
-def _command(commands, name, run, *positional):
-    said = _say(name)
-    command = commands.add_parser(name, help=said, description=said, epilog=CODES)
+def _add_command(
+    add_parser: Callable[..., argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *positional: str,
+) -> argparse.ArgumentParser:
+    """Add a command with the arguments that all commands share."""
+    command = add_parser(name, help=HELP[name], description=HELP[name], epilog=EXIT_CODES)
     for argument in positional:
-        command.add_argument(argument, type=Path, help=_say(argument))
+        command.add_argument(argument, type=Path, help=HELP[argument])
     command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help=_say(f"output of {name}")
+        "-o", "--output", type=Path, required=True, metavar="FILE", help=HELP[f"output of {name}"]
     )
-    command.add_argument("--normal", default=None, metavar="NAME", help=_say("normal"))
-    command.add_argument("--device", help=_say("device"))
+    command.add_argument("--normal", default=None, metavar="NAME", help=HELP["normal"])
+    command.add_argument("--device", help=HELP["device"])
     command.set_defaults(run=run)
     return command
 
 
-def _say(name):
-    return TEXTS[name]
-
-
-TEXTS = {
+HELP = {
     "skcoft": "Few-shot image anomaly detection: a handful of normal images in, decisions out.",
-    "version": "Print the version and do nothing else.",
+    "version": "Print the version and exit.",
     "fit": "Fit a detector on a folder of normal images and write it to a model file.",
-    "score": "Score the images of a folder and write a table.",
-    "report": "Score the images of a folder and write a report to show, as one HTML file.",
+    "score": "Score the images in a folder and write a table.",
+    "report": "Score the images in a folder and write a report as a single HTML file.",
     "normal_folder": (
-        "The folder holds the normal images, 4 to 64 of them, or it is a data set: then those of "
-        "its normal class count, of its folder train where there is one."
+        "Folder with 4 to 64 normal images, or a data set. If it is a data set, its normal class "
+        "is used, from the folder train if there is one."
     ),
-    "model": "The detector is read from this file, which skcoft fit or detector.save wrote.",
+    "model": "Model file that skcoft fit or detector.save wrote.",
     "folder": (
-        "The folder holds the images, in subfolders or not. Of a data set with a folder test, "
-        "those in it are scored."
+        "Folder with the images, which may lie in subfolders. If it is a data set with a folder "
+        "test, only the images in that folder are scored."
     ),
-    "output of fit": "The model is written to this file.",
+    "output of fit": "Model file to write.",
     "output of score": (
-        "The table is written to this file as comma-separated values: path, score, decision (the "
-        "score less the threshold), p_value, label (1 is normal, -1 is anomalous) and error. An "
-        "image that cannot be read has no numbers, label -1 and the reason."
+        "Table to write, as comma-separated values: path, score, decision (score minus "
+        "threshold), p_value, label (1 is normal, -1 is anomalous) and error. An unreadable image "
+        "has no numbers, the label -1 and the reason as error."
     ),
-    "output of report": "The report is written to this file.",
+    "output of report": "Report to write.",
     "normal": (
-        "The images in the subfolder of this name are normal, those in others are anomalies. By "
-        "default it is the one called good, normal or ok."
+        "Name of the subfolder with the normal images. Images in other subfolders are anomalies. "
+        "By default it is the subfolder called good, normal or ok."
     ),
-    "device": "The network runs on this device, such as cpu or cuda; by default on the best one.",
+    "device": "Device of the network, such as cpu or cuda. By default the best one is used.",
     "backbone": (
-        "The architecture is timm's of this name, or embedded, which comes with skcoft. The "
-        "default is %(default)s."
+        "Name of an architecture of timm, or embedded, which comes with skcoft. The default is "
+        "%(default)s."
     ),
-    "weights": "The weights are in this file; by default they are those of an installed package.",
+    "weights": (
+        "File with the weights of the backbone. By default those of an installed package are used."
+    ),
     "max_pixels": (
-        "No more pixels than these are looked at in an image, height times width. Raise it where "
-        "defects are small; time grows with it. The default is twice what the backbone was "
-        "trained on."
+        "Maximum number of pixels per image, height times width. Larger images are downscaled. "
+        "Raise it if defects are small; run time is proportional to it. The default is twice the "
+        "number of pixels that the backbone was trained on."
     ),
     "mask": (
-        "This image, in the photographs' shape, is white where they are looked at, for parts "
-        "that lie in one place. What is where it is black has no influence."
+        "Region of interest, for parts that are photographed in a fixed place: an image with the "
+        "aspect ratio of the photographs, white inside and black outside. Pixels outside have no "
+        "influence."
     ),
     "iterations": (
-        "The backbone is fine-tuned for this many iterations. The default is %(default)s; 0 "
-        "leaves it as it is, which is faster."
+        "Number of fine-tuning iterations. The default is %(default)s; 0 leaves the backbone "
+        "frozen, which is faster."
     ),
-    "seed": "The same seed gives the same model. The default is %(default)s.",
+    "seed": "Random seed; the same seed gives the same model. The default is %(default)s.",
     "calibrate": (
-        "This folder holds more normal images, other than those to fit on: the threshold is set "
-        "by them, so that what --max-fpr says holds."
+        "Folder with more normal images, none of which is in the folder to fit on. The threshold "
+        "is set from them, so that the rate of --max-fpr is guaranteed."
     ),
     "max_fpr": (
-        "Of unseen normal images no more than this share is called anomalous, 0.05 by default. It "
-        "needs --calibrate, with 19 images for 0.05 and 99 for 0.01."
+        "Maximum false positive rate: the share of unseen normal images that may be labelled "
+        "anomalous. The default is 0.05. It requires --calibrate, with at least 19 images for "
+        "0.05 and 99 for 0.01."
     ),
     "maps": (
-        "The anomaly map of each image is written here as a gray PNG under the image's own path. "
-        "All are on one scale: black is what the least likely spots of a normal image reach on "
-        "average, or less, white is 6 standard deviations above that, or more."
+        "Folder for the anomaly maps. The map of each image is a grayscale PNG under the path of "
+        "the image. All maps are on one scale: black is the average value of the least likely "
+        "patches of a normal image, or less, and white is 6 standard deviations above it, or more."
     ),
     "regions": (
-        "Where images are anomalous is written to this file as comma-separated values, a row for "
-        "each region: path, top, left, bottom, right (pixels), area, peak and mean of the anomaly "
-        "map. About 5 %% of unseen normal images, or --max-fpr of them, have one."
+        "File for the anomalous regions, as comma-separated values with one row per region: path, "
+        "top, left, bottom, right (pixels), area, peak and mean of the anomaly map. About 5 %% of "
+        "unseen normal images have a region, or the share given as --max-fpr."
     ),
     "shots": (
-        "This folder holds the images that the model was fitted on, in the same files: the report "
-        "shows the nearest one beside each image."
+        "Folder with the images that the model was fitted on, in the same files. The report shows "
+        "the nearest one beside each image."
     ),
-    "title": "The report has this heading; by default it is the name of the folder.",
-    "worst": "So many images with the lowest scores are shown. The default is %(default)s.",
+    "title": "Heading of the report. By default it is the name of the folder.",
+    "worst": "Number of images with the lowest scores to show. The default is %(default)s.",
 }
 
 
-def _fit(options):
+def _fit(options: argparse.Namespace) -> int:
     check_output_path(options.output)
     if options.max_fpr is not None and options.calibrate is None:
-        raise ValueError("--max-fpr needs --calibrate, a folder of other normal images.")
+        raise ValueError(
+            "--max-fpr needs --calibrate. Pass a folder of normal images that are not fitted on."
+        )
     shots = _normal_images(options.normal_folder, options.normal)
-    more = options.calibrate and _normal_images(options.calibrate, options.normal)
+    calibration = options.calibrate and _normal_images(options.calibrate, options.normal)
     detector = COFTDetector(
         options.backbone,
         weights=options.weights,
@@ -166,49 +181,52 @@ def _fit(options):
         max_iter=options.iterations,
         random_state=options.seed,
         device=options.device,
-        verbose=int(_at_terminal()),
+        verbose=int(sys.stderr.isatty()),
     ).fit(shots)
-    if more is not None:
+    if calibration is not None:
         rate = {} if options.max_fpr is None else {"max_fpr": options.max_fpr}
-        detector.set_threshold(more, **rate)
+        detector.set_threshold(calibration, **rate)
     detector.save(options.output)
     print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
-    return DONE
+    return SUCCESS
 
 
-def _read_mask(path):
-    """Read an image as a mask: True where it is white, as far as it is gray."""
+def _read_mask(path: Path) -> np.ndarray:
+    """Return an image as a mask: True for gray values in the upper half."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L")) > 127
     except UnidentifiedImageError as error:
-        raise ValueError(f"--mask {str(path)!r} is no image.") from error
+        raise ValueError(
+            f"--mask {str(path)!r} is not an image. Pass an image that is white inside."
+        ) from error
 
 
-def _score(options):
+def _score(options: argparse.Namespace) -> int:
     check_output_path(options.output)
     if options.maps is not None:
-        _check_maps(options.maps, options.folder)
+        _check_maps_folder(options.maps, options.folder)
     if options.regions is not None:
         check_output_path(options.regions)
+    verbose = int(sys.stderr.isatty())
     detector = COFTDetector.load(options.model, device=options.device)
-    paths, names, y = _images(options.folder, options.normal)
-    found = score_images(detector, paths, verbose=_at_terminal())
-    write_scores(found, options.output, names)
-    read = np.flatnonzero(found.errors == "")
-    chosen = [names[i] for i in read]
+    paths, names, y = _images_to_score(options.folder, options.normal)
+    results = score_images(detector, paths, verbose=verbose)
+    write_scores(results, options.output, names)
+    readable = np.flatnonzero(results.errors == "")
+    readable_names = [names[i] for i in readable]
     if options.maps is not None:
-        write_maps(detector, paths[read], options.maps, chosen, verbose=_at_terminal())
+        write_maps(detector, paths[readable], options.maps, readable_names, verbose=verbose)
     if options.regions is not None:
-        write_regions(detector, paths[read], options.regions, chosen)
-    return _finish(options, found, y)
+        write_regions(detector, paths[readable], options.regions, readable_names)
+    return _summarize(options.output, results, y)
 
 
-def _report(options):
+def _report(options: argparse.Namespace) -> int:
     check_output_path(options.output)
     detector = COFTDetector.load(options.model, device=options.device)
-    paths, names, y = _images(options.folder, options.normal)
-    found = write_report(
+    paths, names, y = _images_to_score(options.folder, options.normal)
+    results = write_report(
         detector,
         paths,
         options.output,
@@ -217,76 +235,71 @@ def _report(options):
         shots=options.shots and _normal_images(options.shots, options.normal),
         title=options.title or options.folder.resolve().name,
         worst=options.worst,
-        verbose=_at_terminal(),
+        verbose=int(sys.stderr.isatty()),
     )
-    return _finish(options, found, y)
+    return _summarize(options.output, results, y)
 
 
-def _check_maps(maps, folder):
-    """Raise where maps would be taken for images the next time."""
+def _check_maps_folder(maps: Path, folder: Path) -> None:
+    """Raise an error if maps cannot be written, or would count as images in the next run."""
     if maps.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
-            f"--maps {str(maps)!r} lies in the folder of images {str(folder)!r}, where maps would "
-            "count as images the next time. Name another one."
+            f"--maps {str(maps)!r} lies in the folder of images {str(folder)!r}. Its maps would "
+            "count as images in the next run. Pass another folder."
         )
     if maps.exists() and not maps.is_dir():
-        raise NotADirectoryError(f"--maps {str(maps)!r} is a file; name a folder.")
+        raise NotADirectoryError(f"--maps {str(maps)!r} is a file. Pass a folder.")
 
 
-def _normal_images(folder, normal):
-    """Paths of the normal images of a folder, of its training part where there is one."""
+def _normal_images(folder: Path, normal: str | None) -> np.ndarray:
+    """Return the paths of the normal images, from the training images of a data set."""
     data = load_folder(folder, normal=normal or "auto")
-    keep = np.full(len(data.paths), True) if data.labels is None else data.labels == 1
-    if "train" in data.split:
-        keep &= data.split == "train"
-    if not keep.any():
-        raise ValueError(f"{str(folder)!r} holds no normal image to learn from.")
-    return data.paths[keep]
+    selected = _is_in_split(data, "train")
+    if data.labels is not None:
+        selected &= data.labels == 1
+    if not selected.any():
+        raise ValueError(
+            f"{str(folder)!r} holds no normal image to train on. Pass another folder, or the name "
+            "of its subfolder with normal images as --normal."
+        )
+    return data.paths[selected]
 
 
-def _images(folder, normal):
-    """Paths, names in the folder, and labels where they are known, of what to score."""
+def _images_to_score(
+    folder: Path, normal: str | None
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Return the paths, the names relative to the folder, and the labels, None if unknown."""
     try:
         data = load_folder(folder, normal=normal or "auto")
     except ValueError:
         if normal is not None:
             raise
-        data = load_folder(folder, normal=None)  # which images are normal nobody says
-    keep = data.split == "test" if "test" in data.split else np.full(len(data.paths), True)
-    names = [Path(path).relative_to(folder).as_posix() for path in data.paths[keep]]
-    return data.paths[keep], names, None if data.labels is None else data.labels[keep]
+        data = load_folder(folder, normal=None)  # no subfolder is known to be normal
+    selected = _is_in_split(data, "test")
+    paths = data.paths[selected]
+    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    return paths, names, None if data.labels is None else data.labels[selected]
 
 
-def _finish(options, found, y):
-    """Print what was found; return the exit code."""
-    read = found.errors == ""
-    anomalous = int((found.labels[read] == -1).sum())
-    said = f"{options.output}: {read.sum()} images, {anomalous} anomalous"
-    if y is not None and len(set(y[read])) == 2:
-        said += f", area under the ROC curve {roc_auc_score(y[read], found.scores[read]):.3f}"
-    print(said)
-    if read.all():
-        return DONE
-    failed = np.flatnonzero(~read)
+def _is_in_split(data: Bunch, split: str) -> np.ndarray:
+    """Return which images belong to a split; all of them if there is no such split."""
+    return data.split == split if split in data.split else np.full(len(data.paths), True)
+
+
+def _summarize(output: Path, results: Bunch, y: np.ndarray | None) -> int:
+    """Print a summary of the results; return the exit code."""
+    readable = results.errors == ""
+    anomalous = int((results.labels[readable] == -1).sum())
+    summary = f"{output}: {readable.sum()} images, {anomalous} anomalous"
+    if y is not None and len(set(y[readable])) == 2:
+        area = roc_auc_score(y[readable], results.scores[readable])
+        summary += f", area under the ROC curve {area:.3f}"
+    print(summary)
+    if readable.all():
+        return SUCCESS
+    errors = results.errors[~readable]
     print(
-        f"skcoft: warning: {len(failed)} of {len(read)} images could not be read. "
-        f"{found.errors[failed[0]]}",
+        f"skcoft: warning: {len(errors)} of {len(readable)} images could not be read. {errors[0]}",
         file=sys.stderr,
     )
-    return SOME_NOT_READ
-
-
-def _at_terminal():
-    return sys.stderr.isatty()
-
-
-@contextmanager
-def _plain_warnings():
-    """Show warnings as messages, without a place in the code."""
-
-    def show(message, *_args, **_options):
-        print(f"skcoft: warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    return SOME_UNREADABLE

@@ -1,15 +1,15 @@
-r"""The terms of COFT-AD's objective, as pure functions on embeddings.
+r"""Loss functions of COFT-AD, as pure functions of embeddings.
 
 .. math::
 
     L = L_{\mathrm{Con}} + \lambda_{\mathrm{PP}}\,L_{\mathrm{PP}}
     + \lambda_{\mathrm{NP}}\,L_{\mathrm{NP}}
 
-The objective is that of Liao et al. (IEEE TIP 2024, arXiv 2402.18998). The exact form of each
-term is this package's reading of it and is stated in the function that computes it. Table are
-L2-normalised inside, so any scale may be passed. ``shots`` says which shot (normal image) every
-row comes from: two views of one shot are never each other's negatives, also when a batch holds
-the same shot several times.
+The objective is that of Liao et al. (IEEE TIP 2024, arXiv 2402.18998). Each function states the
+exact form of its term, which is this package's interpretation. All functions L2-normalise the rows
+of their inputs, so embeddings of any scale may be passed. ``shots`` says which shot (training
+image) every row comes from. Two views of one shot are never negatives of each other, even if a
+batch holds the same shot several times.
 """
 
 import torch
@@ -24,27 +24,29 @@ __all__ = [
 ]
 
 
-def info_nce_loss(first, second, shots, *, temperature=0.25):
-    r"""Contrast views of different shots (InfoNCE).
+def info_nce_loss(
+    first: torch.Tensor, second: torch.Tensor, shots: torch.Tensor, *, temperature: float = 0.25
+) -> torch.Tensor:
+    r"""Push views of different shots apart, and views of one image together (InfoNCE).
 
-    With :math:`z_i` the normalised rows of both views, :math:`z_i^+` the other view in the same
-    row and :math:`s(i)` the shot of :math:`i`, the loss is the mean over all 2n views of
+    Let :math:`z_i` be the normalised rows of both views, :math:`z_i^+` the other view in the same
+    row and :math:`s(i)` the shot of :math:`i`. The loss is the mean over all 2n views of
 
     .. math::
 
         -\log \frac{\exp(z_i \cdot z_i^+ / \tau)}
         {\exp(z_i \cdot z_i^+ / \tau) + \sum_{j : s(j) \ne s(i)} \exp(z_i \cdot z_j / \tau)}
 
-    Other views of the same shot are in neither sum. With one shot the loss is 0.
+    Other views of the same shot are left out. The loss is 0 if there is only one shot.
 
     Parameters
     ----------
     first, second : tensor of shape (n, d)
-        Embeddings of two views; row i of both comes from the same image.
+        Embeddings of two views. Row i of both comes from the same image.
     shots : tensor of int, shape (n,)
         The shot that each row comes from.
     temperature : float, default=0.25
-        :math:`\tau`; smaller weights the nearest negatives more.
+        :math:`\tau`. A smaller value gives more weight to the nearest negatives.
 
     Returns
     -------
@@ -74,21 +76,28 @@ def info_nce_loss(first, second, shots, *, temperature=0.25):
     return (torch.logsumexp(torch.cat([positive, others], 1), 1) - positive[:, 0]).mean()
 
 
-def mean_shifted_loss(first, second, shots, center, *, temperature=0.25):
-    r"""InfoNCE on directions from a fixed center: shots spread only about that center.
+def mean_shifted_loss(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    shots: torch.Tensor,
+    center: torch.Tensor,
+    *,
+    temperature: float = 0.25,
+) -> torch.Tensor:
+    r"""Apply InfoNCE to directions from a fixed center, so that shots spread around it.
 
-    :func:`info_nce_loss` of :math:`(h_i - c) / \lVert h_i - c \rVert`, where :math:`h_i` are the
-    normalised rows. Plain InfoNCE spreads the shots over the whole sphere and so undoes the
-    tightness of the normal cluster; the shift keeps the pre-trained geometry [1]_.
+    This is :func:`info_nce_loss` of :math:`(h_i - c) / \lVert h_i - c \rVert`, where :math:`h_i`
+    are the normalised rows. Plain InfoNCE spreads the shots over the whole sphere and so loosens
+    the cluster of normal images. The shift preserves the pre-trained geometry [1]_.
 
     Parameters
     ----------
     first, second : tensor of shape (n, d)
-        Embeddings of two views; row i of both comes from the same image.
+        Embeddings of two views. Row i of both comes from the same image.
     shots : tensor of int, shape (n,)
         The shot that each row comes from.
     center : tensor of shape (d,)
-        Center c of the shots' embeddings before fine-tuning.
+        Center c of the embeddings of the shots before fine-tuning. It is not normalised.
     temperature : float, default=0.25
         As in :func:`info_nce_loss`.
 
@@ -116,13 +125,19 @@ def mean_shifted_loss(first, second, shots, center, *, temperature=0.25):
     return info_nce_loss(first, second, shots, temperature=temperature)
 
 
-def simsiam_loss(first, second, first_predicted, second_predicted):
+def simsiam_loss(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    first_predicted: torch.Tensor,
+    second_predicted: torch.Tensor,
+) -> torch.Tensor:
     r"""Predict one view from the other, without negatives (SimSiam).
+
+    The loss is the mean over rows of
 
     .. math:: -\tfrac12 \left[\cos(p_1, \mathrm{sg}(z_2)) + \cos(p_2, \mathrm{sg}(z_1))\right]
 
-    averaged over rows; sg stops the gradient on the target side, which is what keeps the
-    embeddings from collapsing [1]_.
+    where sg stops the gradient of the target, which keeps the embeddings from collapsing [1]_.
 
     Parameters
     ----------
@@ -153,11 +168,12 @@ def simsiam_loss(first, second, first_predicted, second_predicted):
     return -(forward + backward) / 2
 
 
-def positive_pair_loss(embeddings, shots):
-    r"""Pull different shots together: the cross-instance positive pairs.
+def positive_pair_loss(embeddings: torch.Tensor, shots: torch.Tensor) -> torch.Tensor:
+    r"""Pull different shots together (cross-instance positive pairs).
 
-    The mean of :math:`1 - \cos(h_i, h_j)` over all pairs with :math:`s(i) \ne s(j)`; 0 when there
-    is no such pair. All normals are one class, so they should form one tight cluster.
+    The loss is the mean of :math:`1 - \cos(h_i, h_j)` over all pairs with
+    :math:`s(i) \ne s(j)`, or 0 if there is no such pair. All normal images are one class, so they
+    should form one tight cluster.
 
     Parameters
     ----------
@@ -183,10 +199,12 @@ def positive_pair_loss(embeddings, shots):
     return ((1 - h @ h.T) * different).sum() / different.sum().clamp_min(1)
 
 
-def negative_pair_loss(embeddings, anomalies, *, margin=0.0):
-    r"""Push synthesised anomalies away from the shots: the negative pairs.
+def negative_pair_loss(
+    embeddings: torch.Tensor, anomalies: torch.Tensor, *, margin: float = 0.0
+) -> torch.Tensor:
+    r"""Push anomalies away from the shots (negative pairs).
 
-    The mean over all pairs of :math:`\max(0, \cos(h_i, h_a) - m)`.
+    The loss is the mean of :math:`\max(0, \cos(h_i, h_a) - m)` over all pairs.
 
     Parameters
     ----------
@@ -195,8 +213,7 @@ def negative_pair_loss(embeddings, anomalies, *, margin=0.0):
     anomalies : tensor of shape (m, d)
         Embeddings of synthesised (or labelled) anomalies.
     margin : float, default=0.0
-        Cosine m below which a pair is far enough apart to be left alone; -1 gives the
-        plain cosine.
+        Cosine m below which a pair has no influence. -1 gives the plain cosine plus 1.
 
     Returns
     -------

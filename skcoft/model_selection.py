@@ -1,13 +1,17 @@
-"""Splits and scores of one-class work, for ``cv=`` and ``scoring=`` anywhere in scikit-learn."""
+"""Cross-validation of one-class detectors: ``cv=`` and ``scoring=`` for scikit-learn's tools."""
 
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     BaseCrossValidator,
+    BaseShuffleSplit,
     GroupKFold,
     GroupShuffleSplit,
     KFold,
@@ -15,63 +19,63 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_random_state, indexable
 
+from ._input.images import Images
 from ._input.labels import check_labels
 from ._input.reader import ReadOptions, read_input
 from ._input.shots import is_missing_group
+from ._input.table import Table
+from ._input.types import ImagesLike
 from ._network.views import image_synthesizer, make_synthesizer
 from ._parameters import EMBEDDER_CONSTRAINTS
-from ._utils.params import Constraint, any_of, check_parameters, number, one_of
+from ._utils.params import Constraint, any_of, as_list, check_parameters, list_of, number, one_of
 from .augmentation import SYNTHESIZERS
 
 __all__ = ["LabelFreeScorer", "OneClassKFold", "OneClassShuffleSplit"]
 
+SCORER_BATCH_SIZE = 32  # images that are made anomalous at once
+
 _count = number(Integral, 1)
-_share = Constraint(lambda v: isinstance(v, float) and 0 < v <= 1, "a share in (0, 1]")
-_part = Constraint(lambda v: isinstance(v, float) and 0 < v < 1, "a share in (0, 1)")
+_share_or_all = Constraint(lambda v: isinstance(v, float) and 0 < v <= 1, "a share in (0, 1]")
+_share = Constraint(lambda v: isinstance(v, float) and 0 < v < 1, "a share in (0, 1)")
 _kind = any_of(one_of(*SYNTHESIZERS), Constraint(callable, "a callable"))
-_kinds = Constraint(
-    lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(_kind.test(kind) for kind in v),
-    f"a sequence of {_kind.description}",
-)
-BATCH = 32  # images that anomalies are made of at once
 SCORER_CONSTRAINTS = {
-    "kinds": _kinds,
+    "kinds": Constraint(list_of(_kind).test, f"a sequence of {_kind.description}"),
     "n_draws": _count,
     "random_state": number(Integral, 0),
     "image_shape": EMBEDDER_CONSTRAINTS["image_shape"],
     "n_jobs": EMBEDDER_CONSTRAINTS["n_jobs"],
 }
-CONSTRAINTS = {
+SPLITTER_CONSTRAINTS = {
     "shots": any_of(_count, one_of(None)),
-    "anomaly_size": any_of(_share, _count),
+    "anomaly_size": any_of(_share_or_all, _count),
 }
 
 
 class OneClassKFold(BaseCrossValidator):
-    """Folds that train on normal images only and test on held-out normals and anomalies.
+    """K-fold splits that train on normal images and test on normal images and anomalies.
 
-    The normal images are cut into ``n_splits`` folds. Each split trains on the normals outside of
-    one fold (on ``shots`` of them) and tests on the normals in it and on the anomalies, which are
-    therefore never trained on.
+    The normal images are divided into ``n_splits`` folds. Each split tests on the normal images
+    of one fold and on the anomalies. It trains on the normal images outside of the fold, or on
+    ``shots`` of them. Anomalies are never used for training.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     shots : int or None, default=None
-        Normal images to train on in each split. None means all outside of the fold.
+        Number of normal images to train on in each split. None means all outside of the fold.
     anomaly_size : float or int, default=1.0
-        Anomalies to test on in each split, drawn anew: a share of them if float, in (0, 1], their
-        number if int. 1.0 means all.
+        Anomalies to test on, drawn anew for each split. A float in (0, 1] is a share of them, an
+        int their number. 1.0 means all.
     shuffle : bool, default=False
-        Whether to shuffle the normal images, or groups, before they are cut into folds.
+        Whether to shuffle the normal images, or groups, before they are divided into folds.
     random_state : int, RandomState or None, default=None
-        Seed of the shuffling and of the drawing of shots and anomalies.
+        Seed for shuffling and for drawing shots and anomalies.
 
     See Also
     --------
     OneClassShuffleSplit : Random shots instead of folds.
-    sklearn.model_selection.KFold : Folds that train on anomalies as well.
+    sklearn.model_selection.KFold : Folds that also train on anomalies.
 
     Examples
     --------
@@ -86,21 +90,27 @@ class OneClassKFold(BaseCrossValidator):
     __metadata_request__split = {"groups": True}
 
     def __init__(
-        self, n_splits=5, *, shots=None, anomaly_size=1.0, shuffle=False, random_state=None
-    ):
+        self,
+        n_splits: int = 5,
+        *,
+        shots: int | None = None,
+        anomaly_size: float = 1.0,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.shots = shots
         self.anomaly_size = anomaly_size
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of splits.
 
         Parameters
         ----------
         X, y, groups : object, default=None
-            Ignored, for scikit-learn's sake.
+            Ignored, exists for API consistency.
 
         Returns
         -------
@@ -109,17 +119,23 @@ class OneClassKFold(BaseCrossValidator):
         """
         return self.n_splits
 
-    def split(self, X, y=None, groups=None):
+    def split(
+        self,
+        X: ImagesLike,
+        y: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield indices of training and test images.
 
         Parameters
         ----------
         X : array-like of length n_samples
-            The images; only their number counts.
+            The images; only their number is used.
         y : array-like of shape (n_samples,), default=None
             +1 for normal, -1 for anomalous. None means that all are normal.
         groups : array-like of shape (n_samples,), default=None
-            Images of one group (a part, a patient) are never trained and tested on in one split.
+            Group of each image, such as a part or a patient. In no split does a group have images
+            in both the training and the test set.
 
         Yields
         ------
@@ -133,41 +149,41 @@ class OneClassKFold(BaseCrossValidator):
         ValueError
             If a parameter, y or groups is invalid, or there are too few normal images.
         """
-        check_parameters(self, {"n_splits": number(Integral, 2), **CONSTRAINTS})
+        check_parameters(self, {"n_splits": number(Integral, 2), **SPLITTER_CONSTRAINTS})
         rng = check_random_state(self.random_state)
         folds = KFold if groups is None else GroupKFold
         shuffle = {"shuffle": True, "random_state": rng} if self.shuffle else {}
         splitter = folds(self.n_splits, **shuffle)
-        yield from _split(splitter, self.n_splits, self, X, y, groups, rng)
+        yield from _iter_one_class_splits(splitter, self, X, y, groups, rng, self.n_splits)
 
 
 class OneClassShuffleSplit(BaseCrossValidator):
-    """Random shots to train on, held-out normals and anomalies to test on.
+    """Random splits that train on a few normal images and test on normal images and anomalies.
 
-    Each split holds out ``test_size`` of the normal images and trains on ``shots`` of the others;
-    it tests on the held-out normals and the anomalies, which are never trained on. The shots are
-    in random order, so that :func:`sklearn.model_selection.learning_curve`, which trains on the
-    first ones, draws few-shot curves.
+    Each split holds out ``test_size`` of the normal images and trains on ``shots`` of the others.
+    It tests on the held-out normal images and on the anomalies, which are never used for
+    training. The shots are in random order. So :func:`sklearn.model_selection.learning_curve`,
+    which trains on the first ones, computes few-shot curves.
 
     Parameters
     ----------
     n_splits : int, default=10
         Number of splits, at least 1.
     shots : int or None, default=8
-        Normal images to train on in each split. None means all that are not held out.
+        Number of normal images to train on in each split. None means all that are not held out.
     test_size : float or int, default=0.5
-        Normal images to hold out: a share of them if float, in (0, 1), their number if int. With
-        groups, a share or number of the groups.
+        Normal images to hold out. A float in (0, 1) is a share of them, an int their number. With
+        groups, it is a share or the number of the groups.
     anomaly_size : float or int, default=1.0
-        Anomalies to test on in each split, drawn anew: a share of them if float, in (0, 1], their
-        number if int. 1.0 means all.
+        Anomalies to test on, drawn anew for each split. A float in (0, 1] is a share of them, an
+        int their number. 1.0 means all.
     random_state : int, RandomState or None, default=None
-        Seed of all that is drawn.
+        Seed for drawing held-out images, shots and anomalies.
 
     See Also
     --------
     OneClassKFold : Every normal image is held out once.
-    sklearn.model_selection.ShuffleSplit : Splits that train on anomalies as well.
+    sklearn.model_selection.ShuffleSplit : Splits that also train on anomalies.
 
     Examples
     --------
@@ -182,8 +198,14 @@ class OneClassShuffleSplit(BaseCrossValidator):
     __metadata_request__split = {"groups": True}
 
     def __init__(
-        self, n_splits=10, *, shots=8, test_size=0.5, anomaly_size=1.0, random_state=None
-    ):
+        self,
+        n_splits: int = 10,
+        *,
+        shots: int | None = 8,
+        test_size: float = 0.5,
+        anomaly_size: float = 1.0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.shots = shots
         self.test_size = test_size
@@ -192,17 +214,23 @@ class OneClassShuffleSplit(BaseCrossValidator):
 
     get_n_splits = OneClassKFold.get_n_splits
 
-    def split(self, X, y=None, groups=None):
+    def split(
+        self,
+        X: ImagesLike,
+        y: npt.ArrayLike | None = None,
+        groups: npt.ArrayLike | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield indices of training and test images.
 
         Parameters
         ----------
         X : array-like of length n_samples
-            The images; only their number counts.
+            The images; only their number is used.
         y : array-like of shape (n_samples,), default=None
             +1 for normal, -1 for anomalous. None means that all are normal.
         groups : array-like of shape (n_samples,), default=None
-            Images of one group (a part, a patient) are never trained and tested on in one split.
+            Group of each image, such as a part or a patient. In no split does a group have images
+            in both the training and the test set.
 
         Yields
         ------
@@ -218,98 +246,102 @@ class OneClassShuffleSplit(BaseCrossValidator):
         """
         check_parameters(
             self,
-            {
-                "n_splits": _count,
-                "test_size": any_of(_part, _count),
-                **CONSTRAINTS,
-            },
+            {"n_splits": _count, "test_size": any_of(_share, _count), **SPLITTER_CONSTRAINTS},
         )
         rng = check_random_state(self.random_state)
         shuffle = ShuffleSplit if groups is None else GroupShuffleSplit
         splitter = shuffle(self.n_splits, test_size=self.test_size, random_state=rng)
-        yield from _split(splitter, 2, self, X, y, groups, rng)
+        yield from _iter_one_class_splits(splitter, self, X, y, groups, rng, 2)
 
 
-def _split(splitter, least, cv, X, y, groups, rng):
-    """Split the normals by scikit-learn's ``splitter``, draw shots, add anomalies to the test."""
+def _iter_one_class_splits(
+    splitter: BaseCrossValidator | BaseShuffleSplit,
+    cv: OneClassKFold | OneClassShuffleSplit,
+    X: ImagesLike,
+    y: npt.ArrayLike | None,
+    groups: npt.ArrayLike | None,
+    rng: np.random.RandomState,
+    min_count: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split the normal images by scikit-learn's ``splitter``; draw shots and anomalies."""
     X, y, groups = indexable(X, y, groups)
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     y = np.ones(n) if y is None else check_labels(X, y)
     normals, anomalies = np.flatnonzero(y == 1), np.flatnonzero(y == -1)
-    held = None
-    units, count = "normal images (y == 1)", len(normals)
-    if groups is not None:
-        groups = _names(groups)
-        held = groups[normals]
-        units, count = "groups of normal images", len(np.unique(held))
-    if count < least:
-        raise ValueError(f"{cv!r} needs at least {least} {units}; got {count}.")
-    for train, test in splitter.split(normals, groups=held):
+    units = "normal images (y == 1)" if groups is None else "groups of normal images"
+    ids = np.arange(n) if groups is None else _group_ids(groups)
+    count = len(np.unique(ids[normals]))
+    if count < min_count:
+        raise ValueError(
+            f"{cv!r} needs at least {min_count} {units}; got {count}. Pass more, or change its "
+            "parameters."
+        )
+    for train, test in splitter.split(normals, groups=None if groups is None else ids[normals]):
         train, test = normals[train], normals[test]
         if cv.shots is not None:
             if cv.shots > len(train):
                 raise ValueError(
                     f"shots={cv.shots} normal images cannot be drawn from the {len(train)} that "
-                    f"{cv!r} leaves to train on."
+                    f"{cv!r} leaves for training. Pass a smaller number of shots."
                 )
             train = rng.permutation(train)[: cv.shots]
-        shown = anomalies
-        if groups is not None:
-            shown = anomalies[~np.isin(groups[anomalies], groups[train])]
-        shown = _draw(shown, cv.anomaly_size, rng)
-        yield train, np.concatenate([test, shown])
+        apart = anomalies[~np.isin(ids[anomalies], ids[train])]
+        yield train, np.concatenate([test, _draw_anomalies(apart, cv.anomaly_size, rng)])
 
 
-def _names(groups):
-    """Return groups as an array; an image whose group is None or NaN is one of its own."""
+def _group_ids(groups: npt.ArrayLike) -> np.ndarray:
+    """Return groups as an array; an image whose group is None or NaN is a group of its own."""
     names = np.asarray(groups).tolist()
-    missing = [is_missing_group(name) for name in names]
-    if not any(missing):
+    if not any(map(is_missing_group, names)):
         return np.asarray(groups)
-    known = {name: i for i, name in enumerate(names) if not missing[i]}
-    return np.array([i if missing[i] else known[name] for i, name in enumerate(names)])
+    ids = {name: i for i, name in enumerate(names)}
+    return np.array([i if is_missing_group(name) else ids[name] for i, name in enumerate(names)])
 
 
-def _draw(anomalies, size, rng):
-    """Draw a share or a number of anomalies; all stay in order."""
-    if isinstance(size, Integral):
-        if size > len(anomalies):
-            raise ValueError(
-                f"anomaly_size={size} anomalies (y == -1) cannot be drawn from {len(anomalies)}."
-            )
-    else:
-        size = int(np.ceil(size * len(anomalies) - 1e-9))
-    return anomalies if size == len(anomalies) else np.sort(rng.permutation(anomalies)[:size])
+def _draw_anomalies(anomalies: np.ndarray, size: float, rng: np.random.RandomState) -> np.ndarray:
+    """Draw a share (float) or a number (int) of anomalies, in ascending order."""
+    if not isinstance(size, Integral):
+        count = int(np.ceil(size * len(anomalies) - 1e-9))
+    elif (count := int(size)) > len(anomalies):
+        raise ValueError(
+            f"anomaly_size={size} anomalies (y == -1) cannot be drawn from {len(anomalies)}. Pass "
+            "a smaller number, or a share."
+        )
+    return anomalies if count == len(anomalies) else np.sort(rng.permutation(anomalies)[:count])
 
 
 class LabelFreeScorer(BaseEstimator):
-    """Score of a detector on normal images alone, for ``scoring=``.
+    """Score a detector without labelled anomalies, for ``scoring=``.
 
-    The area under the ROC curve of held-out normal images against anomalies that are synthesised
-    from them, averaged over kinds of anomalies that no candidate was trained on.
-    It ranks candidates where no anomaly is known; it does not say how well they do on real ones.
-    The ranking agrees with that of labels where real anomalies resemble the synthesised ones, such
-    as defects of a surface, and more between backbones than between settings of one; on most of
-    our tasks the defaults of a good backbone did no worse than its pick (see the user guide).
+    The score is the area under the ROC curve of held-out normal images against anomalies that are
+    synthesised from them. It is averaged over kinds of anomalies that no candidate was trained
+    on.
+
+    Use it to rank candidates if you have no anomalies. It does not say how accurate they are on
+    real ones. The ranking agrees with that of labels if real anomalies resemble the synthesised
+    ones, such as defects of a surface. It is more reliable between backbones than between settings
+    of one backbone. On most of our tasks, the defaults of a good backbone did no worse than the
+    candidate that this score selects (see the user guide).
 
     Parameters
     ----------
     kinds : sequence of str and callables, default=("crack", "patch_shuffle", "smudge", "warp")
         Names of synthesised anomalies, see :mod:`skcoft.augmentation`, or callables on image
-        tensors ``(n, C, H, W)`` in 0..1. The default has small defects and a disorder of the
-        whole, and none of a detector's default negatives.
+        tensors ``(n, C, H, W)`` with values 0 to 1. The default has small defects and a disorder
+        of the whole image, and none of the default negatives of a detector.
     n_draws : int, default=4
-        Anomalies of each kind per image.
+        Number of anomalies of each kind per image.
     image_shape : (H, W) or (H, W, C), default=None
-        Shape of the images where the rows of a two-dimensional X are flattened ones.
+        Shape of the images if the rows of a two-dimensional X are flattened images.
     n_jobs : int or None, default=None
-        Threads that decode files prefetch, as in :class:`skcoft.COFTDetector`; None means none.
+        Number of threads that decode files in advance, as in :class:`skcoft.COFTDetector`. None
+        means none.
     random_state : int, default=0
-        Seed of the anomalies, which are the same for every candidate.
+        Seed of the anomalies. They are the same for every candidate.
 
     See Also
     --------
-    OneClassKFold : Splits without anomalies, where y is None or all ones.
+    OneClassKFold : Splits without anomalies if y is None or all ones.
 
     Examples
     --------
@@ -328,35 +360,41 @@ class LabelFreeScorer(BaseEstimator):
 
     def __init__(
         self,
-        kinds=("crack", "patch_shuffle", "smudge", "warp"),
+        kinds: Sequence[str | Callable[[torch.Tensor], torch.Tensor]] = (
+            "crack",
+            "patch_shuffle",
+            "smudge",
+            "warp",
+        ),
         *,
-        n_draws=4,
-        image_shape=None,
-        n_jobs=None,
-        random_state=0,
-    ):
+        n_draws: int = 4,
+        image_shape: tuple[int, ...] | None = None,
+        n_jobs: int | None = None,
+        random_state: int = 0,
+    ) -> None:
         self.kinds = kinds
         self.n_draws = n_draws
         self.image_shape = image_shape
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def __call__(self, estimator, X, y=None):
+    def __call__(self, estimator: Any, X: ImagesLike, y: npt.ArrayLike | None = None) -> float:
         """Score a fitted detector.
 
         Parameters
         ----------
         estimator : detector or pipeline
-            Fitted, with ``score_samples`` or ``decision_function``, higher for more normal.
+            Fitted estimator with ``score_samples`` or ``decision_function``, which are higher for
+            more normal images.
         X : images, see the user guide
-            Images that fit has not seen.
+            Images that the estimator was not fitted on.
         y : array-like of shape (n_samples,), default=None
-            Where given, only images with y == 1 count.
+            Labels. If given, only images with y == 1 are used.
 
         Returns
         -------
         float
-            Area under the ROC curve: 1 where every normal image scores above every synthesised
+            Area under the ROC curve. It is 1 if every normal image scores above every synthesised
             anomaly.
 
         Raises
@@ -368,37 +406,42 @@ class LabelFreeScorer(BaseEstimator):
         check_parameters(self, SCORER_CONSTRAINTS)
         self._check_kinds(estimator)
         inputs = read_input(X, ReadOptions.of(self))
-        if inputs.input_type != "images":
+        if not isinstance(inputs, Images):
+            modalities = f"the modalities {list(inputs.by_modality)}"
             raise ValueError(
-                "X must hold images; got rows of features. If they are flattened images, set "
-                "image_shape of the scorer."
-            )
-        if len(inputs.by_modality) > 1:
-            raise ValueError(
-                "LabelFreeScorer makes anomalies of one image a sample; X has samples of "
-                f"{list(inputs.by_modality)}."
+                "X must hold images, one per sample; got "
+                f"{'tabular data' if isinstance(inputs, Table) else modalities}. Pass the images "
+                "of one modality, or set image_shape of the scorer if rows are flattened images."
             )
         if y is not None:
             inputs = inputs.take(check_labels(X, y) == 1)
         if len(inputs) == 0:
-            raise ValueError("X holds no normal image (y == 1) to score with.")
+            raise ValueError(
+                "X holds no normal image (y == 1) to score with. Pass held-out normal images."
+            )
+        bit_depth = _bit_depth_for(estimator, inputs)
         score = getattr(estimator, "score_samples", None) or estimator.decision_function
         generator = torch.Generator().manual_seed(self.random_state)
         synthesizers = [make_synthesizer(kind, image_synthesizer) for kind in self.kinds]
-        normal, anomalous, depth = [], [[] for _ in synthesizers], _depth_of(estimator, inputs)
-        for images in _batches(inputs, depth):
+        scores: list[list[np.ndarray]] = [[] for _ in range(1 + len(synthesizers))]
+        for images in _iter_float_images(inputs, bit_depth):
             repeated = images.repeat_interleave(self.n_draws, dim=0)
-            normal.append(score(self._as_given(images, inputs)))
-            for synthesize, scores in zip(synthesizers, anomalous, strict=True):
-                scores.append(score(self._as_given(synthesize(repeated, generator), inputs)))
-        normal = np.concatenate(normal)
-        areas = []
-        for scores in map(np.concatenate, anomalous):
-            labels = np.repeat([1, 0], [len(normal), len(scores)])
-            areas.append(roc_auc_score(labels, np.concatenate([normal, scores])))
+            scores[0].append(score(self._in_format_of(inputs, images)))
+            for synthesize, kind_scores in zip(synthesizers, scores[1:], strict=True):
+                anomalies = synthesize(repeated, generator)
+                kind_scores.append(score(self._in_format_of(inputs, anomalies)))
+        normal, *anomalous = map(np.concatenate, scores)
+        areas = [
+            roc_auc_score(
+                np.repeat([1, 0], [len(normal), len(kind_scores)]),
+                np.concatenate([normal, kind_scores]),
+            )
+            for kind_scores in anomalous
+        ]
         return float(np.mean(areas))
 
-    def _check_kinds(self, estimator):
+    def _check_kinds(self, estimator: Any) -> None:
+        """Raise ValueError if the estimator was trained on anomalies of one of the kinds."""
         params = estimator.get_params()
         for name, value in params.items():
             if name.rpartition("__")[2] != "negatives":
@@ -406,17 +449,17 @@ class LabelFreeScorer(BaseEstimator):
             step = name.removesuffix("negatives")
             if not params.get(f"{step}negative_weight") or not params.get(f"{step}max_iter"):
                 continue
-            trained = value if isinstance(value, (list, tuple)) else [value]
-            shared = [kind for kind in self.kinds if kind in trained]
+            negatives = as_list(value)
+            shared = [kind for kind in self.kinds if kind in negatives]
             if shared:
                 raise ValueError(
-                    f"kinds={self.kinds!r} holds {shared}, which the candidate was trained on "
-                    f"({name}={value!r}), so its score would flatter it. Choose kinds that no "
+                    f"kinds={self.kinds!r} contains {shared}, and the candidate was trained on "
+                    f"{name}={value!r}. Its score would be too high. Choose kinds that no "
                     "candidate is trained on."
                 )
 
-    def _as_given(self, images, inputs):
-        """Return images (n, 3, H, W) in the form of X: as they are, or as rows of its type."""
+    def _in_format_of(self, inputs: Images, images: torch.Tensor) -> torch.Tensor | np.ndarray:
+        """Return images (n, 3, H, W) as they are, or as rows of the type of X if X holds rows."""
         if self.image_shape is None or not isinstance(inputs.items, torch.Tensor):
             return images
         channels = inputs.items.shape[1]
@@ -424,22 +467,22 @@ class LabelFreeScorer(BaseEstimator):
         return (rows * 255).round().astype(np.uint8) if inputs.items.dtype == torch.uint8 else rows
 
 
-def _depth_of(estimator, inputs):
-    """Bits of whole numbers in X: those of the fit, or where nobody knows them, as X has them."""
+def _bit_depth_for(estimator: Any, inputs: Images) -> int | None:
+    """Return the bit depth of the training images or, if unknown, that of the values of X."""
     steps = [step for _, step in getattr(estimator, "steps", [])] or [estimator]
     for step in steps:
         encoders = getattr(getattr(step, "embedder_", step), "encoders_", None)
-        # what a step before it makes of X need not be whole numbers
+        # an earlier step may turn the integers of X into floats
         if encoders and (encoders[0].bit_depth is not None or step is steps[0]):
             return encoders[0].bit_depth
     return inputs.bit_depth
 
 
-def _batches(inputs, depth):
-    """Yield float images (n, 3, H, W) of inputs, each at its own size."""
+def _iter_float_images(inputs: Images, bit_depth: int | None) -> Iterator[torch.Tensor]:
+    """Yield float images (n, 3, H, W) at their own sizes."""
     if inputs.common_size is None:
         for i, size in enumerate(inputs.sizes):
-            yield inputs.load(torch.tensor([i]), size, depth)
+            yield inputs.load(torch.tensor([i]), size, bit_depth)
     else:
-        for indices in torch.arange(len(inputs)).split(BATCH):
-            yield inputs.load(indices, inputs.common_size, depth)
+        for indices in torch.arange(len(inputs)).split(SCORER_BATCH_SIZE):
+            yield inputs.load(indices, inputs.common_size, bit_depth)

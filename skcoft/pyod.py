@@ -1,4 +1,4 @@
-"""The detector behind PyOD's contract: labels 0 and 1, scores that are higher where anomalous."""
+"""The detector with PyOD's conventions: labels 0 and 1, and higher scores for anomalies."""
 
 import numpy as np
 from sklearn.base import clone
@@ -6,45 +6,49 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._detector import COFTDetector
 from ._input.recognize import as_items
+from ._input.types import ImagesLike
 
 try:
     from pyod.models.base import BaseDetector
 except ImportError as error:
-    raise ImportError("skcoft.pyod needs PyOD: pip install 'skcoft[pyod]'.") from error
+    raise ImportError("skcoft.pyod needs PyOD. Run pip install 'skcoft[pyod]'.") from error
 
 __all__ = ["PyODDetector"]
 
 
 class PyODDetector(BaseDetector):
-    """A :class:`skcoft.COFTDetector` where a detector of PyOD's is expected.
+    """A :class:`skcoft.COFTDetector` with the interface of a PyOD detector.
 
-    Scores are higher where something is anomalous, labels are 1 for anomalous and 0 for normal,
-    and ``threshold_``, ``predict_proba`` and ``predict_confidence`` are PyOD's own. X is images or
-    rows, as of the detector; what PyOD itself hands from one detector to another is rows.
+    Higher scores are more anomalous, and labels are 1 for anomalous and 0 for normal samples.
+    ``threshold_``, ``predict_proba`` and ``predict_confidence`` are those of PyOD. X is images or
+    tabular data, as accepted by the detector. PyOD itself passes tabular data from one detector to
+    another.
 
     Parameters
     ----------
     detector : COFTDetector or None, default=None
-        The detector, which is cloned; None means ``COFTDetector()``. Its own threshold does not
-        count here.
+        The detector to fit; it is cloned. None means ``COFTDetector()``. The detector's own
+        threshold is not used.
     contamination : float in (0, 0.5], default=0.1
-        The share of X that lies above ``threshold_``, or what else PyOD takes for it. As of any
-        detector of PyOD's: of 8 shots, one is an outlier by default.
+        Share of the training samples that score above ``threshold_``, or any other value that
+        PyOD accepts for it. As with every PyOD detector, the default makes one of 8 shots an
+        outlier.
 
     Attributes
     ----------
     detector_ : COFTDetector
-        The fitted detector, which also draws maps.
+        The fitted detector, which also computes anomaly maps.
     decision_scores_ : ndarray of shape (n_samples,)
-        Anomaly scores of the shots, each by a density that has not seen it. Copies share one.
+        Anomaly scores of the shots. Each is computed by a density that was fitted without the
+        shot. Duplicates share one score.
     threshold_ : float
-        Scores above it are labelled 1.
+        Higher scores are labelled 1.
     labels_ : ndarray of shape (n_samples,)
         Labels of the shots: 0 for normal, 1 for anomalous.
 
     See Also
     --------
-    skcoft.COFTDetector : Takes detectors of PyOD's as ``density``.
+    skcoft.COFTDetector : Accepts PyOD detectors as ``density``.
 
     Examples
     --------
@@ -57,17 +61,17 @@ class PyODDetector(BaseDetector):
     (2, [1, 1])
     """
 
-    def __init__(self, detector=None, contamination=0.1):
+    def __init__(self, detector: COFTDetector | None = None, contamination: float = 0.1) -> None:
         super().__init__(contamination=contamination)
         self.detector = detector
 
-    def fit(self, X, y=None):
+    def fit(self, X: ImagesLike, y: None = None) -> "PyODDetector":
         """Fit the detector on normal images.
 
         Parameters
         ----------
-        X : images or rows, see the user guide
-            The shots.
+        X : images or tabular data, see the user guide
+            Training images, or rows of features.
         y : None
             Ignored, as in PyOD.
 
@@ -93,55 +97,57 @@ class PyODDetector(BaseDetector):
         self._process_decision_scores()
         return self
 
-    def decision_function(self, X):
-        """Anomaly score of each image.
+    def decision_function(self, X: ImagesLike) -> np.ndarray:
+        """Return the anomaly score of each sample.
 
         Parameters
         ----------
-        X : images or rows, see the user guide
-            What to score; of the kind seen in fit.
+        X : images or tabular data, see the user guide
+            Samples to score, in the same format as in ``fit``.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            The detector's ``score_samples`` times -1: higher means more anomalous.
+            The detector's ``score_samples`` times -1; higher means more anomalous.
 
         Raises
         ------
         ValueError
-            If X is invalid or of another kind than in fit.
+            If X is invalid or has another format than in ``fit``.
         """
         check_is_fitted(self, "detector_")
         return -self.detector_.score_samples(X)
 
-    def predict_proba(self, X, method="linear", return_confidence=False):
-        """Probability that each image is normal, and that it is anomalous, as PyOD has it.
+    def predict_proba(
+        self, X: ImagesLike, method: str = "linear", return_confidence: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities that each sample is normal and anomalous, as PyOD defines them.
 
         Parameters
         ----------
-        X : images or rows, see the user guide
-            What to decide on; of the kind seen in fit.
+        X : images or tabular data, see the user guide
+            Samples to predict, in the same format as in ``fit``.
         method : {"linear", "unify"}, default="linear"
-            Whether scores are scaled by the extremes of ``decision_scores_``, or by the error
+            How scores are scaled: with the extremes of ``decision_scores_``, or with the error
             function of their distance from the mean.
         return_confidence : bool, default=False
-            Whether ``predict_confidence`` is returned as well.
+            Whether to return the result of ``predict_confidence`` as well.
 
         Returns
         -------
         ndarray of shape (n_samples, 2)
-            Probabilities; with ``return_confidence`` a tuple of these and of the confidence.
+            Probabilities. With ``return_confidence``, a tuple of these and of the confidence.
 
         Raises
         ------
         ValueError
-            If X is invalid or of another kind than in fit, or the method is unknown.
+            If X is invalid or has another format than in ``fit``, or the method is unknown.
         """
-        return super().predict_proba(_as_array(X), method, return_confidence)
+        return super().predict_proba(_with_shape(X), method, return_confidence)
 
 
-def _as_array(X):
-    """Return X as what has a shape, which PyOD asks for: of a collection, an array of items."""
+def _with_shape(X: ImagesLike) -> ImagesLike:
+    """Return X as something with a shape, which PyOD reads: a collection as an array of items."""
     items = as_items(X)
     if items is None:
         return X if hasattr(X, "shape") else np.asarray(X)

@@ -1,4 +1,4 @@
-"""The command line: what it writes and says, and with which exit code."""
+"""The command line: files, output and exit codes."""
 
 import argparse
 import csv
@@ -31,7 +31,7 @@ def model(inspector, tmp_path_factory):
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; return exit code, what it printed, what it complained."""
+    """Run a command in an empty folder; return its exit code, output and error output."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -46,10 +46,10 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_fit_learns_the_normal_images_for_training(run, plate_folder, inspector, plates, tmp_path):
+def test_fit_uses_the_normal_training_images(run, plate_folder, inspector, plates, tmp_path):
     frozen = "--backbone", "embedded", "--iterations", 0
-    code, printed, _ = run("fit", plate_folder, "-o", "m.skcoft", *frozen)
-    assert (code, printed) == (
+    code, output, _ = run("fit", plate_folder, "-o", "m.skcoft", *frozen)
+    assert (code, output) == (
         0,
         f"m.skcoft: fitted on 6 images, threshold {inspector.offset_:.6g}\n",
     )
@@ -58,7 +58,7 @@ def test_fit_learns_the_normal_images_for_training(run, plate_folder, inspector,
     assert (fitted.max_iter, fitted.random_state) == (0, 0)
 
 
-def test_fit_hands_on_its_options(run, plates, tmp_path):
+def test_fit_passes_its_options_to_the_detector(run, plates, tmp_path):
     for i, image in enumerate([*plates.images[:12], plates.images[-1]]):
         folder = tmp_path / ("shots" if i < 6 else "more") / ("fine" if i < 12 else "broken")
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def test_fit_hands_on_its_options(run, plates, tmp_path):
     assert fitted.offset_ == scores.min()  # one of seven is at most 0.2
 
 
-def test_score_writes_what_the_detector_says(run, model, plate_folder, inspector):
-    code, printed, errors = run("score", model, plate_folder, "-o", "scores.csv", "--maps", "maps")
+def test_score_writes_the_results_of_the_detector(run, model, plate_folder, inspector):
+    code, output, errors = run("score", model, plate_folder, "-o", "scores.csv", "--maps", "maps")
     assert code == 0 and not errors
     data = load_folder(plate_folder)
     test = data.split == "test"
@@ -89,19 +89,19 @@ def test_score_writes_what_the_detector_says(run, model, plate_folder, inspector
     assert re.fullmatch(
         rf"scores.csv: 12 images, {sum(r['label'] == '-1' for r in table)} anomalous, area under "
         rf"the ROC curve {inspector.score(data.paths[test], data.labels[test]):.3f}\n",
-        printed,
+        output,
     )
-    for name, drawn in zip(names, inspector.anomaly_map(data.paths[test]), strict=True):
+    for name, anomaly_map in zip(names, inspector.anomaly_map(data.paths[test]), strict=True):
         with Image.open(f"maps/{name}") as image:
-            assert_array_equal(np.asarray(image), np.round(255 * np.clip(drawn / 6, 0, 1)))
+            assert_array_equal(np.asarray(image), np.round(255 * np.clip(anomaly_map / 6, 0, 1)))
 
 
 def test_an_unreadable_image_has_a_row_and_an_exit_code(run, model, plate_folder, tmp_path):
     shutil.copytree(plate_folder / "test", tmp_path / "new/photos")
     (tmp_path / "new/photos/broken.png").write_text("no image")
-    code, printed, errors = run("score", model, "new", "-o", "scores.csv", "--maps", "maps")
+    code, output, errors = run("score", model, "new", "-o", "scores.csv", "--maps", "maps")
     assert code == 1
-    assert "12 images" in printed and "ROC" not in printed  # nobody says which are normal
+    assert "12 images" in output and "ROC" not in output  # no labels
     assert "1 of 13 images could not be read. Cannot read" in errors and "broken.png" in errors
     (failed,) = [row for row in rows("scores.csv") if row["error"]]
     assert failed["path"] == "photos/broken.png"
@@ -112,11 +112,11 @@ def test_an_unreadable_image_has_a_row_and_an_exit_code(run, model, plate_folder
     assert "photos/broken.png" in (tmp_path / "r.html").read_text()
 
 
-def test_report_is_of_the_folder(run, model, plate_folder, tmp_path):
+def test_report_shows_the_images_in_the_folder(run, model, plate_folder, tmp_path):
     options = "--shots", plate_folder, "--worst", 2
-    code, printed, errors = run("report", model, plate_folder, "-o", "r.html", *options)
+    code, output, errors = run("report", model, plate_folder, "-o", "r.html", *options)
     page = (tmp_path / "r.html").read_text()
-    assert code == 0 and not errors and printed.startswith("r.html: 12 images, ")
+    assert code == 0 and not errors and output.startswith("r.html: 12 images, ")
     assert f"<title>{plate_folder.name}</title>" in page
     assert page.count("<img") == 2 * 3 and "anomalies detected" in page
     assert run("report", model, plate_folder, "-o", "r.html", "--title", "A < B")[0] == 0
@@ -128,9 +128,9 @@ def test_report_is_of_the_folder(run, model, plate_folder, tmp_path):
     [
         ("fit nowhere -o m", "There is no folder 'nowhere'"),
         ("fit empty -o m", "'empty' holds no image"),
-        ("fit PLATES -o no/m", "The folder of path='no/m' does not exist"),
+        ("fit PLATES -o no/m", "path='no/m'"),
         ("fit PLATES -o empty", "path='empty' is a folder"),
-        ("fit PLATES -o m --normal stain", "holds no normal image to learn from"),
+        ("fit PLATES -o m --normal stain", "holds no normal image"),
         ("fit PLATES -o m --max-fpr 0.1", "--max-fpr needs --calibrate"),
         ("fit PLATES -o m --backbone embeded", "embeded"),
         ("fit texts -o m --backbone embedded", "Cannot read 'texts/a.png' as an image"),
@@ -142,50 +142,50 @@ def test_report_is_of_the_folder(run, model, plate_folder, tmp_path):
         ("score MODEL PLATES -o s.csv --normal cow", "normal='cow'"),
         ("score MODEL PLATES -o s.csv --device cude", "device='cude' is not available"),
         ("score MODEL texts -o s.csv --maps texts/maps", "lies in the folder of images 'texts'"),
-        ("score MODEL PLATES -o s.csv --maps texts/a.png", "is a file; name a folder"),
+        ("score MODEL PLATES -o s.csv --maps texts/a.png", "is a file. Pass a folder"),
         ("report MODEL PLATES -o r.html --shots PLATES/test", "shots must be the 6 images of fit"),
         ("report MODEL PLATES -o r.html --worst -1", "worst must be"),
     ],
 )
-def test_mistakes_are_told_in_a_line(run, model, plate_folder, tmp_path, command, message):
+def test_errors_of_the_user_are_one_line(run, model, plate_folder, tmp_path, command, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.png").write_text("no image")
-    given = [
+    arguments = [
         a.replace("PLATES", str(plate_folder)).replace("MODEL", model) for a in command.split()
     ]
-    if "--shots" in given:
+    if "--shots" in arguments:
         shutil.copytree(plate_folder / "test/scratch", tmp_path / "few")
-        given[-1] = "few"
-    code, printed, errors = run(*given)
-    assert (code, printed) == (2, "")
+        arguments[-1] = "few"
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, "")
     assert re.search(rf"^skcoft: error: .*{re.escape(message)}", errors, re.M)
     assert not {"m", "s.csv", "r.html", "maps"} & {path.name for path in tmp_path.iterdir()}
 
 
-def test_mistakes_of_ours_are_not_hidden(run, model, plate_folder, monkeypatch):
+def test_bugs_are_not_hidden(run, model, plate_folder, monkeypatch):
     monkeypatch.setattr(_cli, "score_images", lambda *_, **__: {}[0])
     with pytest.raises(KeyError):
         run("score", model, plate_folder, "-o", "s.csv")
 
 
-def test_ctrl_c_ends_it(run, model, plate_folder, monkeypatch):
+def test_ctrl_c_ends_a_command(run, model, plate_folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_cli, "score_images", interrupt)
-    code, printed, errors = run("score", model, plate_folder, "-o", "s.csv")
-    assert (code, printed, errors) == (130, "", "skcoft: interrupted\n")
+    code, output, errors = run("score", model, plate_folder, "-o", "s.csv")
+    assert (code, output, errors) == (130, "", "skcoft: interrupted\n")
 
 
-def test_wrong_arguments_are_shown_how(run, capsys):
+def test_wrong_arguments_show_the_usage(run, capsys):
     with pytest.raises(SystemExit) as stopped:
         run("score", "model")
     assert stopped.value.code == 2
     assert "usage: skcoft score" in capsys.readouterr().err
 
 
-def test_help_is_in_sentences():
+def test_help_texts_are_sentences():
     parser = _cli._parser()
     (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     assert list(commands.choices) == ["fit", "score", "report"]
@@ -197,7 +197,7 @@ def test_help_is_in_sentences():
         assert command.format_help()
 
 
-def test_the_module_and_the_script_are_one(tmp_path):
+def test_the_module_and_the_script_run_the_same_command(tmp_path):
     command = [sys.executable, "-m", "skcoft", "score", "none", "none", "-o", "s.csv"]
     done = subprocess.run(
         command,
@@ -214,29 +214,29 @@ def test_the_module_and_the_script_are_one(tmp_path):
     assert getattr(import_module(module), name) is main
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == skcoft.__version__ + "\n"
 
 
-def test_regions_have_a_row_each(run, model, inspector, plate_folder, tmp_path):
+def test_the_table_of_regions_has_a_row_per_region(run, model, inspector, plate_folder, tmp_path):
     test = plate_folder / "test"
     code, _, _ = run("score", model, test, "-o", "s.csv", "--regions", "regions.csv")
     assert code == 0
-    found = rows(tmp_path / "regions.csv")
+    table = rows(tmp_path / "regions.csv")
     files = sorted(path for path in test.rglob("*.png"))
     named = [(str(f.relative_to(test)), r) for f in files for r in inspector.find_regions([f])[0]]
-    assert sorted((row["path"], int(row["top"]), int(row["area"])) for row in found) == sorted(
+    assert sorted((row["path"], int(row["top"]), int(row["area"])) for row in table) == sorted(
         (name, region.box[0], region.area) for name, region in named
     )
-    code, _, complaint = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
-    assert code == 2 and "path='no/r.csv'" in complaint
+    code, _, errors = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
+    assert code == 2 and "path='no/r.csv'" in errors
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_a_mask_is_white_where_images_are_looked_at(run, plate_folder, tmp_path):
+def test_a_mask_is_white_inside_the_region_of_interest(run, plate_folder, tmp_path):
     mask = np.zeros((64, 64), dtype=np.uint8)
     mask[16:, 8:] = 255
     Image.fromarray(mask).save("mask.png")
@@ -245,7 +245,7 @@ def test_a_mask_is_white_where_images_are_looked_at(run, plate_folder, tmp_path)
     assert code == 0
     assert_array_equal(COFTDetector.load("m.skcoft").mask, mask > 0)
     (tmp_path / "no.png").write_text("text")
-    for file, complaint in (("no.png", "'no.png' is no image"), ("none.png", "No such file")):
-        code, _, found = run("fit", plate_folder, "-o", "n.skcoft", "--mask", file, *frozen)
-        assert code == 2 and complaint in found
+    for file, message in (("no.png", "'no.png' is not an image"), ("none.png", "No such file")):
+        code, _, errors = run("fit", plate_folder, "-o", "n.skcoft", "--mask", file, *frozen)
+        assert code == 2 and message in errors
     assert not (tmp_path / "n.skcoft").exists()

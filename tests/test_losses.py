@@ -26,7 +26,7 @@ def cosine(a, b):
 
 
 def slow_info_nce(first, second, shots, temperature):
-    """The equation, view by view."""
+    """InfoNCE, computed view by view."""
     z = [*first.tolist(), *second.tolist()]
     n = len(shots)
     s = shots.tolist() * 2
@@ -50,7 +50,7 @@ def test_info_nce_equation(temperature):
 def test_same_shot_is_never_a_negative():
     a, b = normal(5, 4), normal(5, 4, seed=1)
     moved = b.clone().requires_grad_()
-    # only shots 0 here: nothing repels, whatever the number of views
+    # views of a single shot do not repel each other
     loss = info_nce_loss(a, moved, torch.zeros(5, dtype=torch.long))
     assert loss.item() == 0
     loss.backward()
@@ -61,8 +61,8 @@ def test_mean_shifted_equation():
     a, b, center = normal(5, 4), normal(5, 4, seed=1), normal(4, seed=2)
     unit = [x / x.norm(dim=1, keepdim=True) - center for x in (a, b)]
     expected = slow_info_nce(*unit, SHOTS, 0.3)
-    got = mean_shifted_loss(a, b, SHOTS, center, temperature=0.3)
-    assert got.item() == pytest.approx(expected)
+    loss = mean_shifted_loss(a, b, SHOTS, center, temperature=0.3)
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_simsiam_equation_and_stopped_gradient():
@@ -98,7 +98,7 @@ def test_negative_pair_equation(margin):
     [
         (lambda a, b: info_nce_loss(a, b, SHOTS), 2),
         (lambda a, b: mean_shifted_loss(a, b, SHOTS, normal(4, seed=9)), 2),
-        # a numerical derivative sees through a stopped gradient, so only p is checked
+        # a numerical derivative does not stop the gradient, so only p is checked
         (lambda p, q: simsiam_loss(normal(5, 4, seed=7), normal(5, 4, seed=8), p, q), 2),
         (lambda h: positive_pair_loss(h, SHOTS), 1),
         (negative_pair_loss, 2),
@@ -133,7 +133,7 @@ def test_defaults(loss, defaults):
         (negative_pair_loss, 2),
     ],
 )
-def test_rows_of_any_length_weigh_the_same(loss, n_inputs):
+def test_losses_do_not_depend_on_the_lengths_of_embeddings(loss, n_inputs):
     inputs = [normal(5, 4, seed=s) for s in range(n_inputs)]
     lengths = torch.tensor([1e-3, 0.5, 1, 2, 1e3], dtype=torch.float64)[:, None]
     expected = loss(*inputs).item()
@@ -141,15 +141,15 @@ def test_rows_of_any_length_weigh_the_same(loss, n_inputs):
     assert loss(*(lengths * x for x in inputs)).item() == pytest.approx(expected)
 
 
-def test_mean_shift_counts_and_is_not_normalised():
+def test_center_of_the_mean_shift_is_not_normalised():
     a, b, center = normal(5, 4), normal(5, 4, seed=1), normal(4, seed=2)
     losses = [mean_shifted_loss(a, b, SHOTS, c).item() for c in (0 * center, center, 2 * center)]
     assert losses[0] == pytest.approx(info_nce_loss(a, b, SHOTS).item())
     assert len({round(loss, 6) for loss in losses}) == 3
 
 
-def test_pairs_of_any_number_of_shots_and_anomalies_weigh_the_same():
-    """Means over pairs: said twice, all stays as it is."""
+def test_pair_losses_are_means_over_pairs():
+    """Repeated embeddings do not change a mean."""
     h, a = normal(5, 4), normal(3, 4, seed=1)
     twice, shots = h.repeat(2, 1), SHOTS.repeat(2)
     assert positive_pair_loss(twice, shots) == pytest.approx(positive_pair_loss(h, SHOTS))
@@ -158,7 +158,7 @@ def test_pairs_of_any_number_of_shots_and_anomalies_weigh_the_same():
 
 
 def test_pairs_of_opposite_embeddings():
-    """The greatest positive loss is 2; negatives beyond the margin are left alone."""
+    """The maximum positive loss is 2; negatives beyond the margin have no influence."""
     h = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert positive_pair_loss(h, torch.tensor([0, 1])) == 2
     assert negative_pair_loss(h[:1], h) == 0.5

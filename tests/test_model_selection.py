@@ -40,7 +40,7 @@ every = pytest.mark.parametrize("cv", SPLITTERS, ids=str)
 
 
 @every
-def test_training_is_on_normals_and_apart_from_the_test(cv):
+def test_training_images_are_normal_and_not_in_the_test_set(cv):
     splits = list(cv.split(Y, Y))
     assert len(splits) == cv.get_n_splits() == cv.get_n_splits(Y, Y, GROUPS)
     for train, test in splits:
@@ -50,27 +50,26 @@ def test_training_is_on_normals_and_apart_from_the_test(cv):
         assert {-1, 1} == set(Y[test])
         if cv.shots is not None:
             assert len(train) == cv.shots
-        wanted = {1.0: 3, 0.5: 2, 2: 2}[cv.anomaly_size]
-        assert (Y[test] == -1).sum() == wanted
+        assert (Y[test] == -1).sum() == {1.0: 3, 0.5: 2, 2: 2}[cv.anomaly_size]
 
 
 @every
 def test_groups_are_never_on_both_sides(cv):
     cv = clone_splitter(cv, n_splits=2, shots=2)
-    seen = set()
+    tested = set()
     for train, test in cv.split(Y, Y, GROUPS):
         assert (Y[train] == 1).all() and (Y[test] == 1).any()
         assert not set(GROUPS[train]) & set(GROUPS[test])
-        seen |= set(test)
+        tested |= set(test)
     if isinstance(cv, OneClassKFold):
-        assert set(np.flatnonzero(Y == 1)) <= seen
+        assert set(np.flatnonzero(Y == 1)) <= tested
 
 
 def clone_splitter(cv, **params):
-    given = {**vars(cv), **params}
-    if given["anomaly_size"] == 2:
-        given["anomaly_size"] = 1.0
-    return type(cv)(**given)
+    params = {**vars(cv), **params}
+    if params["anomaly_size"] == 2:
+        params["anomaly_size"] = 1.0
+    return type(cv)(**params)
 
 
 def test_every_normal_is_held_out_once():
@@ -86,44 +85,45 @@ def test_an_int_makes_splits_repeatable(cv):
         assert_array_equal(first[1], again[1])
 
 
-def test_what_is_drawn_differs_between_splits_and_seeds():
+def test_shots_differ_between_splits_and_seeds():
     for cv in (OneClassShuffleSplit(5, shots=3), OneClassKFold(3, shots=2, shuffle=True)):
-        kept = []
+        shots = []
         for seed in (0, 1):
             cv.random_state = seed
-            kept += [tuple(sorted(train)) for train, _ in cv.split(Y, Y)]
-        assert len(set(kept)) > len(kept) // 2
+            shots += [tuple(sorted(train)) for train, _ in cv.split(Y, Y)]
+        assert len(set(shots)) > len(shots) // 2
 
 
-def test_no_labels_stand_for_normal():
+def test_images_without_labels_are_normal():
     cv = OneClassKFold(3)
     tests = np.concatenate([test for _, test in cv.split(Y)])
     assert_array_equal(np.sort(tests), np.arange(12))
 
 
 @pytest.mark.parametrize(
-    "cv, y, groups, message",
+    "cv, y, groups, key",
     [
-        (OneClassKFold(1), Y, None, "'n_splits' parameter of OneClassKFold .* >= 2; got 1"),
-        (OneClassShuffleSplit(0), Y, None, "'n_splits' parameter .* >= 1; got 0"),
-        (OneClassKFold(3, shots=0), Y, None, "'shots' parameter .* >= 1 or None; got 0"),
-        (OneClassKFold(3, anomaly_size=0.0), Y, None, "'anomaly_size' .* share in .0, 1. or"),
-        (OneClassShuffleSplit(test_size=1.0), Y, None, r"'test_size' .* share in \(0, 1\) or"),
-        (OneClassKFold(3, anomaly_size=4), Y, None, "anomaly_size=4 anomalies .* from 3"),
-        (OneClassKFold(3, shots=7), Y, None, "shots=7 normal images .* the 6 that OneClassK"),
-        (OneClassShuffleSplit(shots=7), Y, None, "shots=7 normal images .* the 4 that OneClassS"),
-        (OneClassKFold(3), -np.ones(12), None, "at least 3 normal images .y == 1.; got 0"),
-        (OneClassKFold(3), Y, np.zeros(12), "at least 3 groups of normal images; got 1"),
-        (OneClassShuffleSplit(), [1], None, "at least 2 normal images .y == 1.; got 1"),
-        (OneClassKFold(3), np.arange(12), None, "y must hold .1 .normal. and -1"),
-        (OneClassKFold(3), Y[:5], None, "inconsistent numbers of samples"),
-        (OneClassKFold(3), Y, GROUPS[:5], "inconsistent numbers of samples"),
+        (OneClassKFold(1), Y, None, "'n_splits'"),
+        (OneClassShuffleSplit(0), Y, None, "'n_splits'"),
+        (OneClassKFold(3, shots=0), Y, None, "'shots'"),
+        (OneClassKFold(3, anomaly_size=0.0), Y, None, "'anomaly_size'"),
+        (OneClassShuffleSplit(test_size=1.0), Y, None, "'test_size'"),
+        (OneClassKFold(3, anomaly_size=4), Y, None, "anomaly_size=4"),
+        (OneClassKFold(3, shots=7), Y, None, "from the 6"),
+        (OneClassShuffleSplit(shots=7), Y, None, "from the 4"),
+        (OneClassKFold(3), -np.ones(12), None, "at least 3 normal images"),
+        (OneClassKFold(3), Y, np.zeros(12), "at least 3 groups"),
+        (OneClassShuffleSplit(), [1], None, "at least 2 normal images"),
+        (OneClassKFold(3), np.arange(12), None, "y must"),
+        (OneClassKFold(3), Y[:5], None, "number"),
+        (OneClassKFold(3), Y, GROUPS[:5], "number"),
     ],
 )
-def test_what_cannot_be_split(cv, y, groups, message):
+def test_invalid_splits_raise(cv, y, groups, key):
     X = np.zeros((1 if len(y) == 1 else 12, 2))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as caught:
         list(cv.split(X, y, groups))
+    assert key in str(caught.value)
 
 
 def test_conventions():
@@ -154,15 +154,15 @@ def test_groups_are_routed(cv):
 
 
 class Spy(BaseEstimator):
-    """Remembers every row that any copy of it was fitted on."""
+    """Records every row that any clone of it was fitted on."""
 
-    seen = []
+    fitted_rows = []
 
     def __init__(self, level=0):
         self.level = level
 
     def fit(self, X, y=None):
-        self.seen.append(X[:, 0].tolist())
+        self.fitted_rows.append(X[:, 0].tolist())
         return self
 
     def score(self, X, y):
@@ -176,10 +176,10 @@ def test_no_anomaly_reaches_fit(cv):
         lambda: GridSearchCV(Spy(), {"level": [0, 1]}, cv=cv, refit=False).fit(X, Y),
         lambda: cross_validate(Spy(), X, Y, cv=cv),
     ):
-        Spy.seen.clear()
+        Spy.fitted_rows.clear()
         tool()
-        assert len(Spy.seen) >= cv.get_n_splits()
-        assert set(Y[np.concatenate(Spy.seen).astype(int)]) == {1}
+        assert len(Spy.fitted_rows) >= cv.get_n_splits()
+        assert set(Y[np.concatenate(Spy.fitted_rows).astype(int)]) == {1}
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def detector(**params):
 
 
 def test_no_anomaly_reaches_the_refit(task):
-    """GridSearchCV refits on all of X and y, which OneClassKFold has no say in."""
+    """GridSearchCV refits on all of X and y, whatever the splits are."""
     X, y = task
     search = GridSearchCV(
         detector(), {"n_views": [2, 4]}, cv=OneClassKFold(2, shots=6), error_score="raise"
@@ -205,13 +205,13 @@ def test_no_anomaly_reaches_the_refit(task):
 
 
 @pytest.mark.parametrize("scoring", [None, "roc_auc", "average_precision", "balanced_accuracy"])
-def test_metrics_of_scikit_learn(scoring, task):
+def test_cross_validation_with_metrics_of_scikit_learn(scoring, task):
     cv = OneClassShuffleSplit(2, shots=6, random_state=0)
     scores = cross_val_score(detector(), *task, cv=cv, scoring=scoring, error_score="raise")
     assert (scores > 0.5).all() and (scores <= 1).all()
 
 
-def test_predictions_of_every_normal(task):
+def test_cross_val_predict_covers_every_normal_image(task):
     X, y = task
     normals = X[y == 1]
     decisions = cross_val_predict(
@@ -233,8 +233,8 @@ def test_search_in_a_pipeline_with_groups(task):
 
 
 @pytest.mark.filterwarnings("ignore:Only one class is present")
-def test_few_shot_curves(task):
-    """The training scores, of normal images alone, are undefined; the others are not."""
+def test_learning_curves_have_few_shots(task):
+    """Training scores of normal images alone are undefined; test scores are defined."""
     cv = OneClassShuffleSplit(3, shots=8, random_state=0)
     sizes, _, scores = learning_curve(
         detector(), *task, cv=cv, train_sizes=[2, 4, 8], error_score="raise"
@@ -250,8 +250,8 @@ def test_few_shot_curves(task):
     assert_array_equal(display.train_sizes, [2, 8])
 
 
-def test_label_free_search(task):
-    """Normal images alone tell a network that sees shapes from one that sees the mean alone."""
+def test_label_free_search_selects_the_better_backbone(task):
+    """Normal images are enough to prefer a network that sees shapes to one that sees means."""
     X, y = task
 
     class Blind(TinyNet):
@@ -267,8 +267,8 @@ def test_label_free_search(task):
     ).fit(X[y == 1])
     assert isinstance(search.best_params_["backbone"], TinyNet)
     assert not isinstance(search.best_params_["backbone"], Blind)
-    blind, sighted = search.cv_results_["mean_test_score"]
-    assert sighted > blind + 0.1
+    blind_score, score = search.cv_results_["mean_test_score"]
+    assert score > blind_score + 0.1
 
 
 def test_label_free_score_ignores_anomalies_and_repeats_itself(task):
@@ -305,7 +305,7 @@ def test_label_free_scorer_follows_conventions(task):
 
 
 def test_label_free_score_is_an_area_under_the_roc_curve():
-    """Of an estimator that sees brightness alone, and a kind that changes nothing else."""
+    """The estimator scores brightness, and the anomalies differ only in brightness."""
 
     class Brightness(BaseEstimator):
         def decision_function(self, X):
@@ -319,7 +319,7 @@ def test_label_free_score_is_an_area_under_the_roc_curve():
 
 @pytest.mark.parametrize("kind", ["arrays", "uint8 rows", "float rows", "sizes"])
 def test_label_free_score_of_other_inputs(kind, photos):
-    """Table are given to the detector as rows, images of several sizes one by one."""
+    """Flattened images reach the detector as rows, images of several sizes one by one."""
     if kind == "sizes":
         X, params = [p[: 24 - i] for i, p in enumerate(photos)], {"image_size": (24, 20)}
     elif kind == "arrays":
@@ -337,7 +337,7 @@ def test_label_free_score_of_other_inputs(kind, photos):
 
 
 def test_label_free_score_in_a_pipeline(task):
-    """The pipeline gets rows, and gives the score of its detector on what it makes of them."""
+    """The pipeline gets rows, and its detector scores the transformed rows."""
     X, _ = task
     rows = X[:24].reshape(24, -1)
     alone = detector(image_shape=(8, 8))
@@ -356,43 +356,49 @@ def test_label_free_score_in_a_pipeline(task):
 
 
 @pytest.mark.parametrize(
-    "scorer, params, message",
+    "scorer, params, key",
     [
-        (LabelFreeScorer(kinds=[]), {}, "'kinds' parameter of LabelFreeScorer must be a sequence"),
-        (LabelFreeScorer(kinds=["labelled"]), {}, "'kinds' parameter"),
-        (LabelFreeScorer(n_draws=0), {}, "'n_draws' parameter .* >= 1; got 0"),
-        (LabelFreeScorer(random_state=None), {}, "'random_state' parameter .* >= 0; got None"),
-        (LabelFreeScorer(["cutpaste"]), {}, "holds .'cutpaste'., which the candidate was trained"),
-        (LabelFreeScorer(), {"negatives": ["cutpaste", "warp"]}, r"\(negatives=\['cutpaste'"),
+        (LabelFreeScorer(kinds=[]), {}, "'kinds'"),
+        (LabelFreeScorer(kinds=["labelled"]), {}, "'kinds'"),
+        (LabelFreeScorer(n_draws=0), {}, "'n_draws'"),
+        (LabelFreeScorer(random_state=None), {}, "'random_state'"),
+        (LabelFreeScorer(["cutpaste"]), {}, "negatives='cutpaste'"),
+        (LabelFreeScorer(), {"negatives": ["cutpaste", "warp"]}, "negatives=['cutpaste', 'warp']"),
     ],
 )
-def test_what_cannot_be_scored(scorer, params, message, task):
+def test_invalid_scorers_raise(scorer, params, key, task):
     X, _ = task
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as caught:
         scorer(detector(**params).fit(X[:6]), X[6:24])
+    assert key in str(caught.value)
 
 
-def test_kinds_count_as_trained_on_only_where_they_were(task):
+def test_kinds_count_as_trained_on_only_if_negatives_are_used(task):
     X, _ = task
     for params in ({"negative_weight": 0}, {"max_iter": 0}):
         fitted = detector().set_params(**params).fit(X[:6])
         assert LabelFreeScorer(["cutpaste"])(fitted, X[6:24]) > 0
     pipeline = make_pipeline(detector()).fit(X[:6])
-    with pytest.raises(ValueError, match="coftdetector__negatives='cutpaste'"):
+    with pytest.raises(ValueError) as caught:
         LabelFreeScorer(["cutpaste"])(pipeline, X[6:24])
+    assert "coftdetector__negatives='cutpaste'" in str(caught.value)
 
 
-def test_rows_and_anomalies_alone_cannot_be_scored(task):
+def test_only_normal_images_can_be_scored(task):
     X, _ = task
     fitted = detector().fit(X[:6])
-    with pytest.raises(ValueError, match="X must hold images; got rows of features"):
-        LabelFreeScorer()(fitted, X.reshape(36, -1))
-    with pytest.raises(ValueError, match="X holds no normal image"):
-        LabelFreeScorer()(fitted, X, -np.ones(36))
+    for invalid, y, key in (
+        (X.reshape(36, -1), None, "image_shape"),
+        ({"front": list(X), "back": list(X)}, None, "['front', 'back']"),
+        (X, -np.ones(36), "y == 1"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            LabelFreeScorer()(fitted, invalid, y)
+        assert key in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "made, expected",
+    "estimator, expected",
     [
         (
             OneClassKFold(),
@@ -412,11 +418,11 @@ def test_rows_and_anomalies_alone_cannot_be_scored(task):
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_defaults(made, expected):
-    assert vars(made) == expected
+def test_defaults(estimator, expected):
+    assert vars(estimator) == expected
 
 
-def test_default_detectors_are_not_trained_on_what_they_are_scored_by():
+def test_default_kinds_are_not_default_negatives():
     negatives = COFTDetector().negatives
     assert negatives == "cutpaste" and negatives not in LabelFreeScorer().kinds
 
@@ -434,7 +440,7 @@ def test_default_detectors_are_not_trained_on_what_they_are_scored_by():
     ids=str,
 )
 def test_normals_are_split_as_by_scikit_learn(cv, reference, groups, seed):
-    """The test set is the held-out normals in its order, then the anomalies in theirs."""
+    """The test set is the held-out normals as in scikit-learn, then the anomalies in order."""
     if groups is not None:
         params = {k: v for k, v in vars(reference).items() if not k.startswith("_")}
         grouped = GroupKFold if isinstance(reference, KFold) else GroupShuffleSplit
@@ -442,52 +448,52 @@ def test_normals_are_split_as_by_scikit_learn(cv, reference, groups, seed):
     if getattr(cv, "shuffle", True):
         reference.random_state = np.random.RandomState(seed)
     normals = np.flatnonzero(Y == 1)
-    held = None if groups is None else groups[normals]
+    normal_groups = None if groups is None else groups[normals]
     cv = clone_splitter(cv, random_state=seed)
-    expected = list(reference.split(normals, groups=held))
+    expected = list(reference.split(normals, groups=normal_groups))
     for (train, test), (left, right) in zip(cv.split(Y, Y, groups), expected, strict=True):
         assert_array_equal(train, normals[left])
-        shown = np.flatnonzero(Y == -1)
+        anomalies = np.flatnonzero(Y == -1)
         if groups is not None:
-            shown = shown[~np.isin(groups[shown], groups[train])]
-        assert_array_equal(test, np.r_[normals[right], shown])
+            anomalies = anomalies[~np.isin(groups[anomalies], groups[train])]
+        assert_array_equal(test, np.r_[normals[right], anomalies])
 
 
 @pytest.mark.parametrize("cv", [OneClassKFold(3), OneClassShuffleSplit(9, test_size=3)], ids=str)
-def test_shots_are_drawn_at_random_from_the_normals_left(cv):
+def test_shots_are_drawn_at_random_from_the_training_normals(cv):
     y = np.r_[np.ones(30, int), -np.ones(5, int)]
-    all_left = clone_splitter(cv, shots=None, random_state=0).split(y, y)
+    (candidates, _), *_ = clone_splitter(cv, shots=None, random_state=0).split(y, y)
     few = clone_splitter(cv, shots=6, random_state=0)
-    drawn = [train for train, _ in few.split(y, y)]
-    (left, _), *_ = all_left
-    assert set(drawn[0]) < set(left)
-    assert any(np.diff(train).min() < 0 for train in drawn)  # in random order
-    assert not np.array_equal(drawn[0], left[:6])
+    shots = [train for train, _ in few.split(y, y)]
+    assert set(shots[0]) < set(candidates)
+    assert any(np.diff(train).min() < 0 for train in shots)  # in random order
+    assert not np.array_equal(shots[0], candidates[:6])
     other = [train for train, _ in clone_splitter(few, random_state=1).split(y, y)]
-    assert not all(map(np.array_equal, drawn, other))
+    assert not all(map(np.array_equal, shots, other))
 
 
 def test_anomalies_are_drawn_anew_in_each_split():
     y = np.r_[np.ones(10, int), -np.ones(20, int)]
     cv = OneClassKFold(5, anomaly_size=5, random_state=0)
-    shown = [test[test >= 10] for _, test in cv.split(y, y)]
-    assert len({tuple(s) for s in shown}) == 5
-    assert all((np.diff(s) > 0).all() for s in shown)  # distinct and in order
-    assert max(map(max, shown)) > 25 and min(map(min, shown)) < 15
+    anomalies = [test[test >= 10] for _, test in cv.split(y, y)]
+    assert len({tuple(a) for a in anomalies}) == 5
+    assert all((np.diff(a) > 0).all() for a in anomalies)  # distinct and in order
+    assert max(map(max, anomalies)) > 25 and min(map(min, anomalies)) < 15
     cv.random_state = 1
-    assert any(tuple(t[t >= 10]) != tuple(s) for (_, t), s in zip(cv.split(y, y), shown, strict=1))
+    other = [test[test >= 10] for _, test in cv.split(y, y)]
+    assert not all(map(np.array_equal, anomalies, other))
 
 
 @pytest.mark.parametrize("size, number", [(0.5, 13), (0.55, 14), (0.04, 1), (0.28, 7), (1.0, 25)])
 def test_shares_of_anomalies_are_rounded_up(size, number):
-    """But 28 % of 25 are 7, though 0.28 x 25 is a little more in binary."""
+    """28 % of 25 are 7, although 0.28 x 25 is a little more in binary."""
     y = np.r_[np.ones(4, int), -np.ones(25, int)]
     for _, test in OneClassKFold(2, anomaly_size=size).split(y, y):
         assert (y[test] == -1).sum() == number
 
 
-def test_anomalies_of_a_group_that_no_shot_is_of_are_shown():
-    """Groups are kept apart from the shots, not from normals that were not drawn."""
+def test_anomalies_are_tested_unless_a_shot_is_of_their_group():
+    """Groups of normal images that were not drawn do not count."""
     y = np.r_[np.ones(8, int), -np.ones(4, int)]
     groups = np.r_[0, 0, 1, 1, 2, 2, 3, 3, 0, 1, 2, 3]
     for train, test in OneClassKFold(2, shots=1, random_state=0).split(y, y, groups):

@@ -1,4 +1,4 @@
-"""PyOD in both directions: its detectors as densities, ours where its are expected."""
+"""PyOD in both directions: its detectors as densities, and skcoft's with its interface."""
 
 import pickle
 import re
@@ -58,36 +58,40 @@ def frozen(**params):
     ],
     ids=lambda density: type(density).__name__,
 )
-def test_detectors_of_others_as_density(density):
+def test_outlier_detectors_of_other_libraries_as_density(density):
     detector = frozen(density=density).fit(SHOTS)
     assert detector.score(X, Y) > 0.9
     assert (detector.predict(NORMAL) == 1).mean() > 0.6
     assert (detector.predict(ANOMALOUS) == -1).mean() > 0.7
     assert type(detector.density_) is type(density) and detector.density_ is not density
     alone = [detector.score_samples(row[None])[0] for row in X[:5]]
-    assert_allclose(detector.score_samples(X)[:5], alone, rtol=1e-6)  # ECOD's as well
+    assert_allclose(detector.score_samples(X)[:5], alone, rtol=1e-6)  # also with ECOD
     assert_array_equal(pickle.loads(pickle.dumps(detector)).predict(X), detector.predict(X))
 
 
-def test_beside_others():
-    """In a list, each on the scale of held-out shots."""
+def test_densities_in_a_list_are_standardised_and_combined():
     detector = frozen(density=["kde", KNN(n_neighbors=3), ECOD()]).fit(SHOTS)
     assert detector.score(X, Y) > 0.95
-    assert [type(one).__name__ for one in detector.density_] == ["KernelDensity", "KNN", "ECOD"]
-    with pytest.raises(ValueError, match="one of skcoft.density; got density=KNN"):
+    assert [type(density).__name__ for density in detector.density_] == [
+        "KernelDensity",
+        "KNN",
+        "ECOD",
+    ]
+    with pytest.raises(ValueError) as caught:
         detector.to_onnx("file.onnx", SHOTS)
+    assert "density=KNN" in str(caught.value)
 
 
-def test_scores_are_pyods_turned_round():
+def test_scores_are_those_of_pyod_times_minus_one():
     detector = frozen(density=KNN(n_neighbors=3)).fit(SHOTS)
-    theirs = detector.density_.decision_function(detector.embed(X))
-    assert_array_equal(detector.score_samples(X), -theirs)
-    same = frozen(density=KernelDensity(bandwidth=0.5)).fit(SHOTS)
-    ours = same.density_.score_samples(same.embed(X))
-    assert_array_equal(same.score_samples(X), ours)
+    anomaly_scores = detector.density_.decision_function(detector.embed(X))
+    assert_array_equal(detector.score_samples(X), -anomaly_scores)
+    detector = frozen(density=KernelDensity(bandwidth=0.5)).fit(SHOTS)
+    densities = detector.density_.score_samples(detector.embed(X))
+    assert_array_equal(detector.score_samples(X), densities)
 
 
-def test_held_out_scores_are_of_detectors_that_have_not_seen_the_shot(photos):
+def test_held_out_scores_come_from_densities_fitted_without_the_shot(photos):
     params = {"local": False, "n_views": 0, "density": KNN(n_neighbors=1)}
     detector = COFTDetector(TinyNet(), max_iter=0, **params).fit(photos[:8])
     shots = detector.embeddings_
@@ -95,13 +99,13 @@ def test_held_out_scores_are_of_detectors_that_have_not_seen_the_shot(photos):
     assert_allclose(detector.calibration_scores_, -distances.min(axis=1), atol=1e-6)
 
 
-def test_images(photos):
+def test_pyod_density_on_images(photos):
     detector = COFTDetector(TinyNet(), max_iter=0, density=KNN(n_neighbors=2)).fit(photos[:6])
     assert np.isfinite(detector.score_samples(photos)).all()
     assert detector.partial_fit(photos[6:8]).calibration_scores_.shape == (8,)
 
 
-def test_parameters_are_reached_by_name():
+def test_parameters_of_a_density_are_set_by_name():
     detector = frozen(density=KNN())
     assert detector.set_params(density__n_neighbors=3).density.n_neighbors == 3
     assert clone(detector).density.n_neighbors == 3 and clone(detector).density is not detector
@@ -117,7 +121,7 @@ def test_parameters_are_reached_by_name():
 
 
 class Undirected(BaseEstimator):
-    """It follows neither scikit-learn's nor PyOD's contract."""
+    """A detector with the interface of neither scikit-learn nor PyOD."""
 
     def fit(self, X):
         return self
@@ -127,32 +131,34 @@ class Undirected(BaseEstimator):
 
 
 @pytest.mark.parametrize(
-    "density, message",
+    "density, key",
     [
-        (KNN(n_neighbors=200), r"density=KNN\(.* cannot be fitted on 90 embeddings \(of 10 shots"),
-        (COF(), r"density=COF\(.* cannot score an embedding alone: "),
-        (Undirected(), "Undirected.. has decision_function alone, and not PyOD's decision_scor"),
-        (LocalOutlierFactor(), "'density' parameter .* `score_samples` or .* `decision_function`"),
-        (KNN, "'density' parameter"),
+        (KNN(n_neighbors=200), "90 embeddings (of 10 shots"),
+        (COF(), "density=COF("),
+        (Undirected(), "decision_scores_"),
+        (LocalOutlierFactor(), "'density'"),
+        (KNN, "'density'"),
     ],
 )
-def test_what_cannot_be_a_density(density, message):
+def test_unsuitable_densities_raise(density, key):
     detector = frozen(density=density)
-    with pytest.raises(ValueError, match=f"(?s){message}"):
+    with pytest.raises(ValueError) as caught:
         detector.fit(SHOTS)
+    assert key in str(caught.value)
     assert not hasattr(detector, "offset_")
 
 
-def test_files_of_ours_hold_no_density_of_others(tmp_path):
+def test_model_files_hold_no_density_of_other_libraries(tmp_path):
     detector = frozen(density=KNN(n_neighbors=3)).fit(SHOTS)
-    with pytest.raises(TypeError, match=r"density is an object of pyod.models.knn.KNN. Store"):
+    with pytest.raises(TypeError) as caught:
         detector.save(tmp_path / "file")
+    assert "density" in str(caught.value) and "pyod.models.knn.KNN" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_single_shot():
-    """Its views are not left out one by one: the scale would be another."""
-    with pytest.warns(UserWarning, match="on 1 of the at least 3"):
+def test_views_of_a_single_shot_are_not_held_out():
+    """Scores without one of the views would be on another scale."""
+    with pytest.warns(UserWarning):
         detector = frozen(density=KNN(n_neighbors=2)).fit(SHOTS[:1])
     assert_array_equal(detector.calibration_scores_, detector.score_samples(SHOTS[:1]))
 
@@ -162,8 +168,8 @@ def fitted():
     return PyODDetector(frozen(), contamination=0.2).fit(SHOTS)
 
 
-def test_what_pyod_asks_of_every_detector(fitted):
-    """As its own tests do."""
+def test_pyod_interface(fitted):
+    """The checks are those of PyOD's own tests."""
     y = np.where(Y == 1, 0, 1)
     assert check_detector(fitted) is None
     assert fitted.decision_scores_.shape == (10,)
@@ -175,11 +181,12 @@ def test_what_pyod_asks_of_every_detector(fitted):
     assert_array_equal(labels, scores > fitted.threshold_)
     assert labels[50:].mean() > 0.9 and labels[:50].mean() < 0.5
     for method in ("linear", "unify"):
-        found = fitted.predict_proba(X, method=method)
-        assert found.shape == (100, 2) and found.min() >= 0 and found.max() <= 1
-        assert_allclose(found.sum(axis=1), 1)
-        assert found[50:, 1].mean() > 0.9
-    with pytest.raises(ValueError, match="not a valid probability conversion"):
+        probabilities = fitted.predict_proba(X, method=method)
+        assert probabilities.shape == (100, 2)
+        assert probabilities.min() >= 0 and probabilities.max() <= 1
+        assert_allclose(probabilities.sum(axis=1), 1)
+        assert probabilities[50:, 1].mean() > 0.9
+    with pytest.raises(ValueError):
         fitted.predict_proba(X, method="something")
     both = (
         fitted.predict(X, return_confidence=True),
@@ -196,30 +203,30 @@ def test_what_pyod_asks_of_every_detector(fitted):
     assert_array_equal(restored.decision_function(X), scores)
 
 
-def test_its_scores_are_the_detectors(fitted):
-    ours = frozen().fit(SHOTS)
-    assert_array_equal(fitted.decision_function(X), -ours.score_samples(X))
-    assert_array_equal(fitted.decision_scores_, -ours.calibration_scores_)
-    assert_array_equal(fitted.detector_.predict(X), ours.predict(X))
+def test_scores_are_those_of_the_detector_times_minus_one(fitted):
+    detector = frozen().fit(SHOTS)
+    assert_array_equal(fitted.decision_function(X), -detector.score_samples(X))
+    assert_array_equal(fitted.decision_scores_, -detector.calibration_scores_)
+    assert_array_equal(fitted.detector_.predict(X), detector.predict(X))
 
 
-def test_copies_share_a_held_out_score():
-    with pytest.warns(UserWarning, match="duplicate"):
+def test_duplicates_share_a_held_out_score():
+    with pytest.warns(UserWarning):
         fitted = PyODDetector(frozen()).fit(SHOTS[[0, 1, 2, 1, 3, 4]])
     assert_array_equal(fitted.detector_.shot_ids_, [0, 1, 2, 1, 4, 5])
     scores = fitted.decision_scores_
     assert len(scores) == 6 and scores[3] == scores[1] and len(set(scores)) == 5
 
 
-@pytest.mark.parametrize("kind", ["array", "list", "iterator", "objects"])
-def test_images_in_pyods_contract(kind, photos):
+@pytest.mark.parametrize("form", ["array", "list", "iterator", "objects"])
+def test_pyod_interface_on_images(form, photos):
     forms = {
         "array": lambda: photos,
         "list": lambda: list(photos),
         "iterator": lambda: iter(photos),
         "objects": lambda: np.fromiter(photos, dtype=object, count=len(photos)),
     }
-    images = forms[kind]
+    images = forms[form]
     detector = COFTDetector(TinyNet(), max_iter=0, random_state=0)
     fitted = PyODDetector(detector).fit(photos[:6])
     scores = fitted.decision_function(photos)
@@ -229,7 +236,7 @@ def test_images_in_pyods_contract(kind, photos):
     assert fitted.detector_.anomaly_map(photos[:1]).shape == (1, 24, 20)
 
 
-def test_pyods_tools_take_it(fitted, capsys):
+def test_utilities_of_pyod(fitted, capsys):
     other = HBOS(contamination=0.2).fit(SHOTS)
     train = np.column_stack([fitted.decision_scores_, other.decision_scores_])
     new = np.column_stack([fitted.decision_function(X), other.decision_function(X)])
@@ -239,17 +246,16 @@ def test_pyods_tools_take_it(fitted, capsys):
     assert re.search(r"COFT ROC:(1.0|0.9\d+), precision @ rank n:", capsys.readouterr().out)
 
 
-def test_bad_parameters():
+def test_parameters():
     assert PyODDetector().detector is None and PyODDetector().contamination == 0.1
-    unfitted = PyODDetector(KNN())
-    with pytest.raises(TypeError, match=r"detector must be a COFTDetector or None; got KNN\("):
-        unfitted.fit(SHOTS)
-    with pytest.raises(ValueError, match=re.escape("contamination must be in (0, 0.5]")):
+    with pytest.raises(TypeError):
+        PyODDetector(KNN()).fit(SHOTS)
+    with pytest.raises(ValueError):
         PyODDetector(contamination=0.7)
 
 
 @pytest.mark.parametrize("name", ["", ".fit", ".decision_function", ".predict_proba"])
-def test_it_is_documented(name):
+def test_documentation(name):
     ignored = {"ES01", "EX01", "SA01", "GL08", "YD01"}
     errors = validate(f"skcoft.pyod.PyODDetector{name}")["errors"]
     assert not [error for error in errors if error[0] not in ignored]
