@@ -50,7 +50,7 @@ class Stream(IterableDataset):
 def test_loaders_are_refused_and_their_data_sets_are_taken(kind, detector, photos):
     loader = DataLoader(kind(photos), batch_size=4)
     for method in (detector.score_samples, detector.fit_predict, detector.anomaly_map):
-        with pytest.raises(ValueError, match=r"X is a DataLoader, .* Pass .*, X.dataset"):
+        with pytest.raises(ValueError, match="X.dataset"):
             method(loader)
     expected = detector.score_samples(photos)
     assert_array_equal(detector.score_samples(loader.dataset), expected)
@@ -113,7 +113,7 @@ def test_columns_of_hugging_face(column, format, detector, photos):
 
 def test_rows_of_hugging_face_name_the_column_of_images(detector, photos):
     rows = Column(lambda i: {"label": 0, "photo": photos[i]}, 12)
-    with pytest.raises(ValueError, match=r"with the keys \['label', 'photo'\].* X\['photo'\]"):
+    with pytest.raises(ValueError, match=r"X\['photo'\]"):
         detector.score_samples(rows)
 
 

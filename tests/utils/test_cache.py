@@ -198,11 +198,15 @@ def test_functions_count_by_their_code_and_what_they_enclose():
     assert fingerprint(scaled(2)) != fingerprint(darker)
 
 
-def test_what_cannot_be_kept_is_refused_before_training(trainings, photos, tmp_path):
-    with pytest.raises(ValueError, match="augmentation="):
-        detector(tmp_path, augmentation=lambda image: image).fit(photos)
-    with pytest.raises(ValueError, match="'memory' parameter .* a folder .* `cache`; got 3"):
-        detector(3).fit(photos)
+def test_parameters_that_cannot_be_cached_are_rejected_before_training(
+    trainings, photos, tmp_path
+):
+    for memory, params, name in (
+        (tmp_path, {"augmentation": lambda image: image}, "augmentation="),
+        (3, {}, "'memory'"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            detector(memory, **params).fit(photos)
     assert not trainings and not list(tmp_path.iterdir())
 
 
