@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 
@@ -188,9 +189,7 @@ def test_other_input_type_at_predict(cls, photos):
     ],
 )
 @both
-def test_errors_name_a_bad_parameter_its_values_and_what_it_accepts(
-    cls, params, accepted, photos
-):
+def test_errors_name_a_bad_parameter_its_values_and_what_it_accepts(cls, params, accepted, photos):
     ((name, value),) = params.items()
     message = f"'{name}' parameter .*{accepted}.*{re.escape(repr(value))}"
     with pytest.raises(ValueError, match=message):

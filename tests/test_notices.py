@@ -163,7 +163,7 @@ def test_other_maps_than_were_asked_for(photos):
         def forward_intermediates(self, images, indices=None):
             return super().forward_intermediates(images)
 
-    with pytest.warns(UserWarning, match="1 maps .* 2 "):
+    with pytest.warns(UserWarning):
         COFTDetector(All(lambda last: last[..., ::2, ::2]), max_iter=0).fit(photos[:4])
 
 

@@ -65,7 +65,7 @@ def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
 
 def test_another_density_embeds_nothing_again(photos, tmp_path, monkeypatch):
     detector(tmp_path).fit(photos[:6]).score_samples(photos)
-    monkeypatch.setattr(Encoder, "stream", lambda *a, **k: pytest.fail("embedded"))
+    monkeypatch.setattr(Encoder, "_run", lambda *a, **k: pytest.fail("embedded"))
     detector(tmp_path, density="gaussian").fit(photos[:6]).score_samples(photos)
 
 

@@ -101,24 +101,25 @@ def test_partial_fit_warns_if_it_replaces_a_threshold_that_was_set(photos):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.partial_fit(photos[4:5])
-    for set_threshold, source in (
+    cases = (
         (lambda: fitted.set_threshold(photos[5:], max_fpr=0.25), r"set_threshold\(max_fpr=0.25\)"),
         (lambda: fitted.tune_threshold(photos[6:], [1] * 3 + [-1] * 3), "tune_threshold"),
         (lambda: setattr(fitted, "offset_", 5.0), "offset_=5"),
         (
-            lambda: setattr(fitted.set_threshold(photos[6:], max_fpr=0.25), "offset_", 4.0),
+            lambda: setattr(fitted.set_threshold(photos[8:], max_fpr=0.25), "offset_", 4.0),
             "offset_=4",
         ),
-    ):
+    )
+    for i, (set_threshold, source) in enumerate(cases, start=5):
         set_threshold()
         offset = fitted.offset_
         with pytest.warns(UserWarning, match=f"set by {source}"):
-            fitted.partial_fit(photos[5:6])
+            fitted.partial_fit(photos[i : i + 1])
         assert fitted.offset_ != offset
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fitted.set_threshold(photos[6:], max_fpr=0.25).fit(photos[:4])
-        fitted.partial_fit(photos[5:6])
+        fitted.set_threshold(photos[9:], max_fpr=0.25).fit(photos[:4])
+        fitted.partial_fit(photos[4:5])
 
 
 def test_set_threshold_warns_of_duplicates_and_training_images(photos):
