@@ -95,6 +95,12 @@ def check_parameters(estimator: Any, constraints: Mapping[str, Constraint]) -> N
             )
 
 
+def check_argument(name: str, value: Any, constraint: Constraint) -> None:
+    """Raise ValueError if the argument of a function violates its constraint."""
+    if not constraint.test(value):
+        raise ValueError(f"{name} must be {constraint.description}; got {value!r}.")
+
+
 def suggest_names(name: str, names: Iterable[str]) -> str:
     """Return a hint at similar names, to be appended to a message; "" if there are none."""
     similar = difflib.get_close_matches(name, list(names), n=5, cutoff=0.6)

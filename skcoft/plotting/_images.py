@@ -1,6 +1,6 @@
 """What the displays share for reading: the images of any X and the detector of a pipeline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,11 +77,3 @@ def _load_images(
         if name == "X":
             raise
         raise ValueError(f"Cannot read {name} as X: {error}") from error
-
-
-def check_captions(captions: Sequence[str] | None, n_images: int) -> None:
-    """Raise ValueError if the captions are not one for each image."""
-    if captions is not None and (isinstance(captions, str) or len(captions) != n_images):
-        raise ValueError(
-            f"captions must be a list of {n_images} strings, one for each image; got {captions!r}."
-        )

@@ -1,6 +1,7 @@
 """Plot the loss during fine-tuning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ LINE_STYLES = [
 ]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingDisplay:
     """Terms of the loss per iteration: a panel for each term, a line for each backbone.
 
@@ -74,16 +76,9 @@ class TrainingDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        histories: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.histories = histories
-        self.labels = labels
-        self.name = name
+    histories: Sequence[Mapping[str, np.ndarray]]
+    labels: Sequence[str] | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(

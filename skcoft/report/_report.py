@@ -296,7 +296,7 @@ def _table_of_images(
         unreadable, decision = results.errors[i] != "", results.labels[i]
         cells = [
             escape(names[i]),
-            _html.UNREADABLE if unreadable else _html.VERDICTS[decision],
+            _html.UNREADABLE_VERDICT if unreadable else _html.VERDICTS[decision],
             "" if unreadable else format_score(results.scores[i], spread),
             "" if unreadable else f"{results.pvalues[i]:.3f}",
         ]
