@@ -42,13 +42,12 @@ def open_canvas(
     Axes have a single coordinate system, so a grid needs a subfigure.
     """
     plt = import_pyplot(display)
-    if ax is None and figure is None:
-        return plt.figure(figsize=size, layout=layout)
-    if ax is None:
-        assert figure is not None
-        return figure
-    if figure is not None:
+    if ax is not None and figure is not None:
         raise ValueError("Both ax and figure were passed. Pass only one of them.")
+    if figure is not None:
+        return figure
+    if ax is None:
+        return plt.figure(figsize=size, layout=layout)
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError(

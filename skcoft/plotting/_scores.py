@@ -221,8 +221,7 @@ class ScoreDisplay:
         plt = import_pyplot(type(self))
         rows = self._rows()
         if ax is None:
-            size = 7, 1.1 + 0.75 * len(rows)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+            _, ax = plt.subplots(figsize=(7, 1.1 + 0.75 * len(rows)), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.points_ = {}
         heights = range(len(rows))[::-1]
