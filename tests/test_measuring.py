@@ -71,9 +71,9 @@ def files(tmp_path):
 def test_scores_do_not_depend_on_pieces(fitted, collection, small_pieces):
     expected = fitted.score_samples(X[:3]), fitted.embed(X[:3])
     for method, first in zip((fitted.score_samples, fitted.embed), expected, strict=True):
-        found = method(collection(X))
-        assert len(found) == len(X)
-        assert_array_equal(found[:3], first)
+        actual = method(collection(X))
+        assert len(actual) == len(X)
+        assert_array_equal(actual[:3], first)
     embedder = COFTEmbedder("resnet10t", weights=None, image_size=32, max_iter=0, random_state=0)
     assert_array_equal(embedder.fit(X[:8]).transform(collection(X))[:3], expected[1])
 
@@ -116,9 +116,9 @@ def test_iterators_are_read_as_they_are_needed(fitted, small_pieces, monkeypatch
     ],
 )
 def test_what_comes_in_pieces(make, lengths, small_pieces):
-    found = list(iter_chunks(make(X)))
-    assert [len(piece) for _, piece in found] == lengths
-    assert [first for first, _ in found] == np.cumsum([0, *lengths])[:-1].tolist()
+    actual = list(iter_chunks(make(X)))
+    assert [len(piece) for _, piece in actual] == lengths
+    assert [first for first, _ in actual] == np.cumsum([0, *lengths])[:-1].tolist()
 
 
 def test_a_piece_takes_a_sixteenth_of_the_working_memory():
@@ -250,9 +250,9 @@ def test_a_batch_that_memory_does_not_hold_is_halved(fitted, error, monkeypatch)
     expected = fitted.score_samples(X)
     monkeypatch.setattr(network, "features_and_patches", starved)
     with pytest.warns(UserWarning, match="max_pixels"):
-        found = fitted.score_samples(X)
+        actual = fitted.score_samples(X)
     assert sizes == [8, 4, 2, 2, 4, 2, 2] * 2
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_other_errors_of_a_network_and_single_images_that_do_not_fit(fitted, monkeypatch):

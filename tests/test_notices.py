@@ -59,10 +59,10 @@ def test_shots_of_one_colour_are_noticed(color):
         with pytest.warns(UserWarning, match="of one colour"):
             estimator.fit(X)
     X[2, 0, 0] += 1
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as actual:
         warnings.simplefilter("always")
         detector().fit(X)
-    assert not any("of one colour" in str(warning.message) for warning in found)
+    assert not any("of one colour" in str(warning.message) for warning in actual)
 
 
 class Mean(nn.Module):
@@ -204,5 +204,5 @@ def test_arrays_that_joblib_maps_into_memory(kind, photos, tmp_path, warn_always
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(mapped.score_samples(queries), fitted.score_samples(X))
-        found = mapped.partial_fit(queries[6:9]).score_samples(queries)
-    np.testing.assert_array_equal(found, fitted.partial_fit(X[6:9]).score_samples(X))
+        actual = mapped.partial_fit(queries[6:9]).score_samples(queries)
+    np.testing.assert_array_equal(actual, fitted.partial_fit(X[6:9]).score_samples(X))

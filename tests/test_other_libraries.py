@@ -136,16 +136,16 @@ def test_an_image_column_beside_numbers(columns, table, plates):
         [("image", embedder, columns), ("numbers", StandardScaler(), ["weight", "speed"])]
     ).set_output(transform="pandas")
     shots = table[:6]
-    found = both.fit(shots).transform(table)
+    actual = both.fit(shots).transform(table)
     names = both.get_feature_names_out()
-    d = found.shape[1] - 2
-    assert list(names) == list(found.columns) and len(set(names)) == d + 2
+    d = actual.shape[1] - 2
+    assert list(names) == list(actual.columns) and len(set(names)) == d + 2
     assert list(names[:2]) == ["image__coftembedder0", "image__coftembedder1"]
     assert list(names[-2:]) == ["numbers__weight", "numbers__speed"]
-    assert_array_equal(found.index, table.index)
+    assert_array_equal(actual.index, table.index)
     alone = COFTEmbedder("embedded", max_iter=0, random_state=0).fit(plates.images[:6])
-    assert_array_equal(found.to_numpy()[:, :d], alone.transform(plates.images))
-    assert_array_equal(found["numbers__speed"][:6].mean().round(12), 0)
+    assert_array_equal(actual.to_numpy()[:, :d], alone.transform(plates.images))
+    assert_array_equal(actual["numbers__speed"][:6].mean().round(12), 0)
 
     pipeline = make_pipeline(both, LocalOutlierFactor(3, novelty=True)).fit(shots)
     scores = pipeline.score_samples(table)

@@ -78,7 +78,8 @@ def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bu
         raise ValueError(
             f"{str(root)!r} holds no image. Pass a folder with files that end in {suffixes}."
         )
-    places = [_split_and_kind(file.relative_to(root).parts) for file in images]
+    parts = [_split_off(file.relative_to(root).parts) for file in images]
+    places = [(split, rest[0] if len(rest) > 1 else "") for split, rest in parts]
     labels = None
     if normal is not None and (normal != "auto" or set(places) != {("", "")}):
         _check_layout(root, images, places)
@@ -145,11 +146,6 @@ def _mask_of(file: Path, root: Path, masks: dict[Path, Path]) -> str | None:
 def _split_off(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return the split of an image, or "", and the rest of its path in the folder."""
     return (parts[0], parts[1:]) if len(parts) > 1 and parts[0] in SPLIT_FOLDERS else ("", parts)
-
-
-def _split_and_kind(parts: tuple[str, ...]) -> tuple[str, str]:
-    split, rest = _split_off(parts)
-    return split, rest[0] if len(rest) > 1 else ""
 
 
 def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str, str]]) -> None:

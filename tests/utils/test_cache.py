@@ -291,15 +291,15 @@ def test_an_edit_of_the_users_code_is_seen(edited, tmp_path, monkeypatch):
 def test_an_edit_of_a_module_that_the_users_code_names_is_seen(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    found = []
+    actual = []
     for value in ("image", "0 * image"):
         (tmp_path / "users_helpers.py").write_text(f"def blurred(image):\n    return {value}")
         (tmp_path / "users_code.py").write_text(MODULE)
         for name in ("users_helpers", "users_code"):
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
-        found.append(fingerprint(importlib.import_module("users_code").views))
-    assert found[0] != found[1]
+        actual.append(fingerprint(importlib.import_module("users_code").views))
+    assert actual[0] != actual[1]
 
 
 def test_the_packages_package_hash_counts(monkeypatch):

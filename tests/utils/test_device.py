@@ -16,8 +16,8 @@ def take_slowly(devices):
 @pytest.mark.slow
 def test_worker_processes_device_of_process():
     """Two workers, three fake devices, then one."""
-    found = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
-    assert len(set(found)) == 2
+    actual = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
+    assert len(set(actual)) == 2
     assert (
         Parallel(n_jobs=2)(delayed(device_of_process)(["cuda:0"]) for _ in "ab") == ["cuda:0"] * 2
     )

@@ -160,8 +160,8 @@ def test_contexts_of_torch_change_nothing(context, backbone, photos):
 
     expected = run()
     with CONTEXTS[context]():
-        found = run()
-    assert_array_equal(found, expected)
+        actual = run()
+    assert_array_equal(actual, expected)
 
 
 def test_the_default_type_of_torch_changes_nothing_and_stays(photos):
@@ -169,11 +169,11 @@ def test_the_default_type_of_torch_changes_nothing_and_stays(photos):
     expected = first.fit(photos[:5]).score_samples(photos)
     torch.set_default_dtype(torch.float64)
     try:
-        found = second.fit(photos[:5]).score_samples(photos)
+        actual = second.fit(photos[:5]).score_samples(photos)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-    assert_array_equal(found, expected)
+    assert_array_equal(actual, expected)
 
 
 def noisy(image):
@@ -198,8 +198,8 @@ def test_seeds_hold_under_threads(contrastive, photos):
     state = torch.get_rng_state()
     expected = [run(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(run, range(4)))
-    assert_array_equal(found, expected)
+        actual = list(pool.map(run, range(4)))
+    assert_array_equal(actual, expected)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -216,8 +216,8 @@ def test_tools_that_ask_for_classes(photos):
     X = np.concatenate([photos[:8], photos[8:] // 4])
     fitted = detector().fit(X[:6])
     assert_array_equal(fitted.classes_, [-1, 1])
-    found = cross_val_predict(detector(), X, y, cv=Folds(), method="decision_function")
-    assert found.shape == (12,) and np.isfinite(found).all()
+    actual = cross_val_predict(detector(), X, y, cv=Folds(), method="decision_function")
+    assert actual.shape == (12,) and np.isfinite(actual).all()
     calibrated = CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X, y)
     probability = calibrated.predict_proba(X)
     assert probability.shape == (12, 2) and probability[8:, 0].mean() > probability[:8, 0].mean()
