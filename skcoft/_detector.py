@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
+from operator import attrgetter
 from os import PathLike
 from typing import Any, Literal, Self
 
@@ -369,7 +370,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or its format differs from that in ``fit``.
         """
-        model = self._get_model()
+        model = fitted_model(self)
         return np.concatenate([model.embed(i, self.memory) for i in self._iter_inputs(X)])
 
     def score_samples(self, X: ImagesLike) -> np.ndarray:
@@ -401,7 +402,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid or its format differs from that in ``fit``.
         """
-        model = self._get_model()
+        model = fitted_model(self)
         if self.on_error == "nan" and model.defaults.may_be_unreadable:
             return self._score_readable(X)
         return np.concatenate([model.score(i, self.memory) for i in self._iter_inputs(X)])
@@ -539,7 +540,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X is invalid, or if y holds other labels.
         """
-        model = self._get_model()
+        model = fitted_model(self)
         if y is None:
             raise ValueError(
                 "score needs y, with +1 for normal and -1 for anomalous. For a search over normal "
@@ -591,7 +592,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """
         if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
             raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
-        model = self._get_model()
+        model = fitted_model(self)
         measured = [model.calibration_of(i, self.memory) for i in self._iter_inputs(X)]
         scores, map_maxima = (
             np.concatenate(column) for column in list(zip(*measured, strict=True))[:2]
@@ -651,7 +652,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         >>> detector.tune_threshold(X[8:], [1] * 32 + [-1] * 20).predict(X[40:42]).tolist()
         [-1, -1]
         """
-        model = self._get_model()
+        model = fitted_model(self)
         y = check_labels(X, y)
         if len(np.unique(y)) < 2:
             raise ValueError(f"y must hold both +1 and -1; got {y[0]} only.")
@@ -770,7 +771,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             If X is invalid, or if ``n_neighbors`` is not between 1 and the number of training
             images.
         """
-        embeddings = self._get_model().embeddings
+        embeddings = fitted_model(self).embeddings
         if not number(Integral, 1, len(embeddings)).test(n_neighbors):
             raise ValueError(
                 f"n_neighbors must be an integer between 1 and {len(embeddings)}, the number of "
@@ -825,7 +826,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         >>> bool((again.score_samples(X) == detector.score_samples(X)).all())
         True
         """
-        self._get_model()
+        fitted_model(self)
         fitted = dict(vars(self))  # a copy, in case another thread adds to it
         parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
         save_detector(path, {**parameters, "memory": None}, fitted)
@@ -918,7 +919,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         >>> differences["score"] < 1e-3
         True
         """
-        model = self._get_model()
+        model = fitted_model(self)
         path = check_export(path)
         differences = export_onnx(path, model.joint, model.threshold.value, self._read(X))
         if self.verbose:
@@ -928,72 +929,52 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     @property
     def classes_(self) -> np.ndarray:
         """Labels -1 (anomalous) and +1 (normal)."""
-        self._get_model()
+        fitted_model(self)
         return np.array([-1, 1])
 
     @property
     def offset_(self) -> float:
         """Threshold of ``score_samples``."""
-        return self._get_model().threshold.value
+        return fitted_model(self).threshold.value
 
     @offset_.setter
     def offset_(self, value: float) -> None:
-        self._model = self._get_model().with_threshold(value, f"offset_={value:.6g}")
+        self._model = fitted_model(self).with_threshold(value, f"offset_={value:.6g}")
 
     @property
     def density_(self) -> Any:
         """Fitted density of whole images, or a list of these."""
-        scores = self._get_model().full_size_scores
+        scores = fitted_model(self).full_size_scores
         return unwrap_single([score.components["image"].fitted for score in scores])
 
     @property
     def map_threshold_(self) -> float | None:
         """Value of anomaly maps above which a region begins."""
-        return self._get_model().map_threshold
+        return fitted_model(self).map_threshold
 
     @property
     def calibration_scores_(self) -> np.ndarray:
         """Calibration scores, from which p-values are computed."""
-        return self._get_model().calibration_scores
+        return fitted_model(self).calibration_scores
 
     @property
     def embeddings_(self) -> np.ndarray:
         """L2-normalised embeddings of the training images."""
-        return self._get_model().embeddings
+        return fitted_model(self).embeddings
 
     @property
     def shot_ids_(self) -> np.ndarray:
         """Shot of each training image."""
-        return self._get_model().registry.ids
+        return fitted_model(self).registry.ids
 
-    @property
-    def history_(self) -> Any:
-        """Loss per iteration."""
-        return self.embedder_.history_
-
-    @property
-    def n_iter_(self) -> Any:
-        """Number of fine-tuning iterations."""
-        return self.embedder_.n_iter_
-
-    @property
-    def device_(self) -> str:
-        """Device in use."""
-        return self.embedder_.device_
-
-    @property
-    def weights_(self) -> Any:
-        """Source of the initial weights."""
-        return self.embedder_.weights_
-
-    def _get_model(self) -> FittedModel:
-        """Return the fitted model; raise NotFittedError before the fit."""
-        check_is_fitted(self, "_model")
-        return self._model
+    history_ = property(attrgetter("embedder_.history_"), doc="Loss per iteration.")
+    n_iter_ = property(attrgetter("embedder_.n_iter_"), doc="Number of fine-tuning iterations.")
+    device_ = property(attrgetter("embedder_.device_"), doc="Device in use.")
+    weights_ = property(attrgetter("embedder_.weights_"), doc="Source of the initial weights.")
 
     def _get_model_with_maps(self, method: str) -> FittedModel:
         """Return the fitted model; raise ValueError if it has no maps."""
-        model = self._get_model()
+        model = fitted_model(self)
         if not model.has_maps:
             raise ValueError(
                 f"{method} needs images, local other than False and a backbone with feature maps "
@@ -1004,20 +985,20 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     def _read(self, X: ImagesLike | Source, first: int = 0) -> Any:
         """Return validated input in the format of the fit."""
-        model = self._get_model()
+        model = fitted_model(self)
         inputs = read_input(X, ReadOptions.of(self), first=first)
         check_columns(self, inputs, reset=False)
         return model.match(inputs)
 
     def _iter_inputs(self, X: ImagesLike) -> Iterator[Any]:
         """Yield X as validated input, chunk by chunk."""
-        model = self._get_model()
+        model = fitted_model(self)
         for first, chunk in iter_chunks(X):
             yield from model.iter_chunks(self._read(chunk, first))
 
     def _score_readable(self, X: ImagesLike) -> np.ndarray:
         """Score the readable images; return NaN for the others and warn of them."""
-        scores, unreadable = self._get_model().score_readable(X, self._read, self.memory)
+        scores, unreadable = fitted_model(self).score_readable(X, self._read, self.memory)
         if unreadable:
             named = unreadable[:MAX_NAMED_IMAGES]
             more = ", ..." if len(unreadable) > len(named) else ""
@@ -1038,7 +1019,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
                 "says. Pass other images."
             )
         n_equal = len(scores) - len(np.unique(scores))
-        if n_equal and self._get_model().defaults.warns_of_equal_scores:
+        if n_equal and fitted_model(self).defaults.warns_of_equal_scores:
             warn_user(
                 f"{n_equal} of the {len(scores)} images of X have exactly the score of another "
                 "one, as duplicates have. Duplicates count as one image, so more unseen images "
@@ -1052,7 +1033,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
                 f"partial_fit replaced the threshold set by {replaced}. It follows "
                 f"contamination={self.contamination!r} now. Set the threshold again."
             )
-        if self.contamination != "auto" and self._get_model().has_maps:
+        if self.contamination != "auto" and fitted_model(self).has_maps:
             warn_user(
                 f"contamination={self.contamination!r} is only met exactly by fit. The patch "
                 "scores of earlier images are not computed again, so another share of all images "
@@ -1069,6 +1050,6 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
 
 def fitted_model(detector: COFTDetector) -> FittedModel:
-    """Return the model of a fitted detector, for the report."""
+    """Return the model of a fitted detector; raise NotFittedError before the fit."""
     check_is_fitted(detector, "_model")
     return vars(detector)["_model"]

@@ -303,7 +303,5 @@ def make_embedder(
     ``columns`` holds the fitted attributes that describe the columns of X.
     """
     embedder = COFTEmbedder(**parameters)
-    embedder.encoders_, embedder.history_ = encoders, unwrap_single(histories)
-    for name, value in columns.items():
-        setattr(embedder, name, value)
+    embedder.__dict__.update(encoders_=encoders, history_=unwrap_single(histories), **columns)
     return embedder

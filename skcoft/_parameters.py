@@ -1,11 +1,13 @@
 """Constructor parameters: the values that they accept, and the documentation that is shared."""
 
+import re
 from inspect import cleandoc
 from numbers import Integral
 from os import PathLike
 from textwrap import indent
 from typing import Any
 
+import numpy as np
 import torch
 
 from ._evidence.prompts import PROMPTS
@@ -13,7 +15,7 @@ from ._input.mask import is_mask
 from ._network.views import VIEW_OPTIONS
 from ._training.contrastive import FAMILIES
 from ._utils.cache import MEMORY_CONSTRAINT
-from ._utils.params import Constraint, any_of, boolean, having, key_of, list_of, number, one_of
+from ._utils.params import Constraint, any_of, having, key_of, list_of, number, one_of
 from .augmentation import SYNTHESIZERS
 
 
@@ -38,6 +40,7 @@ def _are_view_options(value: Any) -> bool:
 
 
 _none = one_of(None)
+_boolean = Constraint(lambda value: isinstance(value, (bool, np.bool_)), "True or False")
 _callable = Constraint(callable, "a callable")
 _pair = Constraint(lambda value: _is_shape(value, (2,)), "(H, W)")
 _backbone = any_of(
@@ -92,8 +95,8 @@ DETECTOR_CONSTRAINTS = {
     **EMBEDDER_CONSTRAINTS,
     "n_views": any_of(number(Integral, 0), one_of("auto")),
     "density": any_of(_density, list_of(_density)),
-    "local": boolean(),
-    "multiscale": boolean(),
+    "local": _boolean,
+    "multiscale": _boolean,
     "prompts": any_of(PROMPTS, _none),
     "memory": MEMORY_CONSTRAINT,
     "on_error": one_of("raise", "nan"),
@@ -262,13 +265,10 @@ def with_shared_docs(target: Any) -> Any:
     Each line is replaced by the entry of ``SHARED_DOCS`` of that name, so that what estimators
     share is written once.
     """
-    lines = []
-    for line in (target.__doc__ or "").splitlines():
-        name = line.strip()
-        if name.startswith("{") and name[1:-1] in SHARED_DOCS:
-            margin = line[: len(line) - len(line.lstrip())]
-            lines.append(indent(cleandoc(SHARED_DOCS[name[1:-1]]), margin))
-        else:
-            lines.append(line)
-    target.__doc__ = "\n".join(lines)
+
+    def entry(match: re.Match[str]) -> str:
+        return indent(cleandoc(SHARED_DOCS[match["name"]]), match["margin"])
+
+    line = rf"^(?P<margin> *)\{{(?P<name>{'|'.join(SHARED_DOCS)})\}}$"
+    target.__doc__ = re.sub(line, entry, target.__doc__ or "", flags=re.MULTILINE)
     return target

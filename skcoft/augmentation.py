@@ -205,13 +205,8 @@ def rotation(images: torch.Tensor, *, generator: torch.Generator | None = None) 
     turns = torch.randint(1, 4, (len(images),), generator=generator, device=images.device)
     out = images.flip(2, 3)
     for quarter in (1, 3):
-        chosen = turns == quarter
-        if not chosen.any():
-            continue
-        turned = torch.rot90(images[chosen], quarter, (2, 3))
-        if turned.shape[-2:] != images.shape[-2:]:
-            turned = F.interpolate(turned, images.shape[-2:], mode="bilinear")
-        out[chosen] = turned
+        turned = torch.rot90(images[turns == quarter], quarter, (2, 3))
+        out[turns == quarter] = F.interpolate(turned, images.shape[-2:], mode="bilinear")
     return out
 
 

@@ -1,6 +1,7 @@
 """Cross-validation of one-class detectors: ``cv=`` and ``scoring=`` for scikit-learn's tools."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from numbers import Integral
 from typing import Any
 
@@ -423,14 +424,13 @@ class LabelFreeScorer(BaseEstimator):
         score = getattr(estimator, "score_samples", None) or estimator.decision_function
         generator = torch.Generator().manual_seed(self.random_state)
         synthesizers = [make_synthesizer(kind, image_synthesizer) for kind in self.kinds]
-        scores: list[list[np.ndarray]] = [[] for _ in range(1 + len(synthesizers))]
+        scores = []
         for images in _iter_float_images(inputs, bit_depth):
             repeated = images.repeat_interleave(self.n_draws, dim=0)
-            scores[0].append(score(self._in_format_of(inputs, images)))
-            for synthesize, kind_scores in zip(synthesizers, scores[1:], strict=True):
-                anomalies = synthesize(repeated, generator)
-                kind_scores.append(score(self._in_format_of(inputs, anomalies)))
-        normal, *anomalous = map(np.concatenate, scores)
+            anomalies = (synthesize(repeated, generator) for synthesize in synthesizers)
+            batches = chain([images], anomalies)
+            scores.append([score(self._in_format_of(inputs, batch)) for batch in batches])
+        normal, *anomalous = map(np.concatenate, zip(*scores, strict=True))
         areas = [
             roc_auc_score(
                 np.repeat([1, 0], [len(normal), len(kind_scores)]),
@@ -443,18 +443,14 @@ class LabelFreeScorer(BaseEstimator):
     def _check_kinds(self, estimator: Any) -> None:
         """Raise ValueError if the estimator was trained on anomalies of one of the kinds."""
         params = estimator.get_params()
-        for name, value in params.items():
-            if name.rpartition("__")[2] != "negatives":
-                continue
-            step = name.removesuffix("negatives")
-            if not params.get(f"{step}negative_weight") or not params.get(f"{step}max_iter"):
-                continue
-            negatives = as_list(value)
+        for name in [name for name in params if name.rpartition("__")[2] == "negatives"]:
+            step, negatives = name.removesuffix("negatives"), as_list(params[name])
+            is_trained = params.get(f"{step}negative_weight") and params.get(f"{step}max_iter")
             shared = [kind for kind in self.kinds if kind in negatives]
-            if shared:
+            if is_trained and shared:
                 raise ValueError(
                     f"kinds={self.kinds!r} contains {shared}, and the candidate was trained on "
-                    f"{name}={value!r}. Its score would be too high. Choose kinds that no "
+                    f"{name}={params[name]!r}. Its score would be too high. Choose kinds that no "
                     "candidate is trained on."
                 )
 
@@ -480,9 +476,6 @@ def _bit_depth_for(estimator: Any, inputs: Images) -> int | None:
 
 def _iter_float_images(inputs: Images, bit_depth: int | None) -> Iterator[torch.Tensor]:
     """Yield float images (n, 3, H, W) at their own sizes."""
-    if inputs.common_size is None:
-        for i, size in enumerate(inputs.sizes):
-            yield inputs.load(torch.tensor([i]), size, bit_depth)
-    else:
-        for indices in torch.arange(len(inputs)).split(SCORER_BATCH_SIZE):
-            yield inputs.load(indices, inputs.common_size, bit_depth)
+    batch_size = SCORER_BATCH_SIZE if inputs.common_size else 1
+    for indices in torch.arange(len(inputs)).split(batch_size):
+        yield inputs.load(indices, inputs.sizes[indices[0]], bit_depth)

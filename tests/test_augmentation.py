@@ -33,7 +33,7 @@ def smooth_images(n=6, height=48, width=32):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_contract(name):
-    """Shape, range, own draws per image, seed, no change of input or of global state."""
+    """Check shape, range, seed and variation; inputs and the global state do not change."""
     function = FUNCTIONS[name]
     images = smooth_images(1).repeat(6, 1, 1, 1)
     before, state = images.clone(), torch.get_rng_state()
@@ -108,7 +108,7 @@ def test_patch_shuffle_moves_whole_tiles():
 
 
 def assert_uniform(values, low, high, error=0.0):
-    """Draws fill the interval from end to end and evenly; ``error`` is that of measuring them."""
+    """Check that the values fill the interval evenly, up to the measurement ``error``."""
     width = high - low
     assert values.min() == pytest.approx(low, abs=8 / len(values) * width + error)
     assert values.max() == pytest.approx(high, abs=8 / len(values) * width + error)
@@ -174,7 +174,7 @@ def test_black_and_white_stay_in_range(name):
 
 
 # Of 64 smooth images: 1000 x the mean change of each quarter, and the mean of its size. They pin
-# what the tests below do not measure, and the order of the draws, which published figures rest on.
+# what the tests below do not measure, and the order of the random values behind published figures.
 FINGERPRINTS = {
     "random_views": [6.898, -17.278, -7.375, 2.800, 155.887],
     "crack": [-0.291, -1.074, 0.280, -1.142, 1.974],
@@ -269,17 +269,17 @@ def moments(masks):
 def in_the_middle():
     """Place every defect in the middle, so that no border cuts it."""
 
-    def place(images, x, y, generator):
+    def centers(images, x, y, generator):
         return torch.zeros(len(images), 2), torch.tensor([0.4, 0.4])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augmentation, "_place", place)
+        patch.setattr(augmentation, "_draw_centers", centers)
         yield
 
 
 @pytest.fixture(scope="module")
 def pasted():
-    """What cutpaste pastes into 500 images: masks, light, and which are scars."""
+    """Return the masks and the brightness of 500 pasted pieces, and which of them are scars."""
     with in_the_middle():
         change = cutpaste(gray(500, 64), generator=generator())[:, 0] - 0.5
     masks = change != 0
@@ -314,7 +314,7 @@ def test_pasted_pieces_are_up_to_15_percent_darker_or_lighter(pasted):
 
 
 def test_pieces_are_pasted_in_the_inner_four_fifths():
-    """Told by short scars, which no border cuts; also of an image that is not square."""
+    """Short scars are measured, because no border cuts them. The image is not square."""
     images = torch.full((600, 1, 32, 64), 0.5)
     masks = (cutpaste(images, generator=generator()) != images)[:, 0]
     centre, long, thin, _ = moments(masks)
@@ -324,7 +324,7 @@ def test_pieces_are_pasted_in_the_inner_four_fifths():
 
 
 def test_pieces_come_from_a_fifth_of_the_inner_part_away_or_more():
-    """From the other side in either direction; 0.2 to 1.2 times the reach of the inner part."""
+    """They come from the other side in both directions, at 0.2 to 1.2 times the reach."""
     images = maps(600, 32, 32)
     out = cutpaste(images, generator=generator())
     masks = out[:, 2] != 0.5
@@ -372,7 +372,7 @@ def test_tiles_go_anywhere_and_the_rest_stays():
 
 
 def test_noise_covers_2_to_15_percent_at_an_opacity_of_30_percent_or_more():
-    """Told by the same draws on black and on white: what shines through differs."""
+    """The same random values on black and on white images give the opacity."""
     black, white = (noise_texture(gray(500, 32, v), generator=generator())[:, 0] for v in (0, 1))
     opacity = black + 1 - white
     inside = opacity > 0.01
@@ -423,7 +423,7 @@ def test_cracks_are_thin_and_darker_by_15_to_60_percent():
     "level, darker", [(0.14, 0), (0.16, 0.75), (0.5, 0.75), (0.84, 0.75), (0.86, 1)]
 )
 def test_three_of_four_cracks_are_darker_where_they_can_be(level, darker):
-    """Told by the mean of the colours along the crack."""
+    """The mean of the colours along the crack decides."""
     colour = level + torch.tensor([-0.06, -0.06, 0.12])
     images = torch.full((400, 3, 16, 16), 0.5)
     crossed = crack(images, generator=generator()) != 0.5

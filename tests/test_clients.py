@@ -31,9 +31,9 @@ def test_a_column_of_paths_among_others(embedder, photos, tmp_path):
         Image.fromarray(photo).save(paths[-1])
     frame = pd.DataFrame({"path": paths, "weight": range(12)})
     columns = ColumnTransformer([("image", embedder, ["path"])], remainder="passthrough")
-    found = columns.fit_transform(frame)
-    assert_array_equal(found[:, :-1], embedder.fit_transform(photos))
-    assert_array_equal(embedder.fit_transform(np.array(paths)[:, None]), found[:, :-1])
+    actual = columns.fit_transform(frame)
+    assert_array_equal(actual[:, :-1], embedder.fit_transform(photos))
+    assert_array_equal(embedder.fit_transform(np.array(paths)[:, None]), actual[:, :-1])
 
 
 class Records(Dataset):
@@ -63,8 +63,8 @@ def test_gray_images_with_premultiplied_alpha(embedder):
     gray = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8))
     with_alpha = gray.convert("LA").convert("La")
     assert with_alpha.mode == "La"
-    found = embedder.fit_transform([gray, with_alpha])
-    assert_array_equal(found[0], found[1])
+    actual = embedder.fit_transform([gray, with_alpha])
+    assert_array_equal(actual[0], actual[1])
 
 
 def test_a_scaler_before(tiny_net, photos):

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 
@@ -153,67 +154,62 @@ def test_clone_and_set_params(cls, photos):
 
 
 @both
-def test_other_kind_at_predict(cls, photos):
-    fitted = tiny(cls).fit(photos[:6])
-    with pytest.raises(ValueError, match="tabular data.*fitted on images"):
-        outputs(fitted, np.zeros((3, 5)))
-    rows = tiny(cls).fit(np.random.default_rng(0).normal(size=(6, 5)))
-    with pytest.raises(ValueError, match="images.*fitted on tabular data"):
-        outputs(rows, photos)
+def test_other_input_type_at_predict(cls, photos):
+    features = np.random.default_rng(0).normal(size=(6, 5))
+    for shots, X in ((photos[:6], features), (features, photos)):
+        with pytest.raises(ValueError, match="fitted on"):
+            outputs(tiny(cls).fit(shots), X)
 
 
 @pytest.mark.parametrize(
-    "params, message",
+    "params, accepted",
     [
-        (
-            {"backbone": 3},
-            "'backbone' parameter .* a timm architecture name, .* or an nn.Module or a list",
-        ),
-        (
-            {"weights": 1},
-            "'weights' parameter .* 'pretrained' or a path or None or a list of these; got 1",
-        ),
-        (
-            {"image_size": 0},
-            "'image_size' parameter .* >= 1 or .H, W. or None or a list of these; got 0",
-        ),
-        ({"image_shape": 8}, r"'image_shape' parameter .* \(H, W\) or \(H, W, C\) or None"),
-        ({"max_iter": -1}, "'max_iter' parameter .* an integer >= 0; got -1"),
-        ({"max_iter": 2.5}, "'max_iter' parameter"),
-        ({"batch_size": 0}, "'batch_size' parameter"),
-        ({"learning_rate": 0}, "'learning_rate' parameter .* a number > 0 or 'auto'; got 0"),
-        ({"contrastive": "simclr"}, "'mean_shifted' or 'infonce' or 'simsiam'; got 'simclr'"),
-        ({"temperature": 0}, "'temperature' parameter"),
-        ({"positive_weight": -1}, "'positive_weight' parameter"),
-        ({"negative_weight": float("nan")}, "'negative_weight' parameter"),
-        ({"negatives": "cut"}, "'negatives' parameter .* 'cutpaste' or .* 'labelled'"),
-        ({"negatives": []}, "'negatives' parameter"),
-        ({"augmentation": "strong"}, "'augmentation' parameter .* a callable or None"),
+        ({"backbone": 3}, "a timm architecture name, .* or an nn.Module or a list"),
+        ({"weights": 1}, "'pretrained' or a path or None or a list of these"),
+        ({"image_size": 0}, ">= 1 or .H, W. or None or a list of these"),
+        ({"image_shape": 8}, r"\(H, W\) or \(H, W, C\) or None"),
+        ({"max_iter": -1}, "an integer >= 0"),
+        ({"max_iter": 2.5}, "an integer >= 0"),
+        ({"batch_size": 0}, ""),
+        ({"learning_rate": 0}, "a number > 0 or 'auto'"),
+        ({"contrastive": "simclr"}, "'mean_shifted' or 'infonce' or 'simsiam'"),
+        ({"temperature": 0}, ""),
+        ({"positive_weight": -1}, ""),
+        ({"positive_weight": np.inf}, ""),
+        ({"negative_weight": np.nan}, ""),
+        ({"negatives": "cut"}, "'cutpaste' or .* 'labelled'"),
+        ({"negatives": []}, ""),
+        ({"augmentation": "strong"}, "a callable or None"),
         ({"augmentation": {"angle": 9}}, "a dict from degrees, .* to numbers >= 0, flip <= 1 or"),
-        ({"augmentation": {"degrees": -9}}, "'augmentation' parameter"),
+        ({"augmentation": {"degrees": -9}}, ""),
         ({"augmentation": {"flip": 2}}, "flip <= 1 or a callable"),
-        ({"n_jobs": 0}, "'n_jobs' parameter"),
-        ({"device": 3}, "'device' parameter"),
-        ({"device": "cuda:99"}, "device='cuda:99' is not available here"),
-        ({"device": "gpu"}, "device='gpu' is not available here"),
-        ({"verbose": -1}, "'verbose' parameter"),
-        ({"positive_weight": np.inf}, "'positive_weight' parameter .* got inf"),
-        ({"negative_weight": np.nan}, "'negative_weight' parameter .* got nan"),
+        ({"n_jobs": 0}, ""),
+        ({"device": 3}, ""),
+        ({"verbose": -1}, ""),
     ],
 )
 @both
-def test_bad_parameters(cls, params, message, photos):
+def test_errors_name_a_bad_parameter_its_values_and_what_it_accepts(cls, params, accepted, photos):
+    ((name, value),) = params.items()
+    message = f"'{name}' parameter .*{accepted}.*{re.escape(repr(value))}"
     with pytest.raises(ValueError, match=message):
         tiny(cls, **params).fit(photos[:6])
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+@both
+def test_devices_that_are_not_available(cls, device, photos):
+    with pytest.raises(ValueError, match=f"device='{device}'"):
+        tiny(cls, device=device).fit(photos[:6])
 
 
 @both
 def test_unfitted(cls, photos):
     failed = tiny(cls, backbone="no_such_network")
-    with pytest.raises(ValueError, match="is not a timm architecture"):
+    with pytest.raises(ValueError):
         failed.fit(photos)
     for estimator in (tiny(cls), failed):
-        with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted"):
+        with pytest.raises(NotFittedError):
             outputs(estimator, photos)
 
 

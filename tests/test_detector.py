@@ -22,6 +22,11 @@ def detector(**params):
 
 
 @pytest.fixture
+def fitted(task):
+    return detector().fit(task[0])
+
+
+@pytest.fixture
 def task(digits):
     """8 shots; test images; their labels."""
     zeros, ones = digits
@@ -95,7 +100,7 @@ def test_fit_predict(photos):
 
 def test_one_shot(task):
     shots, X, y = task
-    with pytest.warns(UserWarning, match="cannot calibrate a threshold on 1 of"):
+    with pytest.warns(UserWarning):
         fitted = detector().fit(shots[:1])
     assert fitted.score(X, y) > 0.7
 
@@ -142,32 +147,49 @@ def test_kneighbors(task):
     expected = np.linalg.norm(fitted.embed(X)[:, None] - fitted.embeddings_, axis=2)
     assert_allclose(distances, np.sort(expected)[:, :3], atol=1e-7)
     assert_array_equal(indices[:, 0], expected.argmin(1))
-    for n in (0, 9, "2", 1.5, True):
-        with pytest.raises(ValueError, match=f"an integer between 1 and 8, .*; got {n!r}"):
-            fitted.kneighbors(X, n_neighbors=n)
 
 
-def test_a_score_without_labels_says_what_to_do(task):
-    shots, X, _ = task
-    with pytest.raises(ValueError, match=r"score needs y.*scoring=.*LabelFreeScorer\(\)"):
-        detector().fit(shots).score(X)
+@pytest.mark.parametrize(
+    "call, name",
+    [
+        *(
+            (lambda d, X, y, n=n: d.kneighbors(X, n_neighbors=n), rf"n_neighbors.*{n!r}")
+            for n in (0, 9, "2", 1.5, True)
+        ),
+        *(
+            (lambda d, X, y, m=m: d.set_threshold(X[:8], max_fpr=m), rf"max_fpr.*{m!r}")
+            for m in (0, 1, "5%")
+        ),
+        (lambda d, X, y: d.set_threshold(X[:8], max_fpr=0.05), "max_fpr=0.05 .*19"),
+        (lambda d, X, y: d.score(X), "score needs y.*LabelFreeScorer"),
+        (lambda d, X, y: d.score(iter(X), y[:-1]), "64, 63"),
+        (lambda d, X, y: d.tune_threshold(iter(X), y[:-1]), "64, 63"),
+        (lambda d, X, y: d.tune_threshold(X, [1] * 64), "^y "),
+        (lambda d, X, y: d.tune_threshold(X, y, scoring="best"), "scoring"),
+        (lambda d, X, y: d.tune_threshold(X, y, scoring="roc_auc"), "scoring='roc_auc'"),
+    ],
+)
+def test_invalid_arguments_change_nothing(call, name, fitted, task):
+    offset = fitted.offset_
+    with pytest.raises(ValueError, match=name):
+        call(fitted, *task[1:])
+    assert fitted.offset_ == offset
+
+
+def test_score_is_nan_if_y_holds_class_labels():
     rows = COFTDetector(max_iter=0).fit(np.eye(4))
-    with pytest.warns(UserWarning, match="y holds class labels"):
+    with pytest.warns(UserWarning):
         assert np.isnan(rows.score(np.eye(4), [0, 1, 2, 1]))
 
 
-def test_labels_that_are_all_the_same(task):
-    """As scikit-learn's metric has it, so that its tools survive folds of normal images."""
-    shots, X, _ = task
-    fitted = detector().fit(shots)
+def test_score_is_nan_if_all_labels_are_the_same(fitted, task):
+    """scikit-learn's metric returns NaN, so its tools accept folds of normal images."""
     with pytest.warns(UndefinedMetricWarning):
-        assert np.isnan(fitted.score(X, [1] * 64))
-    with pytest.raises(ValueError, match="y must hold both .1 and -1; got 1 only"):
-        fitted.tune_threshold(X, [1] * 64)
+        assert np.isnan(fitted.score(task[1], [1] * 64))
 
 
 def test_set_threshold_and_pvalues_agree(task):
-    """And the rate holds on the images that set it, as far as their number allows."""
+    """The rate holds on the images that set it, as far as their number allows."""
     shots, X, y = task
     fitted = detector().fit(shots)
     assert fitted.calibration_scores_.shape == (8,)
@@ -193,23 +215,9 @@ def test_held_out_scores_are_calibration_scores(task):
     assert more.calibration_scores_.shape == (11,)
 
 
-@pytest.mark.parametrize(
-    "max_fpr, message",
-    [
-        (0.05, "max_fpr=0.05 needs at least 19 normal images; X has 8"),
-        (0, "max_fpr must be a number between 0 and 1; got 0"),
-        (1, "max_fpr must be a number between 0 and 1; got 1"),
-        ("5%", "max_fpr must be a number between 0 and 1; got '5%'"),
-    ],
-)
-def test_rates_that_cannot_be_promised(max_fpr, message, task):
+def test_nineteen_images_suffice_for_a_false_positive_rate_of_5_percent(task):
     shots, X, _ = task
-    fitted = detector().fit(shots)
-    offset = fitted.offset_
-    with pytest.raises(ValueError, match=message):
-        fitted.set_threshold(X[:8], max_fpr=max_fpr)
-    assert fitted.offset_ == offset
-    fitted.set_threshold(X[:19], max_fpr=0.05)
+    detector().fit(shots).set_threshold(X[:19], max_fpr=0.05)
 
 
 def test_tune_threshold(task):
@@ -219,27 +227,21 @@ def test_tune_threshold(task):
     best = max(balanced_accuracy_score(y, np.where(scores < s, -1, 1)) for s in scores)
     assert fitted.tune_threshold(X, y) is fitted
     assert balanced_accuracy_score(y, fitted.predict(X)) == best
-    with pytest.raises(ValueError, match="scoring"):
-        fitted.tune_threshold(X, y, scoring="best")
-    for method in (fitted.tune_threshold, fitted.score):
-        with pytest.raises(ValueError, match="inconsistent numbers of samples: .64, 63."):
-            method(iter(X), y[:-1])
-    with pytest.raises(ValueError, match="scoring='roc_auc' is no metric of labels"):
-        fitted.tune_threshold(X, y, scoring="roc_auc")
 
 
 @pytest.mark.parametrize(
-    "params, message",
+    "params",
     [
-        ({"density": "svm"}, "'density' parameter .* 'kde' or 'gaussian' or an object with"),
-        ({"density": KernelDensity}, "'density' parameter"),
-        ({"contamination": 0}, "'contamination' parameter .* 'auto' or a number > 0 and <= 0.5"),
-        ({"contamination": 0.6}, "'contamination' parameter"),
-        ({"n_views": -1}, "'n_views' parameter"),
+        {"density": "svm"},
+        {"density": KernelDensity},
+        {"contamination": 0},
+        {"contamination": 0.6},
+        {"n_views": -1},
     ],
 )
-def test_bad_parameters(params, message, task):
-    with pytest.raises(ValueError, match=message):
+def test_bad_parameters(params, task):
+    (name,) = params
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
         detector(**params).fit(task[0])
 
 
@@ -267,15 +269,11 @@ def test_images_that_y_calls_anomalous_are_left_out(task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "y, message",
-    [
-        (-np.ones(8), "y holds no normal image .y == 1. to train on among n_samples=8"),
-        (np.ones(7), "inconsistent numbers of samples"),
-        (np.ones((8, 2)), "y should be a 1d array"),
-    ],
+    "y, key",
+    [(-np.ones(8), "y == 1"), (np.ones(7), "number"), (np.ones((8, 2)), "^y .*1d")],
 )
-def test_labels_that_fit_cannot_use(y, message, task):
-    with pytest.raises(ValueError, match=message):
+def test_labels_that_fit_cannot_use(y, key, task):
+    with pytest.raises(ValueError, match=key):
         detector().fit(task[0], y)
 
 

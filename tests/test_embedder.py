@@ -43,7 +43,7 @@ def test_what_is_read_once_is_fitted_and_transformed(digits):
     zeros = digits[0][:8]
     expected = COFTEmbedder(**PARAMS).fit_transform(zeros, groups=[0, 0, *range(6)])
     for once in (iter(zeros), (image for image in zeros), map(np.asarray, zeros)):
-        found = COFTEmbedder(**PARAMS).fit_transform(once, groups=[0, 0, *range(6)])
-        np.testing.assert_array_equal(found, expected)
+        actual = COFTEmbedder(**PARAMS).fit_transform(once, groups=[0, 0, *range(6)])
+        np.testing.assert_array_equal(actual, expected)
     frame = COFTEmbedder(**PARAMS).set_output(transform="pandas").fit_transform(iter(zeros))
     assert isinstance(frame, pd.DataFrame) and len(frame) == 8

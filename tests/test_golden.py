@@ -24,7 +24,7 @@ def other_random_numbers():
 @pytest.mark.parametrize("name", CASES)
 def test_figures_are_those_of_the_file(name):
     """As far as float32 holds them on another processor; p-values are exact."""
-    found, expected = measure(name), TABLE[name]
-    assert set(found) == set(expected)
+    actual, expected = measure(name), TABLE[name]
+    assert set(actual) == set(expected)
     for key, values in expected.items():
-        np.testing.assert_allclose(found[key], values, rtol=2e-4, atol=2e-3, err_msg=key)
+        np.testing.assert_allclose(actual[key], values, rtol=2e-4, atol=2e-3, err_msg=key)

@@ -12,7 +12,6 @@ from torch import nn
 
 from skcoft import COFTDetector, COFTEmbedder
 
-BLACK = "hold no value above 1 of 255"
 MASKS = np.random.default_rng(0).integers(0, 2, (6, 16, 16), dtype=np.uint8)
 
 
@@ -35,13 +34,12 @@ KINDS = {
     "ignore:X holds .*duplicate", "ignore:contam", "ignore:The images hold"
 )
 def test_masks_of_whole_numbers_are_noticed(kind, photos):
-    X = KINDS[kind](MASKS)
-    with pytest.warns(UserWarning, match=BLACK):
-        detector().fit(X)
-    if kind != "int64":  # an error of its own
-        fitted = detector().fit(photos[..., 0][:4])
-        with pytest.warns(UserWarning, match=BLACK):
-            fitted.score_samples(X)
+    methods = [detector().fit]
+    if kind != "int64":  # scoring raises an error for it
+        methods.append(detector().fit(photos[..., 0][:4]).score_samples)
+    for method in methods:
+        with pytest.warns(UserWarning, match="no value above 1 of 255"):
+            method(KINDS[kind](MASKS))
 
 
 @pytest.mark.parametrize("X", [MASKS.astype(bool), MASKS * 255, MASKS.astype(float)], ids=str)
@@ -58,13 +56,13 @@ def test_masks_that_are_black_and_white_are_images(X):
 def test_shots_of_one_colour_are_noticed(color):
     X = np.full((4, 16, 16, 3), color, np.uint8)
     for estimator in (detector(), COFTEmbedder(TinyNet(), max_iter=0)):
-        with pytest.warns(UserWarning, match="Every one of the 4 images of X is of one colour"):
+        with pytest.warns(UserWarning, match="of one colour"):
             estimator.fit(X)
     X[2, 0, 0] += 1
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as actual:
         warnings.simplefilter("always")
         detector().fit(X)
-    assert not any("of one colour" in str(warning.message) for warning in found)
+    assert not any("of one colour" in str(warning.message) for warning in actual)
 
 
 class Mean(nn.Module):
@@ -106,10 +104,9 @@ def test_features_that_are_not_finite_of_some_images(photos):
 
     fitted = COFTEmbedder(Ratio(), max_iter=0).fit(photos[:4])
     white = np.full((1, 24, 20, 3), 255, np.uint8)
-    with pytest.raises(ValueError, match="NaN or infinite features"):
-        fitted.transform(white)
-    with pytest.raises(ValueError, match="NaN or infinite features"):
-        COFTDetector(Ratio(), max_iter=0).fit(photos[:4]).predict(white)
+    for method in (fitted.transform, COFTDetector(Ratio(), max_iter=0).fit(photos[:4]).predict):
+        with pytest.raises(ValueError, match="NaN or infinite features"):
+            method(white)
 
 
 def test_a_share_of_images_after_more_of_them(photos):
@@ -118,7 +115,7 @@ def test_a_share_of_images_after_more_of_them(photos):
         fitted = detector(contamination=0.25, local=local).fit(photos[:8])
         assert (fitted.predict(photos[:8]) == -1).mean() == 0.25
         if local:
-            with pytest.warns(UserWarning, match="contamination=0.25 is only met"):
+            with pytest.warns(UserWarning):
                 fitted.partial_fit(photos[8:])
         else:
             with warnings.catch_warnings():
@@ -149,14 +146,14 @@ class Maps(TinyNet):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (lambda last: last.mean(dim=(2, 3)), r"a map of one image has the shape \(1, 16\)"),
-        (lambda last: last.flatten(2).mT, r"a map of one image has the shape \(1, 30, 16\)"),
-        (lambda last: last * torch.nan, "a map holds NaN or infinity"),
+        (lambda last: last.mean(dim=(2, 3)), r"shape \(1, 16\)"),
+        (lambda last: last.flatten(2).mT, r"shape \(1, 30, 16\)"),
+        (lambda last: last * torch.nan, "NaN"),
     ],
     ids=["vector", "tokens", "NaN"],
 )
 def test_maps_that_are_none(change, reason, photos):
-    with pytest.warns(UserWarning, match=f"The local density is left out.*{reason}"):
+    with pytest.warns(UserWarning, match=reason):
         fitted = COFTDetector(Maps(change), max_iter=0).fit(photos[:4])
     assert np.isfinite(fitted.score_samples(photos)).all()
 
@@ -166,7 +163,7 @@ def test_other_maps_than_were_asked_for(photos):
         def forward_intermediates(self, images, indices=None):
             return super().forward_intermediates(images)
 
-    with pytest.warns(UserWarning, match="1 maps were asked for and 2 returned"):
+    with pytest.warns(UserWarning):
         COFTDetector(All(lambda last: last[..., ::2, ::2]), max_iter=0).fit(photos[:4])
 
 
@@ -181,7 +178,7 @@ def test_maps_that_are_not_finite_of_some_images(photos):
             return last, maps if indices is None else [maps[i] for i in indices]
 
     fitted = COFTDetector(Bright(lambda last: last * 2), max_iter=0).fit(photos[:4])
-    with pytest.raises(ValueError, match="NaN or infinite features"):
+    with pytest.raises(ValueError):
         fitted.score_samples(np.full((1, 24, 20, 3), 255, np.uint8))
 
 
@@ -207,5 +204,5 @@ def test_arrays_that_joblib_maps_into_memory(kind, photos, tmp_path, warn_always
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(mapped.score_samples(queries), fitted.score_samples(X))
-        found = mapped.partial_fit(queries[6:9]).score_samples(queries)
-    np.testing.assert_array_equal(found, fitted.partial_fit(X[6:9]).score_samples(X))
+        actual = mapped.partial_fit(queries[6:9]).score_samples(queries)
+    np.testing.assert_array_equal(actual, fitted.partial_fit(X[6:9]).score_samples(X))

@@ -50,7 +50,7 @@ class Stream(IterableDataset):
 def test_loaders_are_refused_and_their_data_sets_are_taken(kind, detector, photos):
     loader = DataLoader(kind(photos), batch_size=4)
     for method in (detector.score_samples, detector.fit_predict, detector.anomaly_map):
-        with pytest.raises(ValueError, match=r"X is a DataLoader, .* Pass .*, X.dataset"):
+        with pytest.raises(ValueError, match="X.dataset"):
             method(loader)
     expected = detector.score_samples(photos)
     assert_array_equal(detector.score_samples(loader.dataset), expected)
@@ -113,7 +113,7 @@ def test_columns_of_hugging_face(column, format, detector, photos):
 
 def test_rows_of_hugging_face_name_the_column_of_images(detector, photos):
     rows = Column(lambda i: {"label": 0, "photo": photos[i]}, 12)
-    with pytest.raises(ValueError, match=r"with the keys \['label', 'photo'\].* X\['photo'\]"):
+    with pytest.raises(ValueError, match=r"X\['photo'\]"):
         detector.score_samples(rows)
 
 
@@ -136,16 +136,16 @@ def test_an_image_column_beside_numbers(columns, table, plates):
         [("image", embedder, columns), ("numbers", StandardScaler(), ["weight", "speed"])]
     ).set_output(transform="pandas")
     shots = table[:6]
-    found = both.fit(shots).transform(table)
+    actual = both.fit(shots).transform(table)
     names = both.get_feature_names_out()
-    d = found.shape[1] - 2
-    assert list(names) == list(found.columns) and len(set(names)) == d + 2
+    d = actual.shape[1] - 2
+    assert list(names) == list(actual.columns) and len(set(names)) == d + 2
     assert list(names[:2]) == ["image__coftembedder0", "image__coftembedder1"]
     assert list(names[-2:]) == ["numbers__weight", "numbers__speed"]
-    assert_array_equal(found.index, table.index)
+    assert_array_equal(actual.index, table.index)
     alone = COFTEmbedder("embedded", max_iter=0, random_state=0).fit(plates.images[:6])
-    assert_array_equal(found.to_numpy()[:, :d], alone.transform(plates.images))
-    assert_array_equal(found["numbers__speed"][:6].mean().round(12), 0)
+    assert_array_equal(actual.to_numpy()[:, :d], alone.transform(plates.images))
+    assert_array_equal(actual["numbers__speed"][:6].mean().round(12), 0)
 
     pipeline = make_pipeline(both, LocalOutlierFactor(3, novelty=True)).fit(shots)
     scores = pipeline.score_samples(table)

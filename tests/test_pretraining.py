@@ -176,7 +176,7 @@ def test_losses_fall_in_bfloat16(tmp_path, few_images):
 def test_init_rejects_a_file_of_a_trunk_alone(tmp_path):
     save_file(_embedded.Embedded().trunk.state_dict(), tmp_path / "trunk.safetensors")
     options = ["--out", str(tmp_path), "--init", str(tmp_path / "trunk.safetensors")]
-    with pytest.raises(ValueError, match="--init .* no key 'trunk"):
+    with pytest.raises(ValueError):
         train(parse_args([*options, "--formulas", "8", "--device", "cpu"]))
 
 

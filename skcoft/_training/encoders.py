@@ -46,21 +46,15 @@ def split_by_backbone(parameters: dict[str, Any], needs_backbone: bool) -> list[
     Tabular data needs no backbone and is embedded once.
     """
     parameters = {**parameters, "random_state": None}
-    if not needs_backbone:
-        return [_as_settings(parameters)]
-    backbones = as_list(parameters["backbone"])
-    is_list = isinstance(parameters["backbone"], (list, tuple))
-    columns = {"backbone": backbones}
-    for name in PER_BACKBONE:
-        columns[name] = spread(name, parameters[name], len(backbones), is_list)
-    return [
-        _as_settings({**parameters, **dict(zip(columns, values, strict=True))})
-        for values in zip(*columns.values(), strict=True)
-    ]
-
-
-def _as_settings(parameters: dict[str, Any]) -> EmbedderSettings:
-    return cast(EmbedderSettings, SimpleNamespace(**parameters))
+    variants: list[dict[str, Any]] = [{}]
+    if needs_backbone:
+        backbones = as_list(parameters["backbone"])
+        is_list, n = isinstance(parameters["backbone"], (list, tuple)), len(backbones)
+        columns = {name: spread(name, parameters[name], n, is_list) for name in PER_BACKBONE}
+        columns["backbone"] = backbones
+        rows = zip(*columns.values(), strict=True)
+        variants = [dict(zip(columns, values, strict=True)) for values in rows]
+    return [cast(EmbedderSettings, SimpleNamespace(**parameters | v)) for v in variants]
 
 
 def spread(name: str, value: Any, n_backbones: int, backbone_is_list: bool) -> list[Any]:

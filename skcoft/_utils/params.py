@@ -6,8 +6,6 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-import numpy as np
-
 
 class Constraint(NamedTuple):
     """A test of a parameter's value, and what messages say that the value must be."""
@@ -59,11 +57,6 @@ def having(method: str) -> Constraint:
     )
 
 
-def boolean() -> Constraint:
-    """Return the constraint of True or False."""
-    return Constraint(lambda value: isinstance(value, (bool, np.bool_)), "True or False")
-
-
 def list_of(constraint: Constraint) -> Constraint:
     """Return the constraint of a non-empty list or tuple of values that satisfy a constraint."""
     return Constraint(
@@ -87,12 +80,14 @@ def any_of(*constraints: Constraint) -> Constraint:
 def check_parameters(estimator: Any, constraints: Mapping[str, Constraint]) -> None:
     """Raise ValueError for the first parameter of an estimator that violates its constraint."""
     for name, constraint in constraints.items():
-        value = getattr(estimator, name)
-        if not constraint.test(value):
-            raise ValueError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{constraint.description}; got {value!r}."
-            )
+        parameter = f"The {name!r} parameter of {type(estimator).__name__}"
+        check_argument(parameter, getattr(estimator, name), constraint)
+
+
+def check_argument(name: str, value: Any, constraint: Constraint) -> None:
+    """Raise ValueError if the argument of a function violates its constraint."""
+    if not constraint.test(value):
+        raise ValueError(f"{name} must be {constraint.description}; got {value!r}.")
 
 
 def suggest_names(name: str, names: Iterable[str]) -> str:

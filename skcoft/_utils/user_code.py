@@ -22,11 +22,10 @@ def is_user_code(obj: Any) -> bool:
     The code of packages is identified by their versions.
     """
     module = sys.modules.get(getattr(obj, "__module__", None) or "")
-    if module is None or module.__name__.partition(".")[0] == "skcoft":
+    if module is None:
         return False
-    if getattr(module, "__file__", None) is None:  # built in, or entered at a prompt
-        return module.__name__ == "__main__"
-    return _is_user_module(module)
+    is_prompt = module.__name__ == "__main__" and getattr(module, "__file__", None) is None
+    return is_prompt or _is_user_module(module)
 
 
 def _is_user_module(module: ModuleType) -> bool:
@@ -38,12 +37,13 @@ def _is_user_module(module: ModuleType) -> bool:
 
 def function_identity(function: FunctionType) -> tuple[Any, ...]:
     """Return the code of a function, its defaults, its closure, and user code that it names."""
+    named = [function.__globals__.get(name) for name in sorted(_code_names(function.__code__))]
     return (
         code_identity(function.__code__),
         function.__defaults__,
         function.__kwdefaults__,
         [_cell_content(cell) for cell in function.__closure__ or ()],
-        [_global_identity(function.__globals__[name]) for name in _user_globals(function)],
+        [_global_identity(value) for value in named if _is_user_global(value)],
     )
 
 
@@ -73,15 +73,6 @@ def _cell_content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # still empty, because the enclosing function has not assigned it yet
         return None
-
-
-def _user_globals(function: FunctionType) -> list[str]:
-    """Return the names of globals that a function uses and that identify it."""
-    return [
-        name
-        for name in sorted(_code_names(function.__code__))
-        if _is_user_global(function.__globals__.get(name))
-    ]
 
 
 def _code_names(code: CodeType) -> set[str]:

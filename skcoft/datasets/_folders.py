@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -79,18 +78,20 @@ def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bu
         raise ValueError(
             f"{str(root)!r} holds no image. Pass a folder with files that end in {suffixes}."
         )
-    places = [_split_and_kind(file.relative_to(root).parts) for file in images]
+    parts = [_split_off(file.relative_to(root).parts) for file in images]
+    places = [(split, rest[0] if len(rest) > 1 else "") for split, rest in parts]
     labels = None
     if normal is not None and (normal != "auto" or set(places) != {("", "")}):
         _check_layout(root, images, places)
         name = _normal_kind(root, normal, sorted({kind for _, kind in places}))
         labels = np.array([1 if kind == name else -1 for _, kind in places])
+    splits, kinds = zip(*places, strict=True)
     return Bunch(
-        paths=_as_column(map(str, images)),
+        paths=np.array([str(file) for file in images], dtype=object),
         labels=labels,
-        kinds=_as_column(kind for _, kind in places),
-        masks=_as_column(_mask_of(file, root, masks) for file in images),
-        split=_as_column(split for split, _ in places),
+        kinds=np.array(kinds, dtype=object),
+        masks=np.array([_mask_of(file, root, masks) for file in images], dtype=object),
+        split=np.array(splits, dtype=object),
     )
 
 
@@ -129,12 +130,8 @@ def _find_masks(files: Iterable[Path], root: Path) -> dict[Path, Path]:
         file.with_suffix(""): file
         for file in files
         if file.is_relative_to(root / MASK_FOLDER)
-        or (file.stem.endswith("_mask") and _image_stem(file) in stems)
+        or (file.stem.endswith("_mask") and file.with_name(file.stem[: -len("_mask")]) in stems)
     }
-
-
-def _image_stem(mask: Path) -> Path:
-    return mask.with_name(mask.stem.removesuffix("_mask"))
 
 
 def _mask_of(file: Path, root: Path, masks: dict[Path, Path]) -> str | None:
@@ -151,35 +148,24 @@ def _split_off(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     return (parts[0], parts[1:]) if len(parts) > 1 and parts[0] in SPLIT_FOLDERS else ("", parts)
 
 
-def _split_and_kind(parts: tuple[str, ...]) -> tuple[str, str]:
-    split, rest = _split_off(parts)
-    return split, rest[0] if len(rest) > 1 else ""
-
-
 def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError if the folder holds several data sets, or images without a class."""
-    sets = {file.relative_to(root).parts[0] for file in images if _is_in_subset(file, root)}
+    paths = [file.relative_to(root).parts for file in images]
+    # data sets with splits, in subfolders
+    sets = {path[0] for path in paths if not _split_off(path)[0] and _split_off(path[1:])[0]}
     if sets:
         raise ValueError(
-            f"{str(root)!r} holds several data sets, which have the folders "
-            f"{SPLIT_FOLDERS[0]} and "
-            f"{SPLIT_FOLDERS[-1]}: {_list_names(sorted(sets))}. Pass one of them, or normal=None "
-            "for all images."
+            f"{str(root)!r} holds several data sets, which have the folders {SPLIT_FOLDERS[0]} "
+            f"and {SPLIT_FOLDERS[-1]}: {_list_names(sorted(sets))}. Pass one of them, or "
+            "normal=None for all images."
         )
     loose = [file for file, (_, kind) in zip(images, places, strict=True) if not kind]
     if loose:
         raise ValueError(
             f"{len(loose)} of {len(images)} images in {str(root)!r} are not in the folder of a "
-            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a "
-            f"folder with "
-            "a subfolder for each class, or normal=None to ignore labels."
+            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a folder "
+            "with a subfolder for each class, or normal=None to ignore labels."
         )
-
-
-def _is_in_subset(file: Path, root: Path) -> bool:
-    """Whether a file belongs to a data set with splits in a subfolder."""
-    parts = file.relative_to(root).parts
-    return len(parts) > 2 and parts[0] not in SPLIT_FOLDERS and parts[1] in SPLIT_FOLDERS
 
 
 def _normal_kind(root: Path, normal: str, kinds: Sequence[str]) -> str:
@@ -204,7 +190,3 @@ def _normal_kind(root: Path, normal: str, kinds: Sequence[str]) -> str:
 
 def _list_names(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")
-
-
-def _as_column(values: Iterable[Any]) -> np.ndarray:
-    return np.array([*values], dtype=object)

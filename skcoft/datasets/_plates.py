@@ -5,6 +5,7 @@ signed distances, negative inside. Edges are anti-aliased: the distance of a pix
 gives the fraction of the pixel that a shape covers.
 """
 
+from itertools import cycle, islice
 from numbers import Integral
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.spatial import cKDTree
 from sklearn.utils import Bunch, check_random_state
 
-from .._utils.params import number
+from .._utils.params import check_argument, number
 
 HALF_SIDES, CORNER_RADIUS = (0.41, 0.35), 0.05
 HOLE_CENTRES = [(x, y) for y in (-0.25, 0.25) for x in (-0.31, 0.31)]
@@ -24,7 +25,6 @@ SLOT_HALF_LENGTH, SLOT_RADIUS = 0.05, 0.02
 CHAMFER_WIDTH = 0.012
 PLATE_THICKNESS = 0.06  # height of the surface above the ground
 MAX_HEIGHT = 0.1  # height that is 65535 in depth images
-DEFECT_KINDS = "scratch", "stain", "dent", "missing_hole"
 
 
 def make_plates(
@@ -81,25 +81,19 @@ def make_plates(
     >>> plates.kinds[7:].tolist()
     ['good', 'scratch', 'stain', 'dent', 'missing_hole']
     """
-    _check_integers(n_normal=(n_normal, 0), n_anomalous=(n_anomalous, 0), size=(size, 32))
+    for name, value in (("n_normal", n_normal), ("n_anomalous", n_anomalous)):
+        check_argument(name, value, number(Integral, 0))
+    check_argument("size", size, number(Integral, 32))
     if n_normal + n_anomalous == 0:
         raise ValueError("n_normal and n_anomalous are both 0. Generate at least one image.")
     names = ["good"] * n_normal
-    names += [DEFECT_KINDS[i % len(DEFECT_KINDS)] for i in range(n_anomalous)]
+    names += islice(cycle(DEFECTS), n_anomalous)
     seeds = check_random_state(random_state).randint(2**31, size=len(names))
     plates = [_plate_image(kind, size, seed) for kind, seed in zip(names, seeds, strict=True)]
     images, masks, depths = (np.stack(column) for column in zip(*plates, strict=True))
     kinds = np.array(names, dtype=object)
     labels = np.where(kinds == "good", 1, -1)
     return Bunch(images=images, labels=labels, kinds=kinds, masks=masks, depths=depths)
-
-
-def _check_integers(**values: tuple[int, int]) -> None:
-    """Raise ValueError for a value that is not an integer or below its minimum."""
-    for name, (value, low) in values.items():
-        test, expected = number(Integral, low)
-        if not test(value):
-            raise ValueError(f"{name} must be {expected}; got {value!r}.")
 
 
 def _plate_image(kind: str, size: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -301,8 +295,7 @@ def _missing_hole(
     scene: SimpleNamespace, plate: SimpleNamespace, rng: np.random.RandomState
 ) -> np.ndarray:
     """Remove one of the four holes; return its mask."""
-    hole = plate.holes.pop(rng.randint(len(HOLE_CENTRES)))
-    return hole < 0
+    return plate.holes.pop(rng.randint(len(HOLE_CENTRES))) < 0
 
 
-DEFECTS = dict(zip(DEFECT_KINDS, (_scratch, _stain, _dent, _missing_hole), strict=True))
+DEFECTS = {"scratch": _scratch, "stain": _stain, "dent": _dent, "missing_hole": _missing_hole}

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from numbers import Integral
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._utils.params import number
+from .._utils.params import check_argument, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,13 +42,12 @@ def open_canvas(
     Axes have a single coordinate system, so a grid needs a subfigure.
     """
     plt = import_pyplot(display)
-    if ax is None and figure is None:
-        return plt.figure(figsize=size, layout=layout)
-    if ax is None:
-        assert figure is not None
-        return figure
-    if figure is not None:
+    if ax is not None and figure is not None:
         raise ValueError("Both ax and figure were passed. Pass only one of them.")
+    if figure is not None:
+        return figure
+    if ax is None:
+        return plt.figure(figsize=size, layout=layout)
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError(
@@ -58,48 +57,47 @@ def open_canvas(
     return ax.figure.add_subfigure(place)
 
 
-def grid_size(
-    images: Sequence[np.ndarray], n_rows: int, n_cols: int
-) -> tuple[int, int, tuple[float, float]]:
-    """Return the number of bands, the number of columns, and the size in inches of a figure.
+def open_grid(
+    display: Any,
+    labels: Sequence[str],
+    n_cols: int,
+    ax: "Axes | None",
+    figure: "Figure | SubFigure | None",
+    shots: Sequence[np.ndarray] = (),
+) -> "tuple[Figure | SubFigure, np.ndarray]":
+    """Return the figure and the axes, of shape (n_images, n_rows), of a display of images.
 
-    A band holds ``n_rows`` rows of panels: the images and what belongs to them.
+    Each image has a column of panels: one for each label, which stands at the left of the row.
+    Columns beyond ``n_cols`` continue in another band of rows below. Captions and the title are
+    those of the display.
     """
-    if not number(Integral, 1).test(n_cols):
-        raise ValueError(f"n_cols must be an integer >= 1; got {n_cols!r}.")
+    images, captions, n_rows = display.images, display.captions, len(labels)
+    if captions is not None and (isinstance(captions, str) or len(captions) != len(images)):
+        raise ValueError(
+            f"captions must be a list of {len(images)} strings, one for each image; got "
+            f"{captions!r}."
+        )
+    check_argument("n_cols", n_cols, number(Integral, 1))
     n_bands = -(-len(images) // n_cols)
     n_columns = -(-len(images) // n_bands)  # spreads the images evenly over the bands
     aspect = np.median([image.shape[0] / image.shape[1] for image in images])
     height = n_bands * (0.3 + n_rows * PANEL_INCHES * np.clip(aspect, 0.3, 3))
-    return n_bands, n_columns, (n_columns * PANEL_INCHES + 1, height + 0.3)
-
-
-def make_grid(
-    figure: "Figure | SubFigure", n_images: int, n_rows: int, n_bands: int, n_columns: int
-) -> np.ndarray:
-    """Return axes without ticks, of shape (n_images, n_rows), a column for each image."""
+    size = n_columns * PANEL_INCHES + 1, height + 0.3
+    have_one_shape = len({image.shape for image in [*images, *shots]}) == 1
+    layout: Any = "compressed" if have_one_shape else "constrained"
+    figure = open_canvas(type(display), size, ax, figure, layout)
     grid = figure.subplots(n_bands * n_rows, n_columns, squeeze=False)
     by_image = grid.reshape(n_bands, n_rows, n_columns).swapaxes(1, 2).reshape(-1, n_rows)
-    for axes in by_image[n_images:].ravel():
-        axes.remove()
-    for axes in by_image[:n_images].ravel():
-        axes.set(xticks=[], yticks=[])
-    return by_image[:n_images]
-
-
-def layout_for(images: Sequence[np.ndarray]) -> Literal["compressed", "constrained"]:
-    """Return the layout of a grid; images of one shape can be placed close to each other."""
-    return "compressed" if len({image.shape for image in images}) == 1 else "constrained"
-
-
-def label_rows(axes: np.ndarray, labels: Sequence[str], n_columns: int) -> None:
-    """Write a label to the left of each row of each band."""
-    for first in axes[::n_columns]:
+    for panel in by_image[len(images) :].ravel():
+        panel.remove()
+    by_image = by_image[: len(images)]
+    for panel in by_image.ravel():
+        panel.set(xticks=[], yticks=[])
+    for first in by_image[::n_columns]:
         for panel, label in zip(first, labels, strict=True):
             panel.set_ylabel(label, fontsize="small", rotation=0, ha="right", va="center")
-
-
-def write_captions(axes: np.ndarray, captions: Sequence[str] | None) -> None:
-    """Write a caption above each image."""
-    for panel, caption in zip(axes[:, 0], captions or [], strict=False):
+    for panel, caption in zip(by_image[:, 0], captions or [], strict=False):
         panel.set_title(caption, fontsize="small")
+    if display.name is not None:
+        figure.suptitle(display.name)
+    return figure, by_image

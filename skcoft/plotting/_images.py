@@ -1,6 +1,6 @@
 """What the displays share for reading: the images of any X and the detector of a pipeline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,19 +69,9 @@ def _load_images(
         inputs = (
             encoder.select_modality(inputs) if encoder else next(iter(inputs.by_modality.values()))
         )
-        bit_depth = encoder.bit_depth if encoder else None
-        if bit_depth is None:
-            bit_depth = inputs.bit_depth
+        bit_depth = (encoder and encoder.bit_depth) or inputs.bit_depth
         return [to_uint8(load_image(inputs, i, bit_depth)) for i in range(len(inputs))]
     except ValueError as error:
         if name == "X":
             raise
         raise ValueError(f"Cannot read {name} as X: {error}") from error
-
-
-def check_captions(captions: Sequence[str] | None, n_images: int) -> None:
-    """Raise ValueError if the captions are not one for each image."""
-    if captions is not None and (isinstance(captions, str) or len(captions) != n_images):
-        raise ValueError(
-            f"captions must be a list of {n_images} strings, one for each image; got {captions!r}."
-        )

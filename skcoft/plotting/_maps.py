@@ -1,6 +1,7 @@
 """Plot images and their anomaly maps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
@@ -10,18 +11,10 @@ from sklearn.utils import check_array
 
 from .._detector import COFTDetector
 from .._input.types import ImagesLike
-from .._utils.params import number
+from .._utils.params import any_of, check_argument, number, one_of
 from ..report._images import MAP_MAX
-from ._canvas import (
-    grid_size,
-    import_pyplot,
-    label_rows,
-    layout_for,
-    make_grid,
-    open_canvas,
-    write_captions,
-)
-from ._images import check_captions, load_images, load_images_like, split_pipeline
+from ._canvas import import_pyplot, open_grid
+from ._images import load_images, load_images_like, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AnomalyMapDisplay:
     """Images and, below them, their anomaly maps, all on one scale.
 
@@ -83,18 +77,10 @@ class AnomalyMapDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        images: Sequence[np.ndarray],
-        maps: Sequence[npt.ArrayLike],
-        captions: Sequence[str] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.images = images
-        self.maps = maps
-        self.captions = captions
-        self.name = name
+    images: Sequence[np.ndarray]
+    maps: Sequence[npt.ArrayLike]
+    captions: Sequence[str] | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -159,7 +145,7 @@ class AnomalyMapDisplay:
         return display.plot(
             ax,
             figure=figure,
-            threshold=threshold,  # type: ignore[arg-type]  # plot rejects other strings
+            threshold=threshold,
             vmin=vmin,
             vmax=vmax,
             n_cols=n_cols,
@@ -261,29 +247,28 @@ class AnomalyMapDisplay:
             If images, maps and captions do not match, or an option is invalid.
         """
         maps = self._checked_maps()
-        check_captions(self.captions, len(self.images))
         vmax = max(MAP_MAX, *map(np.nanmax, maps)) if vmax is None else vmax
         if not (isinstance(vmin, Real) and isinstance(vmax, Real) and vmin < vmax):
             raise ValueError(f"vmin must be less than vmax; got vmin={vmin!r}, vmax={vmax!r}.")
-        if not (threshold is None or number().test(threshold)):
-            raise ValueError(f"threshold must be a finite number or None; got {threshold!r}.")
-        n_bands, n_columns, size = grid_size(self.images, 2, n_cols)
-        layout = layout_for(self.images)
-        self.figure_: Figure | SubFigure = open_canvas(type(self), size, ax, figure, layout)
-        self.axes_: np.ndarray = make_grid(self.figure_, len(maps), 2, n_bands, n_columns)
+        check_argument("threshold", threshold, any_of(number(), one_of(None)))
+        self.figure_, self.axes_ = open_grid(self, ["image", "map"], n_cols, ax, figure)
         self.map_images_: list[AxesImage] = []
-        self.contours_: list[tuple[ContourSet, ContourSet] | None] = []
-        for (above, below), image, anomaly_map in zip(self.axes_, self.images, maps, strict=True):
-            above.imshow(image)
-            self.map_images_.append(
-                below.imshow(anomaly_map, cmap="inferno", vmin=vmin, vmax=vmax)
-            )
-            self.contours_.append(_draw_contours(above, below, anomaly_map, threshold))
-        label_rows(self.axes_, ["image", "map"], n_columns)
-        write_captions(self.axes_, self.captions)
-        self.colorbar_ = self._colorbar(maps, threshold, vmin, vmax)
-        if self.name is not None:
-            self.figure_.suptitle(self.name)
+        self.contours_: list[tuple[ContourSet, ...] | None] = []
+        for panels, image, anomaly_map in zip(self.axes_, self.images, maps, strict=True):
+            panels[0].imshow(image)
+            shown = panels[1].imshow(anomaly_map, cmap="inferno", vmin=vmin, vmax=vmax)
+            self.map_images_.append(shown)
+            self.contours_.append(_draw_contours(panels, anomaly_map, threshold))
+        # the ends of the scale are pointed if values are outside of it
+        below, above = min(map(np.nanmin, maps)) < vmin, max(map(np.nanmax, maps)) > vmax
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+        panels = self.axes_.ravel().tolist()
+        self.colorbar_: Colorbar = self.figure_.colorbar(
+            self.map_images_[0], ax=panels, extend=extend, aspect=30
+        )
+        self.colorbar_.set_label("anomaly map", fontsize="small")
+        if threshold is not None and vmin <= threshold <= vmax:
+            self.colorbar_.ax.axhline(threshold, color="white", linewidth=1.5)
         return self
 
     def _checked_maps(self) -> list[np.ndarray]:
@@ -308,32 +293,19 @@ class AnomalyMapDisplay:
             maps.append(anomaly_map)
         return maps
 
-    def _colorbar(
-        self, maps: Sequence[np.ndarray], threshold: float | None, vmin: float, vmax: float
-    ) -> "Colorbar":
-        """Draw the scale of all maps; its ends are pointed if values are outside of it."""
-        below, above = min(map(np.nanmin, maps)) < vmin, max(map(np.nanmax, maps)) > vmax
-        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
-        bar = self.figure_.colorbar(
-            self.map_images_[0], ax=self.axes_.ravel().tolist(), extend=extend, aspect=30
-        )
-        bar.set_label("anomaly map", fontsize="small")
-        if threshold is not None and vmin <= threshold <= vmax:
-            bar.ax.axhline(threshold, color="white", linewidth=1.5)
-        return bar
-
 
 def _draw_contours(
-    above: "Axes", below: "Axes", anomaly_map: np.ndarray, threshold: float | None
-) -> "tuple[ContourSet, ContourSet] | None":
+    panels: "Sequence[Axes]", anomaly_map: np.ndarray, threshold: float | None
+) -> "tuple[ContourSet, ...] | None":
     """Draw contours at the threshold, white with a black border to be visible on any image."""
     if threshold is None or not np.nanmin(anomaly_map) < threshold <= np.nanmax(anomaly_map):
         return None
     from matplotlib.patheffects import withStroke
 
-    def draw(panel: "Axes") -> "ContourSet":
-        contour = panel.contour(anomaly_map, levels=[threshold], colors="white", linewidths=1.2)
+    contours = tuple(
+        panel.contour(anomaly_map, levels=[threshold], colors="white", linewidths=1.2)
+        for panel in panels
+    )
+    for contour in contours:
         contour.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
-        return contour
-
-    return draw(above), draw(below)
+    return contours

@@ -1,6 +1,7 @@
 """Plot scores, the threshold and p-values."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from .._detector import COFTDetector
 from .._evidence.threshold import conformal_pvalues
 from .._input.labels import check_labels
 from .._input.types import ImagesLike
-from .._utils.params import number
+from .._utils.params import any_of, check_argument, number, one_of
 from ._canvas import BLACK, BLUE, GRAY, VERMILLION, import_pyplot
 from ._images import split_pipeline
 
@@ -29,6 +30,7 @@ POINT_STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ScoreDisplay:
     """Scores as points, with the threshold and the p-value of each score.
 
@@ -82,20 +84,11 @@ class ScoreDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        scores: npt.ArrayLike,
-        y: npt.ArrayLike | None = None,
-        calibration_scores: npt.ArrayLike | None = None,
-        offset: float | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.scores = scores
-        self.y = y
-        self.calibration_scores = calibration_scores
-        self.offset = offset
-        self.name = name
+    scores: npt.ArrayLike
+    y: npt.ArrayLike | None = None
+    calibration_scores: npt.ArrayLike | None = None
+    offset: float | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -228,8 +221,7 @@ class ScoreDisplay:
         plt = import_pyplot(type(self))
         rows = self._rows()
         if ax is None:
-            size = 7, 1.1 + 0.75 * len(rows)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+            _, ax = plt.subplots(figsize=(7, 1.1 + 0.75 * len(rows)), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.points_ = {}
         heights = range(len(rows))[::-1]
@@ -238,7 +230,18 @@ class ScoreDisplay:
         ax.set_yticks(heights, [self._row_label(*row) for row in rows.items()])
         ax.tick_params(axis="y", length=0)
         ax.set(ylim=(-0.5, len(rows) - 0.5), xlabel="score (log density, higher is more normal)")
-        self.offset_line_ = self._draw_offset(ax)
+        self.offset_line_: Line2D | None = None
+        if self.offset is not None:
+            self.offset_line_ = ax.axvline(self.offset, color=BLACK, linestyle="--", linewidth=1.2)
+            ax.annotate(
+                "threshold",
+                (self.offset, 1),
+                (0, 4),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
         self.pvalue_ax_: Axes | None = None
         self.pvalue_line_: Line2D | None = None
         if pvalues and "calibration" in rows:
@@ -250,8 +253,7 @@ class ScoreDisplay:
     def _rows(self) -> dict[str, np.ndarray]:
         """Return the scores of each row, from top to bottom; raise ValueError if invalid."""
         scores = _checked_scores(self.scores, "scores", finite=False)
-        if self.offset is not None and not number().test(self.offset):
-            raise ValueError(f"offset must be a finite number or None; got {self.offset!r}.")
+        check_argument("offset", self.offset, any_of(number(), one_of(None)))
         rows = {}
         if self.calibration_scores is not None:
             rows["calibration"] = _checked_scores(self.calibration_scores, "calibration_scores")
@@ -272,20 +274,6 @@ class ScoreDisplay:
             return f"{label}\n{len(scores)} in total{note}"
         n_flagged = np.count_nonzero(~(scores >= self.offset))
         return f"{label}\n{n_flagged} of {len(scores)} flagged{note}"
-
-    def _draw_offset(self, ax: "Axes") -> "Line2D | None":
-        if self.offset is None:
-            return None
-        ax.annotate(
-            "threshold",
-            (self.offset, 1),
-            (0, 4),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-        )
-        return ax.axvline(self.offset, color=BLACK, linestyle="--", linewidth=1.2)
 
     def _draw_pvalues(self, ax: "Axes", calibration: np.ndarray) -> None:
         """Draw the p-value as a step function behind the points."""

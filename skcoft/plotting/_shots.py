@@ -1,6 +1,7 @@
 """Plot images and the training images nearest to them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -10,22 +11,15 @@ import numpy.typing as npt
 from .._detector import COFTDetector
 from .._input.types import ImagesLike
 from ..report._training_images import check_shots
-from ._canvas import (
-    grid_size,
-    import_pyplot,
-    label_rows,
-    layout_for,
-    make_grid,
-    open_canvas,
-    write_captions,
-)
-from ._images import check_captions, load_images, load_images_like, split_pipeline
+from ._canvas import import_pyplot, open_grid
+from ._images import load_images, load_images_like, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class NearestShotsDisplay:
     """Images and, below them, the training images (shots) nearest to them.
 
@@ -74,22 +68,12 @@ class NearestShotsDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        images: Sequence[np.ndarray],
-        shots: Sequence[np.ndarray],
-        distances: np.ndarray,
-        indices: np.ndarray,
-        captions: Sequence[str] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.images = images
-        self.shots = shots
-        self.distances = distances
-        self.indices = indices
-        self.captions = captions
-        self.name = name
+    images: Sequence[np.ndarray]
+    shots: Sequence[np.ndarray]
+    distances: np.ndarray
+    indices: np.ndarray
+    captions: Sequence[str] | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -251,24 +235,14 @@ class NearestShotsDisplay:
             If images, neighbours and captions do not match, or an option is invalid.
         """
         self._check_neighbors()
-        check_captions(self.captions, len(self.images))
-        n_rows = 1 + self.indices.shape[1]
-        n_bands, n_columns, size = grid_size(self.images, n_rows, n_cols)
-        layout = layout_for([*self.images, *self.shots])
-        self.figure_ = open_canvas(type(self), size, ax, figure, layout)
-        self.axes_ = make_grid(self.figure_, len(self.images), n_rows, n_bands, n_columns)
+        labels = ["image", "nearest\nshot", *["next\nnearest"] * (self.indices.shape[1] - 1)]
+        self.figure_, self.axes_ = open_grid(self, labels, n_cols, ax, figure, self.shots)
         columns = zip(self.axes_, self.images, self.distances, self.indices, strict=True)
         for (above, *below), image, distances, indices in columns:
             above.imshow(image)
             for axes, distance, index in zip(below, distances, indices, strict=True):
                 axes.imshow(self.shots[index])
                 axes.set_title(f"shot {index}: {distance:#.3g}", fontsize="small", pad=3)
-        label_rows(
-            self.axes_, ["image", "nearest\nshot", *["next\nnearest"] * (n_rows - 2)], n_columns
-        )
-        write_captions(self.axes_, self.captions)
-        if self.name is not None:
-            self.figure_.suptitle(self.name)
         return self
 
     def _check_neighbors(self) -> None:

@@ -1,6 +1,7 @@
 """Plot the loss during fine-tuning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,19 +21,14 @@ PANEL_TITLES = {  # of the terms in history_
     "negative": "negative pairs",
     "loss": "loss",
 }
-LINE_STYLES = [
-    {"color": color, "marker": marker, "linestyle": style}
-    for color, marker, style in (
-        (BLUE, "o", "-"),
-        (VERMILLION, "s", "--"),
-        (GREEN, "^", "-."),
-        (ORANGE, "D", ":"),
-        (PURPLE, "v", "-"),
-        (SKY, "P", "--"),
-    )
-]
+LINE_STYLES = {  # of successive backbones
+    "color": [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY],
+    "marker": ["o", "s", "^", "D", "v", "P"],
+    "linestyle": ["-", "--", "-.", ":", "-", "--"],
+}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingDisplay:
     """Terms of the loss per iteration: a panel for each term, a line for each backbone.
 
@@ -74,16 +70,9 @@ class TrainingDisplay:
     >>> plt.show()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        *,
-        histories: Sequence[Mapping[str, np.ndarray]],
-        labels: Sequence[str] | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.histories = histories
-        self.labels = labels
-        self.name = name
+    histories: Sequence[Mapping[str, np.ndarray]]
+    labels: Sequence[str] | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -170,12 +159,10 @@ class TrainingDisplay:
         self.axes_ = self.figure_.subplots(1, len(terms), squeeze=False)[0]
         self.lines_ = np.empty((len(terms), len(labels)), dtype=object)
         for panel, lines, term in zip(self.axes_, self.lines_, terms, strict=True):
+            panel.set_prop_cycle(**LINE_STYLES)
             for i, (history, label) in enumerate(zip(self.histories, labels, strict=True)):
                 iterations = np.arange(1, len(history[term]) + 1)
-                style = LINE_STYLES[i % len(LINE_STYLES)]
-                (lines[i],) = panel.plot(
-                    iterations, history[term], markersize=4, label=label, **style
-                )
+                (lines[i],) = panel.plot(iterations, history[term], markersize=4, label=label)
             panel.set_title(PANEL_TITLES[term], fontsize="medium")
             panel.set_xlabel("iteration")
             panel.xaxis.get_major_locator().set_params(integer=True)

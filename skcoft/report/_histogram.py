@@ -55,7 +55,10 @@ def histogram(
                     f' height="{y(base) - top:.1f}" fill="{fill}"/>'
                 )
     clips = bool((scores < edges[0]).any())
-    marks = [_diamond(x(score), PLOT_BOTTOM + 9) for score in calibration]
+    marks = [
+        f'<path d="M{x(score)} {PLOT_BOTTOM + 4}l4 5l-4 5l-4 -5z" fill="#fff" stroke="{INK}"/>'
+        for score in calibration
+    ]
     axes = _axes(x, y(tallest), _ticks(edges[0], edges[-1]), tallest, spread, clips)
     limit = format_score(threshold, spread)
     line = (
@@ -104,11 +107,6 @@ def _ticks(low: float, high: float) -> np.ndarray:
     unit = 10.0 ** floor(log10(rough))
     step = unit * min((1, 2, 5, 10), key=lambda factor: abs(factor * unit - rough))
     return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
-
-
-def _diamond(x: float, y: float) -> str:
-    """Return the mark of a calibration score."""
-    return f'<path d="M{x} {y - 5}l4 5l-4 5l-4 -5z" fill="#fff" stroke="{INK}"/>'
 
 
 def _axes(

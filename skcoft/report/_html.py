@@ -13,7 +13,7 @@ VERDICTS = {  # distinguished by word and sign as well as by colour
     1: '<span class="verdict normal">● normal</span>',
     -1: '<span class="verdict anomalous">▲ anomalous</span>',
 }
-UNREADABLE = '<span class="verdict unreadable">✕ unreadable</span>'
+UNREADABLE_VERDICT = '<span class="verdict unreadable">✕ unreadable</span>'
 STYLE = """
 :root{color-scheme:light;--ink:#1b1f24;--muted:#57606a;--line:#d0d7de;--paper:#f6f8fa}
 *{box-sizing:border-box}

@@ -14,12 +14,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from .._detector import COFTDetector
+from .._detector import COFTDetector, fitted_model
 from .._input.labels import check_labels
 from .._input.reader import ReadOptions, read_input
 from .._input.types import ImagesLike
 from .._persistence.model_file import VERSIONS
 from .._utils.files import atomic_write, check_output_path
+from .._utils.params import check_argument, number
 from . import _html
 from ._histogram import ANOMALOUS_COLOR, INK, NORMAL_COLOR, format_score, histogram
 from ._images import REPORT_IMAGE_SIDE, load_image, overlay, to_data_uri
@@ -96,23 +97,6 @@ def write_report(
     3
     """
     check_output_path(path)
-    results, text = _render(detector, X, y, names, shots, title, worst, verbose)
-    # names may contain bytes that are not UTF-8
-    atomic_write(path, text.encode("utf-8", "replace"))
-    return results
-
-
-def _render(
-    detector: COFTDetector,
-    X: ImagesLike,
-    y: npt.ArrayLike | None,
-    names: Iterable[Any] | None,
-    shots: ImagesLike | None,
-    title: str,
-    worst: int,
-    verbose: int,
-) -> tuple[Bunch, str]:
-    """Return the results and the page."""
     check_is_fitted(detector, "embedder_")
     if detector.embedder_.encoders_[0].network.input_type == "tabular":
         raise ValueError(
@@ -121,8 +105,7 @@ def _render(
         )
     if not isinstance(title, str):
         raise ValueError(f"title must be a string; got {title!r}.")
-    if isinstance(worst, bool) or not isinstance(worst, Integral) or worst < 0:
-        raise ValueError(f"worst must be an integer >= 0; got {worst!r}.")
+    check_argument("worst", worst, number(Integral, 0))
     items = as_collection(X)
     names = image_names(items, names)
     labels = None if y is None else check_labels(items, y)
@@ -135,13 +118,21 @@ def _render(
     order = readable[np.argsort(results.scores[readable], kind="stable")]  # lowest scores first
     sections = [
         _summary(results, labels, title),
-        _unreadable_images(results, names, unreadable),
+        _html.alert(
+            "Unreadable images. They count as anomalous.",
+            [(names[i], results.errors[i]) for i in unreadable],
+        )
+        if len(unreadable)
+        else "",
         _score_section(detector, results, labels),
         _lowest_scores(detector, items, results, names, order[:worst], shots) if worst else "",
         _table_of_images(results, labels, names, [*unreadable, *order]),
         _settings(detector),
     ]
-    return results, _html.page(title, [section for section in sections if section])
+    page = _html.page(title, [section for section in sections if section])
+    # names may contain bytes that are not UTF-8
+    atomic_write(path, page.encode("utf-8", "replace"))
+    return results
 
 
 def _summary(results: Bunch, y: np.ndarray | None, title: str) -> str:
@@ -180,13 +171,6 @@ def _summary(results: Bunch, y: np.ndarray | None, title: str) -> str:
     date = datetime.now(UTC).strftime("%d %B %Y at %H:%M UTC")
     note = f"Written on {date} by skcoft {VERSIONS['skcoft']}."
     return _html.heading(title, lead, note) + "\n" + _html.tiles(counts)
-
-
-def _unreadable_images(results: Bunch, names: Sequence[str], indices: np.ndarray) -> str:
-    if not len(indices):
-        return ""
-    text = "Unreadable images. They count as anomalous."
-    return _html.alert(text, [(names[i], results.errors[i]) for i in indices])
 
 
 def _score_section(detector: COFTDetector, results: Bunch, y: np.ndarray | None) -> str:
@@ -229,21 +213,19 @@ def _lowest_scores(
     shots: ImagesLike | None,
 ) -> str:
     """Return the images with the lowest scores beside their maps and nearest shots."""
-    chosen = [items[i] for i in rows]
-    if not isinstance(items, list):  # an array or tensor stays one
-        chosen = items[rows]
+    # an array or tensor stays one
+    chosen = [items[i] for i in rows] if isinstance(items, list) else items[rows]
     encoder = detector.embedder_.encoders_[0]
     inputs = encoder.select_modality(read_input(chosen, ReadOptions.of(detector)))
-    try:
-        maps = detector.anomaly_map(chosen)
-    except ValueError:  # the images were scored, so the detector has no patch density
-        maps = None
+    maps = detector.anomaly_map(chosen) if fitted_model(detector).has_maps else None
     images = [
         load_image(inputs, i, encoder.bit_depth, REPORT_IMAGE_SIDE) for i in range(len(rows))
     ]
-    figures = [
-        [(to_data_uri(image), f"Image {names[i]}", "image")]
-        for image, i in zip(images, rows, strict=True)
+    columns = [  # of each card: the image, its map, the nearest shot
+        [
+            (to_data_uri(image), f"Image {names[i]}", "image")
+            for image, i in zip(images, rows, strict=True)
+        ]
     ]
     n_flagged = int((results.labels[results.errors == ""] == -1).sum())
     text = "The images are sorted by score, the lowest first."
@@ -251,9 +233,9 @@ def _lowest_scores(
         text += f" The table lists all {n_flagged} anomalous images."
     content = [_html.paragraph(text)]
     if maps is not None:
-        for row, image, anomaly_map in zip(figures, images, maps, strict=True):
-            uri = to_data_uri(overlay(image, anomaly_map))
-            row.append((uri, "Anomaly map; anomalous regions are bright", "anomaly map"))
+        overlays = map(to_data_uri, map(overlay, images, maps))
+        alt = "Anomaly map; anomalous regions are bright"
+        columns.append([(uri, alt, "anomaly map") for uri in overlays])
         text = (
             "The maps show where an image differs from the training images. All maps have one "
             "scale: 0 is the average value of the least likely patches of a normal image, and the "
@@ -263,20 +245,23 @@ def _lowest_scores(
     if shots is not None:
         _, nearest = detector.kneighbors(chosen)
         shot_inputs = encoder.select_modality(read_input(shots, ReadOptions.of(detector)))
-        for row, (shot,) in zip(figures, nearest, strict=True):
-            image = load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
-            row.append((to_data_uri(image), "The most similar training image", "nearest shot"))
+        shot_images = [
+            load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
+            for shot in nearest[:, 0]
+        ]
+        alt = "The most similar training image"
+        columns.append([(to_data_uri(image), alt, "nearest shot") for image in shot_images])
     spread = np.ptp(results.scores[results.errors == ""])
     cards = [
         _html.card(
             names[i],
             _html.VERDICTS[results.labels[i]],
             f"score {format_score(results.scores[i], spread)}, p = {results.pvalues[i]:.2g}",
-            row,
+            figures,
         )
-        for i, row in zip(rows, figures, strict=True)
+        for i, *figures in zip(rows, *columns, strict=True)
     ]
-    content.append(_html.cards(cards, wide=len(figures[0]) > 2))
+    content.append(_html.cards(cards, wide=len(columns) > 2))
     return _html.section(f"The {len(rows)} images with the lowest scores", *content)
 
 
@@ -296,7 +281,7 @@ def _table_of_images(
         unreadable, decision = results.errors[i] != "", results.labels[i]
         cells = [
             escape(names[i]),
-            _html.UNREADABLE if unreadable else _html.VERDICTS[decision],
+            _html.UNREADABLE_VERDICT if unreadable else _html.VERDICTS[decision],
             "" if unreadable else format_score(results.scores[i], spread),
             "" if unreadable else f"{results.pvalues[i]:.3f}",
         ]

@@ -82,13 +82,12 @@ def score_images(detector: COFTDetector, X: ImagesLike, *, verbose: int = 0) -> 
         scores, errors = _scores_and_errors(detector, items, verbose)
     if all(errors):
         raise ValueError(f"None of the {len(errors)} images in X can be scored. {errors[0]}")
-    failed = errors != ""
     decisions = scores - detector.offset_
     pvalues = conformal_pvalues(detector.calibration_scores_, scores)
     return Bunch(
         scores=scores,
         decisions=decisions,
-        pvalues=np.where(failed, np.nan, pvalues),
+        pvalues=np.where(errors == "", pvalues, np.nan),
         labels=labels_from_decision(decisions),
         errors=errors,
     )

@@ -5,7 +5,7 @@ import numpy as np
 from .._detector import COFTDetector
 from .._input.types import ImagesLike
 
-EMBEDDING_TOL = 0.05  # distance of embeddings of one image on different devices
+SHOT_EMBEDDING_TOL = 0.05  # distance of embeddings of one image on different devices
 
 
 def check_shots(detector: COFTDetector, shots: ImagesLike) -> None:
@@ -17,7 +17,7 @@ def check_shots(detector: COFTDetector, shots: ImagesLike) -> None:
     if embeddings.shape != expected.shape:
         raise ValueError(f"{wanted}; got {len(embeddings)} images.")
     distances = np.linalg.norm(embeddings - expected, axis=1)
-    others = np.flatnonzero(distances > EMBEDDING_TOL)
+    others = np.flatnonzero(distances > SHOT_EMBEDDING_TOL)
     if len(others):
         raise ValueError(
             f"{wanted}; {len(others)} of {len(embeddings)} are other images or out of order, "

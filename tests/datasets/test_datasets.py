@@ -107,41 +107,33 @@ def test_paths_are_what_detectors_take(tmp_path, digits):
 @pytest.mark.parametrize(
     "files, normal, message",
     [
-        (["a.txt", ".x.png"], "auto", "holds no image"),
-        (["ground_truth/a.png"], "auto", "holds no image"),
-        (["cat/1.png", "dog/2.png"], "auto", "none of the folders 'cat', 'dog'"),
-        (["Good/1.png", "ok/2.png"], "auto", "several of the folders 'Good', 'ok'"),
+        (["a.txt", ".x.png"], "auto", "no image"),
+        (["ground_truth/a.png"], "auto", "no image"),
+        (["cat/1.png", "dog/2.png"], "auto", "'cat', 'dog'"),
+        (["Good/1.png", "ok/2.png"], "auto", "'Good', 'ok'"),
         (["cat/1.png", "dog/2.png"], "cow", "normal='cow'"),
         (["cat/1.png", "dog/2.png"], "cow", "'cat', 'dog'"),
-        (
-            ["0.png", "good/1.png", "x/2.png"],
-            "auto",
-            "1 of 3 images .*'0.png'",
-        ),
+        (["0.png", "good/1.png", "x/2.png"], "auto", "1 of 3 images .*'0.png'"),
         (["train/1.png", "test/good/1.png"], "good", "1 of 2 images"),
         (["0.png"], "good", "1 of 1 images"),
-        (
-            ["a/train/good/1.png", "b/test/good/1.png"],
-            "auto",
-            "'a', 'b'. Pass",
-        ),
+        (["a/train/good/1.png", "b/test/good/1.png"], "auto", "'a', 'b'"),
     ],
 )
-def test_what_cannot_be_told_is_an_error(folder, files, normal, message):
+def test_folders_of_unclear_meaning_are_rejected(folder, files, normal, message):
     with pytest.raises(ValueError, match=message):
         load_folder(folder(*files), normal=normal)
 
 
 def test_errors_name_the_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=re.escape(f"no folder {str(tmp_path / 'x')!r}")):
-        load_folder(tmp_path / "x")
     (tmp_path / "a.png").touch()
-    with pytest.raises(NotADirectoryError, match="is a file"):
-        load_folder(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="path must be the name of a folder; got list"):
-        load_folder([tmp_path])
-    with pytest.raises(ValueError, match="normal must be .*; got int"):
-        load_folder(tmp_path, normal=1)
+    for path, normal, error, name in (
+        (tmp_path / "x", "auto", FileNotFoundError, re.escape(repr(str(tmp_path / "x")))),
+        (tmp_path / "a.png", "auto", NotADirectoryError, "a.png"),
+        ([tmp_path], "auto", ValueError, "path "),
+        (tmp_path, 1, ValueError, "normal "),
+    ):
+        with pytest.raises(error, match=name):
+            load_folder(path, normal=normal)
 
 
 def test_plates_come_as_asked_for():
@@ -200,14 +192,14 @@ def test_plates_are_a_task_that_is_neither_trivial_nor_hopeless():
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "options, name",
     [
-        (dict(n_normal=-1), "n_normal must be an integer >= 0; got -1"),
-        (dict(n_anomalous=1.5), "n_anomalous must be an integer >= 0; got 1.5"),
-        (dict(size=31), "size must be an integer >= 32; got 31"),
+        (dict(n_normal=-1), "n_normal .*-1"),
+        (dict(n_anomalous=1.5), "n_anomalous .*1.5"),
+        (dict(size=31), "size .*31"),
         (dict(n_normal=0, n_anomalous=0), "n_normal and n_anomalous"),
     ],
 )
-def test_numbers_of_plates_are_checked(given, message):
-    with pytest.raises(ValueError, match=message):
-        make_plates(**given)
+def test_numbers_of_plates_are_checked(options, name):
+    with pytest.raises(ValueError, match=name):
+        make_plates(**options)

@@ -71,7 +71,9 @@ def test_scores_are_drawn_in_axes_without_pyplot():
 
 def test_ax_and_figure_exclude_each_other_and_ax_must_be_in_a_grid():
     figure = plt.figure()
-    with pytest.raises(ValueError, match="ax and figure"):
-        GRIDS[-1].plot(figure.subplots(), figure=figure)
-    with pytest.raises(ValueError, match="^ax "):
-        GRIDS[-1].plot(figure.add_axes([0, 0, 1, 1]))
+    for ax, options, name in (
+        (figure.subplots(), {"figure": figure}, "ax and figure"),
+        (figure.add_axes([0, 0, 1, 1]), {}, "^ax "),
+    ):
+        with pytest.raises(ValueError, match=name):
+            GRIDS[-1].plot(ax, **options)

@@ -64,7 +64,9 @@ def test_images_of_more_than_8_bits(photos):
 
 def test_errors_name_the_argument_that_cannot_be_read():
     images = np.zeros((2, 5, 5))
-    with pytest.raises(ValueError, match="Cannot read images .*tabular"):
-        AnomalyMapDisplay.from_predictions(images[0, :2], images)
-    with pytest.raises(ValueError, match="Cannot read shots .*float"):
-        NearestShotsDisplay.from_predictions(images, images + 2, [[0]], [[0]])
+    for display, arguments, name in (
+        (AnomalyMapDisplay, (images[0, :2], images), "images"),
+        (NearestShotsDisplay, (images, images + 2, [[0]], [[0]]), "shots"),
+    ):
+        with pytest.raises(ValueError, match=f"Cannot read {name} "):
+            display.from_predictions(*arguments)

@@ -91,5 +91,5 @@ def test_unfitted_and_other_estimators_are_rejected(display, photos):
     for unfitted in (COFTDetector(), make_pipeline(COFTDetector())):
         with pytest.raises(NotFittedError):
             display.from_estimator(unfitted, *images)
-    with pytest.raises(TypeError, match="KMeans"):
+    with pytest.raises(TypeError):
         display.from_estimator(KMeans(), *images)

