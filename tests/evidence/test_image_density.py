@@ -17,6 +17,7 @@ from skcoft._evidence.image_density import (
     score_held_out,
 )
 from skcoft._evidence.threshold import automatic_offset
+from skcoft._input.defaults import IMAGE_DEFAULTS, TABULAR_DEFAULTS
 from skcoft._network.support import SHOT, VIEW, Support
 from skcoft.density import GaussianDensity, KernelDensity
 from skcoft.model_selection import OneClassShuffleSplit
@@ -54,9 +55,11 @@ class Spy(BaseEstimator):
         return -np.linalg.norm(X - self.rows.mean(axis=0), axis=1)
 
 
-@pytest.mark.parametrize("kind, shape", [("images", "full"), ("tabular", "spherical")])
-def test_names_of_densities(kind, shape):
-    encoder = SimpleNamespace(network=SimpleNamespace(input_type=kind))
+@pytest.mark.parametrize(
+    "defaults, shape", [(IMAGE_DEFAULTS, "full"), (TABULAR_DEFAULTS, "spherical")]
+)
+def test_names_of_densities(defaults, shape):
+    encoder = SimpleNamespace(network=SimpleNamespace(defaults=defaults))
     built = {
         name: ImageDensity.build(COFTDetector(density=name), encoder).density
         for name in ("kde", "gaussian")

@@ -155,9 +155,9 @@ def test_fine_tuned_searched_and_stored(clip, plates, tmp_path):
     assert detector._model.joint.components[0, "prompts"].held_out_scores.size > len(
         detector.embeddings_
     )
-    with pytest.raises(ValueError, match=r"and prompts=None are not those of the fit.*prompts"):
+    with pytest.raises(ValueError, match="prompts=None"):
         detector.set_params(prompts=None).partial_fit(plates.images[6:8])
-    with pytest.raises(ValueError, match=r"not in timm's registry"):
+    with pytest.raises(ValueError, match="backbone='open_clip"):
         kept.save(tmp_path / "clip.skcoft")
 
 
@@ -194,7 +194,7 @@ def test_weights_of_a_file_random_ones_and_sizes(clip, plates):
 
 
 REFUSED = {
-    "no text": ({"backbone": "embedded"}, r"prompts need a backbone that knows text.*'embedded'"),
+    "no text": ({"backbone": "embedded"}, "backbone='embedded'"),
     "one side": ({"prompts": {"normal": ["a"]}}, r"'prompts' parameter .* a dict of 'normal'"),
     "no list": ({"prompts": {"normal": "a", "anomalous": "b"}}, r"to a list of texts each"),
     "empty": ({"prompts": {"normal": [], "anomalous": ["b"]}}, r"to a list of texts each"),
@@ -212,9 +212,9 @@ def test_what_is_refused(clip, plates, name):
 def test_missing_folders_files_and_rows(clip, plates):
     with pytest.raises(FileNotFoundError, match="local-dir"):
         COFTDetector("open_clip:local-dir:nowhere", prompts=PROMPTS).fit(plates.images[:6])
-    with pytest.raises(FileNotFoundError, match=r"weights='no\.pt' is neither a file"):
+    with pytest.raises(FileNotFoundError, match="weights='no.pt'"):
         COFTDetector(**options(clip, weights="no.pt")).fit(plates.images[:6])
-    with pytest.raises(ValueError, match=r"prompts are for images; X holds rows"):
+    with pytest.raises(ValueError, match="prompts"):
         COFTDetector(**options(clip)).fit(np.random.default_rng(0).random((6, 3)))
 
 
