@@ -920,7 +920,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """
         model = self._get_model()
         path = check_export(path)
-        differences = export_onnx(path, model.joint, model.threshold.value, self._read(X))
+        differences = export_onnx(path, model, self._read(X))
         if self.verbose:
             print(f"{path} differs from the detector by {differences} at most.")
         return differences
@@ -944,7 +944,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     def density_(self) -> Any:
         """Fitted density of whole images, or a list of these."""
         scores = self._get_model().full_size_scores
-        return unwrap_single([score.components["image"].fitted for score in scores])
+        return unwrap_single([score.fitted_density for score in scores])
 
     @property
     def map_threshold_(self) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -12,11 +12,18 @@ from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .._utils.settings import DetectorSettings
 from .component import COMPONENTS, PatchComponent, ScoreComponent
+from .image_density import ImageDensity, MeanOfDensities
 
 N_VIEWS = 8  # views per shot, if densities are fitted on views
 N_PROBES = 4  # views per shot that only show how similar the shots are, otherwise
 
-Views = dict[str, int]
+
+class Views(TypedDict):
+    """Number of embedded views per shot, and whether mirror images are embedded."""
+
+    n_views: int
+    n_probes: int
+    mirror: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,11 @@ class BackboneScore:
     def scaled(self) -> Encoder:
         """The encoder for images of this scale."""
         return self.encoder.at_scale(self.scale)
+
+    @property
+    def fitted_density(self) -> Any:
+        """The fitted density of images, or a list of these."""
+        return cast(ImageDensity | MeanOfDensities, self.components["image"]).fitted
 
     @property
     def area(self) -> float:

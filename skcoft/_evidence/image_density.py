@@ -43,18 +43,11 @@ class ImageDensity:
         self.density = density
 
     @classmethod
-    def build(
-        cls, settings: DetectorSettings, encoder: Encoder
-    ) -> "ImageDensity | MeanOfDensities":
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> "Self | MeanOfDensities":
         """Return the component for ``density``, which may be a list."""
-        defaults = encoder.network.defaults
-
-        def build_one(density: Any) -> ImageDensity:
-            return cls(DENSITIES[density](defaults) if isinstance(density, str) else density)
-
         if isinstance(settings.density, (list, tuple)):
-            return MeanOfDensities([build_one(density) for density in settings.density])
-        return build_one(settings.density)
+            return MeanOfDensities.build(settings, encoder)
+        return cls(build_density(settings.density, encoder))
 
     def fit(self, support: Support) -> Self:
         """Fit the density, and densities of the other shots for held-out scores."""
@@ -98,10 +91,14 @@ class MeanOfDensities:
     }
     weight = 1.0
     summarize = staticmethod(embeddings_of)
-    build = ImageDensity.build
 
     def __init__(self, members: list[ImageDensity]) -> None:
         self.members = members
+
+    @classmethod
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> Self:
+        """Return the component for a list of densities."""
+        return cls([ImageDensity(build_density(each, encoder)) for each in settings.density])
 
     def fit(self, support: Support) -> Self:
         """Fit every density, and densities of the other shots for held-out scores."""
@@ -149,6 +146,11 @@ class MeanGraph(nn.Module):
         scores = torch.stack([member(embeddings) for member in self.members], 1)
         standardised = Standardization(self.means, self.stds).apply(scores)
         return Standardization(self.means[0], self.stds[0]).invert(standardised.mean(1))
+
+
+def build_density(density: Any, encoder: Encoder) -> BaseEstimator:
+    """Return the unfitted density that a name stands for, or the density itself."""
+    return DENSITIES[density](encoder.network.defaults) if isinstance(density, str) else density
 
 
 def fit_density(density: Any, embeddings: np.ndarray, shot_ids: np.ndarray) -> Any:

@@ -1,7 +1,7 @@
 """Component for patches: a kernel density of patch embeddings, which also gives anomaly maps."""
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -85,11 +85,12 @@ class PatchDensity:
 
     def add_patches(self, support: Support) -> None:
         """Add the kernels of new shots and score these shots, held out and in sample."""
-        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in support.patches])
+        patches = cast(list[np.ndarray], support.patches)
+        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
         earlier_means = [] if self.patch_means is None else [self.patch_means]
         self.patch_means = np.concatenate([*earlier_means, means])
         support = support.without_probes()
-        patches, groups = support.patches, support.shot_ids
+        patches, groups = cast(list[np.ndarray], support.patches), support.shot_ids
         if not self.coresets and support.n_shots == 1:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
@@ -141,7 +142,7 @@ class PatchDensity:
 
     def summarize(self, features: Features) -> np.ndarray:
         """Return score and lowest log density (n, 2); all patches would need too much memory."""
-        return summarize_maps(self.kde.log_maps(features.patches))
+        return summarize_maps(self.kde.log_maps(cast(torch.Tensor, features.patches)))
 
     def score(self, summary: np.ndarray) -> np.ndarray:
         """Return the mean log density of the least likely patches of each image."""
@@ -160,7 +161,7 @@ class PatchDensity:
 
         Outside of a mask, it is that of the nearest patch inside, so that maps can be resized.
         """
-        maps = self.kde.log_maps(features.patches)
+        maps = self.kde.log_maps(cast(torch.Tensor, features.patches))
         return maps if features.nearest is None else maps[:, 0][:, features.nearest]
 
     def to_graph(self) -> nn.Module:

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 from .._input.defaults import InputDefaults
+from .._network.backbone import Backbone
 from .._network.encoder import Encoder, embeddings_of
 from .._network.open_clip import OPEN_CLIP_PREFIX
 from .._network.support import Support
@@ -51,9 +52,10 @@ class TextPrompts:
     @classmethod
     def build(cls, settings: DetectorSettings, encoder: Encoder) -> "TextPrompts | None":
         """Return the component if there are ``prompts`` and the network embeds text."""
-        if settings.prompts is None or not encoder.network.embeds_text:
+        prompts, network = settings.prompts, encoder.network
+        if prompts is None or not isinstance(network, Backbone) or not network.embeds_text:
             return None
-        return cls({side: encoder.network.embed_texts(settings.prompts[side]) for side in SIDES})
+        return cls({side: network.embed_texts(prompts[side]) for side in SIDES})
 
     def fit(self, support: Support) -> Self:
         """Score the calibration rows."""

@@ -91,7 +91,7 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
     total = sum(encoder.network.width for encoder in embedder.encoders_)
     widths = [{model.embeddings.shape[1], total}]
     for score in model.joint.backbone_scores:
-        densities = as_list(score.components["image"].fitted)
+        densities = as_list(score.fitted_density)
         own_widths = score.encoder.network.width, score.support.embeddings.shape[1]
         widths.append({*own_widths, *(density.n_features_in_ for density in densities)})
     if any(len(values) > 1 for values in widths):

@@ -35,6 +35,7 @@ class MeanShifted(nn.Module):
     """Contrast of directions from the center of the frozen embeddings, without a head."""
 
     learns_from_one_shot = False
+    center: torch.Tensor
 
     def __init__(self, center: torch.Tensor, temperature: float) -> None:
         super().__init__()

@@ -159,7 +159,7 @@ class AnomalyMapDisplay:
         return display.plot(
             ax,
             figure=figure,
-            threshold=threshold,  # type: ignore[arg-type]  # plot rejects other strings
+            threshold=threshold,
             vmin=vmin,
             vmax=vmax,
             n_cols=n_cols,
