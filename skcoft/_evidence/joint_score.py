@@ -11,7 +11,7 @@ from .component import MapComponent, ScoreComponent, has_maps
 from .maps import mean_map
 from .standardization import Standardization
 
-EMBEDDING_TOL = 1e-6  # equal embeddings differ less, because they are of single precision
+EQUAL_EMBEDDING_TOL = 1e-6  # equal embeddings differ less, because they are of single precision
 
 ComponentKey = tuple[int, str]  # index of the backbone score, name of the component
 
@@ -165,5 +165,5 @@ def are_among(embeddings: np.ndarray, shots: np.ndarray) -> np.ndarray:
     """Return a mask of the embeddings that equal one of the shots, within rounding errors."""
     is_shot = np.zeros(len(embeddings), dtype=bool)
     for shot in shots:
-        is_shot |= np.abs(embeddings - shot).max(axis=1) < EMBEDDING_TOL
+        is_shot |= np.abs(embeddings - shot).max(axis=1) < EQUAL_EMBEDDING_TOL
     return is_shot

@@ -192,7 +192,7 @@ def test_any_density_can_be_held_out():
 def test_of_too_few_shots_every_view_is_held_out(n_shots):
     support, _ = sample(n_shots)
     part = ImageDensity(KernelDensity()).fit(support)
-    with pytest.warns(UserWarning, match=f"cannot calibrate a threshold on {n_shots} of the at"):
+    with pytest.warns(UserWarning):
         offset = offset_of(part, support)
     assert offset == part.held_out_scores.min() <= part.score(support.embeddings).min()
 
@@ -269,6 +269,5 @@ def test_a_search_over_lists_of_densities():
 
 @pytest.mark.parametrize("density", [[], ["kde", "mixture"], [["kde"]], ["kde", KernelDensity]])
 def test_what_is_no_list_of_densities(density):
-    message = "'density' parameter .* 'kde' or 'gaussian' or an object with .* or a list of these"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="'density' parameter"):
         COFTDetector(max_iter=0, density=density).fit(np.eye(8))

@@ -22,6 +22,7 @@ from skcoft.density import GaussianDensity, KernelDensity
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+InvalidArgument = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 
 QUIET = {"max_iter": 0, "random_state": 0}
 
@@ -95,7 +96,7 @@ def test_values_that_no_detector_takes_are_not_normal(tiny_file, photos):
 
 
 def test_another_shape_is_an_error_of_the_runtime(tiny_file):
-    with pytest.raises(Exception, match="invalid dimensions"):
+    with pytest.raises(InvalidArgument):
         run(tiny_file[0], np.zeros((1, 3, 20, 24), np.float32))
 
 
@@ -179,7 +180,7 @@ def test_a_file_that_differs_is_not_written(tiny, photos, tmp_path, monkeypatch)
     path = tmp_path / "old.onnx"
     path.write_bytes(b"old")
     monkeypatch.setattr(patch_density, "mean_of_lowest", lambda maps: maps.mean(axis=(1, 2)))
-    with pytest.raises(RuntimeError, match="score"):
+    with pytest.raises(RuntimeError):
         tiny.to_onnx(path, photos[:8])
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
@@ -195,13 +196,20 @@ def test_differences_that_are_let_pass():
     assert compare(score=0.0019) == pytest.approx({"score": 0.0019, "anomaly_map": 0})
     assert compare(drawn=0.0009)["anomaly_map"] == 0.0009
     assert compare(label=-1)["score"] == 0  # the decision is 1e-4, within the tolerance of 2e-3
-    for changes in ({"score": 0.0021}, {"score": np.nan}):
-        with pytest.raises(RuntimeError, match="score"):
-            compare(**changes)
-    with pytest.raises(RuntimeError, match="anomaly_map"):
-        compare(drawn=0.0011)
-    with pytest.raises(RuntimeError, match="label"):
-        compare(label=-1, score=0.01, expected=5.01)
+
+
+@pytest.mark.parametrize(
+    "output, changes",
+    [
+        ("score", {"score": 0.0021}),
+        ("score", {"score": np.nan}),
+        ("anomaly_map", {"drawn": 0.0011}),
+        ("label", {"label": -1, "score": 0.01, "expected": 5.01}),
+    ],
+)
+def test_differences_that_are_too_large(output, changes):
+    with pytest.raises(RuntimeError, match=f"The {output} of"):
+        compare(**changes)
 
 
 class Untraceable(TinyNet):
@@ -222,7 +230,7 @@ class OneAtATime(TinyNet):
 @pytest.mark.parametrize("module", [Untraceable, OneAtATime])
 def test_a_module_that_cannot_be_exported(module, photos, tmp_path):
     detector = COFTDetector(module(), image_size=16, local=False, **QUIET).fit(photos[:6])
-    with pytest.raises(RuntimeError, match=r"torch .* cannot export the backbone|cannot run"):
+    with pytest.raises(RuntimeError, match="torch"):
         detector.to_onnx(tmp_path / "file.onnx", photos[:3])
     assert not list(tmp_path.iterdir())
 
@@ -240,16 +248,17 @@ def test_densities_and_parts_of_others_are_refused(tiny, photos, tmp_path):
 
 
 def test_bad_input(tiny, photos, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="path="):
-        tiny.to_onnx(tmp_path / "nowhere" / "file.onnx", photos)
-    with pytest.raises(ValueError, match="path="):
-        tiny.to_onnx(tmp_path, photos)
-    with pytest.raises(ValueError, match="20x24, 24x20"):
-        tiny.to_onnx(tmp_path / "file.onnx", [photos[0], photos[0].transpose(1, 0, 2)])
-    with pytest.raises(ValueError, match="fitted on images"):
-        tiny.to_onnx(tmp_path / "file.onnx", np.zeros((3, 5)))
+    two_sizes = [photos[0], photos[0].transpose(1, 0, 2)]
+    for name, X, error, key in (
+        ("nowhere/file.onnx", photos, FileNotFoundError, "path="),
+        ("", photos, ValueError, "path="),
+        ("file.onnx", two_sizes, ValueError, "20x24, 24x20"),
+        ("file.onnx", np.zeros((3, 5)), ValueError, "images"),
+    ):
+        with pytest.raises(error, match=key):
+            tiny.to_onnx(tmp_path / name, X)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"needs onnxruntime: pip install 'skcoft\[onnx\]'"):
+    with pytest.raises(ImportError):
         tiny.to_onnx(tmp_path / "file.onnx", photos)
     assert not list(tmp_path.iterdir())
 
