@@ -21,6 +21,9 @@ from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
 from .codec import FORMAT, Reader, Writer
+from .fields import check_fields
+from .legacy import upgrade_detector_state
+from .schema import FITTED
 
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
@@ -49,11 +52,12 @@ def load_detector(
     try:
         model = json.loads(metadata["model"])
         with torch_defaults():
-            format_version = int(metadata["format_version"])
-            reader = Reader(model["objects"], arrays, target, format_version)
+            reader = Reader(model["objects"], arrays, target, int(metadata["format_version"]))
             parameters = {name: reader.decode(node) for name, node in model["parameters"].items()}
             detector = cls(**{**parameters, "memory": None})
-            fitted = reader.decode_fitted(model["fitted"])
+            fitted = {name: reader.decode(node) for name, node in model["fitted"].items()}
+            fitted = upgrade_detector_state(fitted)
+            check_fields("the detector", FITTED, fitted, reader.file_sizes)
         if device is not None:
             detector.device = fitted["embedder_"].device = device
         check_parameters(detector, DETECTOR_CONSTRAINTS)
@@ -91,9 +95,8 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
     total = sum(encoder.network.width for encoder in embedder.encoders_)
     widths = [{model.embeddings.shape[1], total}]
     for score in model.joint.backbone_scores:
-        densities = as_list(score.fitted_density)
-        own_widths = score.encoder.network.width, score.support.embeddings.shape[1]
-        widths.append({*own_widths, *(density.n_features_in_ for density in densities)})
+        widths.append({score.encoder.network.width, score.support.embeddings.shape[1]})
+        widths[-1] |= {density.n_features_in_ for density in as_list(score.fitted_density)}
     if any(len(values) > 1 for values in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
 
@@ -105,9 +108,10 @@ def to_bytes(parameters: dict[str, Any], fitted: dict[str, Any]) -> bytes:
     writer = Writer()
     model = {
         "parameters": {name: writer.encode(value, name) for name, value in parameters.items()},
-        "fitted": writer.encode_fitted(fitted),
+        "fitted": {name: writer.encode(value, name) for name, value in fitted.items()},
         "objects": writer.objects,
     }
+    check_fields("the detector", FITTED, fitted, writer.file_sizes)
     metadata = {
         "format": "skcoft",
         "format_version": str(FORMAT),
