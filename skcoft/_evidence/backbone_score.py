@@ -129,8 +129,8 @@ class BackboneScore:
         self, inputs: Any, methods: dict[str, Callable[[Features], np.ndarray]], memory: Any = None
     ) -> dict[str, Any]:
         """Return the result of each method for all inputs, see :meth:`Encoder.summarize`."""
-        needs_patches = bool(with_patches(self.components))
-        return cached(memory, Encoder.summarize, self.scaled, inputs, methods, needs_patches)
+        patches = bool(with_patches(self.components))
+        return cached(memory, Encoder.summarize, self.scaled, inputs, methods, patches)
 
 
 def build_components(settings: DetectorSettings, encoder: Encoder) -> dict[str, ScoreComponent]:
@@ -151,19 +151,15 @@ def count_views(n_views: int | str, encoder: Encoder, n_shots: int) -> Views:
     defines the views. Mirror images of photographs are plausible. Views are sharper or softer than
     photographs, cropped or padded at the border, and cost accuracy.
     """
+    mirror = encoder.mirrors_are_normal
     if n_views != "auto":
-        n_views = int(n_views)
-        return {
-            "n_views": n_views,
-            "n_probes": 0,
-            "mirror": encoder.mirrors_are_normal and n_views > 0,
-        }
+        return {"n_views": int(n_views), "n_probes": 0, "mirror": mirror and int(n_views) > 0}
     has_custom_views = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
     fits_on_views = (
         encoder.network.defaults.fits_densities_on_views or n_shots < MIN_CALIBRATION_SHOTS
     )
     counts = (N_VIEWS, 0) if fits_on_views or has_custom_views else (0, N_PROBES)
-    return {"n_views": counts[0], "n_probes": counts[1], "mirror": encoder.mirrors_are_normal}
+    return {"n_views": counts[0], "n_probes": counts[1], "mirror": mirror}
 
 
 def embed_and_update(

@@ -236,9 +236,7 @@ def score_held_out(
     """
     scores = np.full(len(groups), np.nan)
     for train, test in leave_groups_out(groups):
-        is_train = np.zeros(len(groups), dtype=bool)
-        is_train[train] = True
-        embeddings = embed(is_train)
+        embeddings = embed(np.isin(np.arange(len(groups)), train))
         test = test[is_scored[test]]
         if hasattr(fitted, "fit_at_scale_of"):
             options = {"groups": groups[train]} if has_fit_parameter(fitted, "groups") else {}

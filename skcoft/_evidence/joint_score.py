@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from .._network.encoder import Features
 from .backbone_score import BackboneScore
@@ -105,7 +106,12 @@ class JointScore:
     def count_shots(self, summaries: Mapping[ComponentKey, np.ndarray]) -> int:
         """Return the number of images that are shots, by their embeddings for all backbones."""
         is_shot = [
-            are_among(summaries[i, "image"], score.support.embeddings[score.support.is_shot])
+            cdist(
+                summaries[i, "image"],
+                score.support.embeddings[score.support.is_shot],
+                metric="chebyshev",
+            ).min(axis=1)
+            < EQUAL_EMBEDDING_TOL
             for i, score in enumerate(self.backbone_scores)
         ]
         return int(np.count_nonzero(np.all(is_shot, axis=0)))
@@ -159,11 +165,3 @@ class JointScore:
 
     def _map_weights(self, keys: Iterable[ComponentKey]) -> list[float]:
         return [self.backbone_scores[i].area for i, _ in keys]
-
-
-def are_among(embeddings: np.ndarray, shots: np.ndarray) -> np.ndarray:
-    """Return a mask of the embeddings that equal one of the shots, within rounding errors."""
-    is_shot = np.zeros(len(embeddings), dtype=bool)
-    for shot in shots:
-        is_shot |= np.abs(embeddings - shot).max(axis=1) < EQUAL_EMBEDDING_TOL
-    return is_shot

@@ -87,8 +87,8 @@ class PatchDensity:
         """Add the kernels of new shots and score these shots, held out and in sample."""
         patches = cast(list[np.ndarray], support.patches)
         means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
-        earlier_means = [] if self.patch_means is None else [self.patch_means]
-        self.patch_means = np.concatenate([*earlier_means, means])
+        earlier = means[:0] if self.patch_means is None else self.patch_means
+        self.patch_means = np.concatenate([earlier, means])
         support = support.without_probes()
         patches, groups = cast(list[np.ndarray], support.patches), support.shot_ids
         if not self.coresets and support.n_shots == 1:
@@ -106,10 +106,10 @@ class PatchDensity:
         names = np.unique(groups)
         per_group = max(MAX_KERNELS // len({*self.coresets, *names}), MIN_KERNELS_PER_SHOT)
         for name in names:
-            rows = np.flatnonzero(groups == name)
-            points = np.concatenate([_flatten(patches[row]) for row in rows])
+            arrays = [patches[row] for row in np.flatnonzero(groups == name)]
             if name in self.coresets:  # more images of an earlier shot
-                points = np.concatenate([self.coresets[name], points])
+                arrays.insert(0, self.coresets[name])
+            points = np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
             _, chosen = kmeans_plusplus(
                 points.astype(np.float64),  # here, because it would be converted for every kernel
                 min(per_group, len(points)),
@@ -181,10 +181,6 @@ class PatchGraph(nn.Module):
         log_density = self.log_density(patches.flatten(0, 2)).unflatten(0, (-1, height * width))
         lowest = log_density.topk(count_scored(height * width), dim=1, largest=False)[0]
         return lowest.mean(1), log_density.unflatten(1, (height, width))
-
-
-def _flatten(patches: np.ndarray) -> np.ndarray:
-    return patches.reshape(-1, patches.shape[-1])
 
 
 def score_patches(density: PatchKDE, patches: np.ndarray) -> np.ndarray:

@@ -115,13 +115,11 @@ def check_prompts(
         raise ValueError(
             f"prompts are for images, but X holds {defaults.description}. Set prompts=None."
         )
-    if not any(map(_embeds_text, as_list(backbone))):
+    if not any(
+        str(each).startswith(OPEN_CLIP_PREFIX) or hasattr(each, "encode_text")
+        for each in as_list(backbone)
+    ):
         raise ValueError(
             f"prompts need a backbone that embeds text; got backbone={backbone!r}. Pass a name "
             f"that starts with {OPEN_CLIP_PREFIX!r}, or a module with encode_text."
         )
-
-
-def _embeds_text(backbone: Any) -> bool:
-    is_open_clip = isinstance(backbone, str) and backbone.startswith(OPEN_CLIP_PREFIX)
-    return is_open_clip or hasattr(backbone, "encode_text")
