@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ._utils.params import any_of, check_parameters, number, one_of
@@ -536,8 +537,7 @@ def likelihood_bandwidth(
 
     def negative_log_likelihood(log_b: float) -> float:
         precision, total = np.exp(-2 * log_b), 0.0
-        for i in range(0, n, chunk_size):
-            chunk = slice(i, i + chunk_size)
+        for chunk in gen_batches(n, chunk_size):
             exponents = centered[chunk] @ centered.T
             exponents -= 0.5 * (squared[chunk, None] + squared)
             exponents *= precision

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from .._network.encoder import Encoder, Features, embeddings_of
+from .._network.encoder import Encoder, Features
 from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .._utils.settings import DetectorSettings
@@ -85,9 +85,8 @@ class BackboneScore:
             memory, embed_and_update, scaled, images, shot_ids, views, with_patches(components)
         )
         if "labelled" in components:
-            methods = {"embeddings": embeddings_of}
-            summaries = cached(memory, Encoder.summarize, scaled, anomalies, methods)
-            support = replace(support, anomaly_embeddings=summaries["embeddings"])
+            embeddings = cached(memory, Encoder.embed, scaled, anomalies)
+            support = replace(support, anomaly_embeddings=embeddings)
         return cls.fit(encoder, scale, support, components | updated, views)
 
     def extend(

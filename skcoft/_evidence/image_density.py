@@ -69,10 +69,6 @@ class ImageDensity:
         """Return the log density of embeddings."""
         return score_embeddings(self.fitted, embeddings)
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the log density of the shots under all kernels, including their own."""
-        return self.score(support.embeddings[support.is_shot])
-
     def to_graph(self) -> nn.Module:
         """Return the density as a module of embeddings."""
         return graph_of_density(self.fitted)
@@ -115,10 +111,6 @@ class MeanOfDensities:
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the mean score of embeddings."""
         return self._mean([member.score(embeddings) for member in self.members])
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the mean score of the shots under all kernels, including their own."""
-        return self._mean([member.score_training(support) for member in self.members])
 
     def to_graph(self) -> nn.Module:
         """Return the mean as a module of embeddings."""
@@ -180,18 +172,14 @@ def is_pyod_detector(fitted: Any) -> bool:
 
 
 def score_embeddings(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
-    """Return scores of embeddings by a fitted density; higher is more normal."""
-    if is_pyod_detector(fitted):
-        return score_by_pyod(fitted, embeddings)
-    return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
+    """Return scores of embeddings by a fitted density; higher is more normal.
 
-
-def score_by_pyod(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
-    """Return the negative scores of a PyOD detector.
-
-    Some detectors, such as ECOD, use the rows of a call as data. These score each row in a call
-    of its own, so that a score does not depend on the other rows.
+    Those of a PyOD detector are its negative scores. Some detectors, such as ECOD, use the rows
+    of a call as data. These score each row in a call of its own, so that a score does not depend
+    on the other rows.
     """
+    if not is_pyod_detector(fitted):
+        return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
 
     def score(rows: np.ndarray) -> np.ndarray:
         return -np.asarray(fitted.decision_function(rows), dtype=np.float64)

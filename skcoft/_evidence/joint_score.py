@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from .._network.encoder import Features
 from .backbone_score import BackboneScore
-from .component import MapComponent, ScoreComponent, has_maps
+from .component import MapComponent, ScoreComponent, has_maps, score_training
 from .maps import mean_map
 from .standardization import Standardization
 
@@ -75,7 +75,7 @@ class JointScore:
         """Return joint scores of the shots by the components that were fitted on them."""
         return self._add(
             {
-                (i, name): component.score_training(self.backbone_scores[i].support)
+                (i, name): score_training(component, self.backbone_scores[i].support)
                 for (i, name), component in self.components.items()
             }
         )

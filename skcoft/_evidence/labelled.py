@@ -77,10 +77,6 @@ class LabelledHead:
         """Return about 0 for embeddings like those of shots, -1 for those like anomalies."""
         return embeddings @ self.coefficients + self.intercept
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots by the head that was fitted on them."""
-        return self.score(support.embeddings[support.is_shot])
-
     def to_graph(self) -> nn.Module:
         """Return the head as a module of embeddings."""
         return LinearGraph(self.coefficients, self.intercept)

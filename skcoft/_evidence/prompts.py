@@ -69,10 +69,6 @@ class TextPrompts:
         )
         return normal - anomalous
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots."""
-        return self.score(support.embeddings[support.is_shot])
-
     def to_graph(self) -> nn.Module:
         """Return the log odds as a module of embeddings."""
         return PromptsGraph(self.texts)

@@ -55,7 +55,7 @@ class DetectorGraph(nn.Module):
         self.means = doubles([joint.means[key] for key in joint.components])
         self.offset = doubles(offset)
         map_keys = list(joint.map_components())
-        self.has_maps = len(map_keys) > 0
+        self.output_names = ["score", "decision", "label"] + ["anomaly_map"] * bool(map_keys)
         scales = [joint.standardizations[key] for key in map_keys]
         self.map_scales = doubles([(scale.mean, scale.std) for scale in scales])
         areas = [joint.backbone_scores[i].area for i, _ in map_keys]
@@ -68,11 +68,6 @@ class DetectorGraph(nn.Module):
             with torch.no_grad():
                 self(torch.zeros(1, 3, *shape))  # computes the matrices of every resizing
 
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the outputs, in their order."""
-        return ["score", "decision", "label"] + ["anomaly_map"] * self.has_maps
-
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         scores, log_maps = [], []
         for index, graph in zip(self.network_indices, self.backbone_scores, strict=True):
@@ -80,17 +75,15 @@ class DetectorGraph(nn.Module):
             scores += component_scores
             log_maps += component_maps
         joint = ((torch.stack(scores, 1) - self.means) * self.weights).sum(1)
-        score = torch.where(self.are_valid(inputs), joint, float("nan"))
-        decision = score - self.offset
-        label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
-        return (score, decision, label) + ((self.mean_map(log_maps),) if self.has_maps else ())
-
-    def are_valid(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return which inputs a detector accepts; NaN is never within the limits."""
+        # NaN is never within the limits
         low, high = (
             (-np.inf, np.inf) if self.shape is None else (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL)
         )
-        return ((inputs > low) & (inputs < high)).flatten(1).all(1)
+        is_valid = ((inputs > low) & (inputs < high)).flatten(1).all(1)
+        score = torch.where(is_valid, joint, float("nan"))
+        decision = score - self.offset
+        label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
+        return (score, decision, label) + ((self.mean_map(log_maps),) if log_maps else ())
 
     def mean_map(self, log_maps: list[torch.Tensor]) -> torch.Tensor:
         """Return anomaly maps as :meth:`JointScore.maps`, at the size of the images."""

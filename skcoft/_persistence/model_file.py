@@ -35,7 +35,22 @@ def save_detector(
     path = _model_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
-    atomic_write(path, to_bytes(parameters, fitted))
+    check_names(parameters["backbone"], fitted["embedder_"].backbone)
+    writer = Writer()
+    model = {
+        "parameters": {name: writer.encode(value, name) for name, value in parameters.items()},
+        "fitted": {name: writer.encode(value, name) for name, value in fitted.items()},
+        "objects": writer.objects,
+    }
+    check_fields("the detector", FITTED, fitted, writer.file_sizes)
+    metadata = {
+        "format": "skcoft",
+        "format_version": str(FORMAT),
+        "versions": json.dumps(VERSIONS),
+        "model": json.dumps(model),
+    }
+    metadata["sha256"] = checksum(metadata, writer.arrays)
+    atomic_write(path, as_safetensors(writer.arrays, metadata))
 
 
 def load_detector(
@@ -75,9 +90,9 @@ def load_detector(
     return detector
 
 
-def check_names(backbone: Any) -> None:
-    """Raise ValueError if a backbone is named by what only a hub or a folder knows."""
-    for name in as_list(backbone):
+def check_names(*backbones: Any) -> None:
+    """Raise ValueError if a backbone has a name that only a hub or a folder knows."""
+    for name in (name for backbone in backbones for name in as_list(backbone)):
         if isinstance(name, str) and not ARCHITECTURE_NAME.fullmatch(name):
             raise ValueError(
                 f"backbone={name!r} is not in timm's registry, so a model file cannot hold it. "
@@ -90,8 +105,7 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
     """Raise ValueError if the contents of a file do not belong together."""
     embedder, model = fitted["embedder_"], fitted["_model"]
     check_parameters(embedder, EMBEDDER_CONSTRAINTS)
-    check_names(backbone)
-    check_names(embedder.backbone)
+    check_names(backbone, embedder.backbone)
     total = sum(encoder.network.width for encoder in embedder.encoders_)
     widths = [{model.embeddings.shape[1], total}]
     for score in model.joint.backbone_scores:
@@ -99,27 +113,6 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
         widths[-1] |= {density.n_features_in_ for density in as_list(score.fitted_density)}
     if any(len(values) > 1 for values in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
-
-
-def to_bytes(parameters: dict[str, Any], fitted: dict[str, Any]) -> bytes:
-    """Return a detector as the contents of a safetensors file."""
-    for backbone in (parameters["backbone"], fitted["embedder_"].backbone):
-        check_names(backbone)
-    writer = Writer()
-    model = {
-        "parameters": {name: writer.encode(value, name) for name, value in parameters.items()},
-        "fitted": {name: writer.encode(value, name) for name, value in fitted.items()},
-        "objects": writer.objects,
-    }
-    check_fields("the detector", FITTED, fitted, writer.file_sizes)
-    metadata = {
-        "format": "skcoft",
-        "format_version": str(FORMAT),
-        "versions": json.dumps(VERSIONS),
-        "model": json.dumps(model),
-    }
-    digest = checksum(metadata, writer.arrays)
-    return as_safetensors(writer.arrays, {**metadata, "sha256": digest})
 
 
 def checksum(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> str:

@@ -103,7 +103,6 @@ def test_scores_are_the_densitys():
     part = ImageDensity(KernelDensity()).fit(support)
     fresh = KernelDensity().fit(support.embeddings, groups=support.shot_ids)
     assert_array_equal(part.score(unseen), fresh.score_samples(unseen))
-    assert_array_equal(part.score_training(support), fresh.score_samples(support.embeddings[:4]))
     assert part.weight == 1 and not part.needs_patches
 
 
@@ -214,9 +213,6 @@ def test_several_densities_are_the_mean_on_the_scale_of_held_out_shots():
 
     assert_allclose(part.score(unseen), expected([one.score(unseen) for one in alone]))
     assert_allclose(part.held_out_scores, expected([one.held_out_scores for one in alone]))
-    assert_allclose(
-        part.score_training(support), expected([one.score_training(support) for one in alone])
-    )
     assert part.held_out_scores.mean() == pytest.approx(mean)
     assert part.weight == 1 and not part.needs_patches
     assert 0.005 < np.mean(part.score(unseen) < offset_of(part, support)) < 0.2
