@@ -1,13 +1,12 @@
 """One backbone at one scale with its fitted components."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from .._network.encoder import Encoder, Features
+from .._network.encoder import Encoder
 from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .._utils.settings import DetectorSettings
@@ -123,13 +122,6 @@ class BackboneScore:
         """Fit components on a support; those that need patches have got them before."""
         fitted = {name: component.fit(support) for name, component in components.items()}
         return cls(encoder, scale, support, fitted, views)
-
-    def summarize(
-        self, inputs: Any, methods: dict[str, Callable[[Features], np.ndarray]], memory: Any = None
-    ) -> dict[str, Any]:
-        """Return the result of each method for all inputs, see :meth:`Encoder.summarize`."""
-        patches = bool(with_patches(self.components))
-        return cached(memory, Encoder.summarize, self.scaled, inputs, methods, patches)
 
 
 def build_components(settings: DetectorSettings, encoder: Encoder) -> dict[str, ScoreComponent]:

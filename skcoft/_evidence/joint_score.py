@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from .._network.encoder import Features
-from .backbone_score import BackboneScore
+from .._network.encoder import Encoder, Features
+from .._utils.cache import cached
+from .backbone_score import BackboneScore, with_patches
 from .component import MapComponent, ScoreComponent, has_maps, score_training
 from .maps import mean_map
 from .standardization import Standardization
@@ -99,7 +100,11 @@ class JointScore:
         for i, backbone_score in enumerate(self.backbone_scores):
             by_name = {name: method for (index, name), method in methods.items() if index == i}
             if by_name:
-                results = backbone_score.summarize(inputs, by_name, memory)
+                scaled, patches = (
+                    backbone_score.scaled,
+                    bool(with_patches(backbone_score.components)),
+                )
+                results = cached(memory, Encoder.summarize, scaled, inputs, by_name, patches)
                 summaries |= {(i, name): values for name, values in results.items()}
         return summaries
 

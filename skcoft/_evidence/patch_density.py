@@ -71,17 +71,13 @@ class PatchDensity:
     @classmethod
     def build(cls, settings: DetectorSettings, encoder: Encoder) -> "PatchDensity | None":
         """Return the component if ``local`` is True and the network has patch embeddings."""
-        if not settings.local:
-            return None
-        if not encoder.has_patches:
-            reason = getattr(encoder.network, "no_maps", None)
-            if reason is not None:
-                warn_user(
-                    f"The patch density is left out, because the backbone has no maps: {reason}. "
-                    "Set local=False to confirm this."
-                )
-            return None
-        return cls(encoder.seed)
+        reason = getattr(encoder.network, "no_maps", None)
+        if settings.local and reason is not None:
+            warn_user(
+                f"The patch density is left out, because the backbone has no maps: {reason}. Set "
+                "local=False to confirm this."
+            )
+        return cls(encoder.seed) if settings.local and encoder.has_patches else None
 
     def add_patches(self, support: Support) -> None:
         """Add the kernels of new shots and score these shots, held out and in sample."""

@@ -191,10 +191,7 @@ class Reader:
             state["device"] = self.device
         # an estimator of an earlier version may lack parameters, which get their defaults
         instance: Any = cls() if issubclass(cls, BaseEstimator) else object.__new__(cls)
-        if hasattr(instance, "__setstate__"):
-            instance.__setstate__(state)
-        else:
-            vars(instance).update(state)
+        getattr(instance, "__setstate__", vars(instance).update)(state)
         return instance
 
 

@@ -128,10 +128,6 @@ def _reading_old_state(name: str) -> type:
 
     def set_state(self: Any, state: dict[str, Any]) -> None:
         self.__class__ = cls
-        _, state = upgrade(name, state)
-        if hasattr(cls, "__setstate__"):
-            self.__setstate__(state)
-        else:
-            vars(self).update(state)
+        getattr(self, "__setstate__", vars(self).update)(upgrade(name, state)[1])
 
     return type(name, (cls,), {"__setstate__": set_state, "__module__": __name__})
