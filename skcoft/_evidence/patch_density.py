@@ -113,8 +113,8 @@ class PatchDensity:
                 n_local_trials=1,
             )
             self.coresets[name] = points[chosen]
-        for name, points in self.coresets.items():
-            self.coresets[name] = points[:per_group]  # the first ones are spread out most
+        # the first ones are spread out most
+        self.coresets = {name: points[:per_group] for name, points in self.coresets.items()}
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
 

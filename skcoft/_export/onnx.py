@@ -55,32 +55,26 @@ def import_package(name: str) -> ModuleType:
 
 def export_onnx(path: Path, model: FittedModel, inputs: Any) -> dict[str, float]:
     """Write the ONNX file of a fitted model; return its differences from the model on inputs."""
-    with torch_defaults():
-        onnx_model, differences = export_and_compare(on_cpu(model), inputs)
-    atomic_write(path, onnx_model.SerializeToString())
-    return differences
-
-
-def export_and_compare(model: FittedModel, inputs: Any) -> tuple[Any, dict[str, float]]:
-    """Return the ONNX model, and its largest differences from the fitted model on inputs."""
     if len(inputs.by_modality) > 1:
         raise ValueError(
             f"An ONNX file takes one image per sample, but the detector was fitted on samples of "
             f"{list(inputs.by_modality)}. Store it with COFTDetector.save."
         )
-    values, shape = read_values(inputs, model.encoders[0].bit_depth)
-    offset = model.threshold.value
-    onnx_model = export_model(DetectorGraph(model.joint, offset, shape), values[:1])
-    outputs = run_model(onnx_model.SerializeToString(), values)
-    expected = {"score": model.score(inputs)}
-    if model.has_maps:
-        expected["anomaly_map"] = np.stack(list(model.maps(inputs)))
+    with torch_defaults():
+        model, offset = on_cpu(model), model.threshold.value
+        values, shape = read_values(inputs, model.encoders[0].bit_depth)
+        onnx_model = export_model(DetectorGraph(model.joint, offset, shape), values[:1])
+        outputs = run_model(onnx_model.SerializeToString(), values)
+        expected = {"score": model.score(inputs)}
+        if model.has_maps:
+            expected["anomaly_map"] = np.stack(list(model.maps(inputs)))
     std = Standardization.from_held_out(model.joint.held_out_scores()).std
     differences = compare(outputs, expected, offset, std)
     texts = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
     versions = {"skcoft": __version__, "torch": torch.__version__}
     import_package("onnx").helper.set_model_props(onnx_model, versions | texts)
-    return onnx_model, differences
+    atomic_write(path, onnx_model.SerializeToString())
+    return differences
 
 
 def on_cpu(model: FittedModel) -> FittedModel:

@@ -134,9 +134,8 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         with safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
             is_ours = metadata.get("format") == "skcoft"
-            format_version = int(metadata.get("format_version", 0)) if is_ours else 0
-            is_readable = is_ours and format_version <= FORMAT
-            keys = file.keys() if is_readable else []
+            format_version = int(metadata.get("format_version", 0)) if is_ours else FORMAT + 1
+            keys = file.keys() if format_version <= FORMAT else []
             # copies, so that the arrays do not depend on the file's memory
             arrays = {key: np.array(file.get_tensor(key)) for key in keys}
     except (MemoryError, OSError):
@@ -151,7 +150,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             f"{name!r} is a safetensors file, but COFTDetector.save did not write it. Pass the "
             "weights of a backbone as weights=."
         )
-    if not is_readable:
+    if format_version > FORMAT:
         raise ValueError(
             f"{name!r} is of format {format_version}, which {_written_by(metadata)} wrote; skcoft "
             f"{__version__} reads formats up to {FORMAT}. Update skcoft."
