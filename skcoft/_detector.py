@@ -921,7 +921,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """
         model = fitted_model(self)
         path = check_export(path)
-        differences = export_onnx(path, model.joint, model.threshold.value, self._read(X))
+        differences = export_onnx(path, model, self._read(X))
         if self.verbose:
             print(f"{path} differs from the detector by {differences} at most.")
         return differences
@@ -945,7 +945,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     def density_(self) -> Any:
         """Fitted density of whole images, or a list of these."""
         scores = fitted_model(self).full_size_scores
-        return unwrap_single([score.components["image"].fitted for score in scores])
+        return unwrap_single([score.fitted_density for score in scores])
 
     @property
     def map_threshold_(self) -> float | None:

@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ._utils.params import any_of, check_parameters, number, one_of
@@ -126,28 +127,29 @@ class KernelDensity(DensityMixin, BaseEstimator):
     ) -> Self:
         """Fit; use kernels of the volume of those of ``fitted``, if it is given."""
         check_parameters(self, self._constraints)
-        X = validate_data(self, X, dtype=np.float64)
-        groups = np.arange(len(X)) if groups is None else np.asarray(groups)
-        check_consistent_length(X, groups)
-        self._shape = None
+        rows: np.ndarray = validate_data(self, X, dtype=np.float64)
+        groups = np.arange(len(rows)) if groups is None else np.asarray(groups)
+        check_consistent_length(rows, groups)
+        self._shape: GaussianDensity | None = None
         if self.covariance_type == "full":
-            shape = GaussianDensity()
-            self._shape = (
-                shape.fit(X) if fitted is None else shape.fit_at_scale_of(fitted._shape, X)
-            )
-        X = self._whiten(X)
+            self._shape = GaussianDensity()
+            if fitted is None or fitted._shape is None:
+                self._shape.fit(rows)
+            else:
+                self._shape.fit_at_scale_of(fitted._shape, rows)
+        rows = self._whiten(rows)
         weights = group_weights(groups)
-        self._center = np.average(X, axis=0, weights=weights)
-        X = X - self._center
+        self._center = np.average(rows, axis=0, weights=weights)
+        rows = rows - self._center
         if isinstance(self.bandwidth, str):
             n_groups = len(np.unique(groups))
-            spread = X if weights is None else X * np.sqrt(weights)[:, None]
+            spread = rows if weights is None else rows * np.sqrt(weights)[:, None]
             self.bandwidth_ = scott_bandwidth(spread, n_groups)
             if self.bandwidth == "loo" and n_groups > 1:
-                self.bandwidth_ = likelihood_bandwidth(X, groups, weights, self.bandwidth_)
+                self.bandwidth_ = likelihood_bandwidth(rows, groups, weights, self.bandwidth_)
         else:
             self.bandwidth_ = float(self.bandwidth)
-        scaled = X / self.bandwidth_
+        scaled = rows / self.bandwidth_
         self._kernels = np.c_[scaled, -0.5 * np.square(scaled).sum(axis=1)]
         if weights is not None:
             self._kernels[:, -1] += np.log(weights)
@@ -194,10 +196,10 @@ class KernelDensity(DensityMixin, BaseEstimator):
             If X is invalid, or its number of features differs from that in ``fit``.
         """
         check_is_fitted(self, "bandwidth_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
         n = len(self._kernels)
-        constant = log_constant(n, X.shape[1], self.bandwidth_, self._shape)
-        return in_chunks(self._log_kernel_sum, X, n) - constant
+        constant = log_constant(n, rows.shape[1], self.bandwidth_, self._shape)
+        return in_chunks(self._log_kernel_sum, rows, n) - constant
 
     def _whiten(self, rows: np.ndarray) -> np.ndarray:
         return rows if self._shape is None else self._shape.whiten(rows)
@@ -302,10 +304,10 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             If a parameter or X is invalid.
         """
         check_parameters(self, self._constraints)
-        X = validate_data(self, X, dtype=np.float64)
-        n, d = X.shape
-        self.location_ = X.mean(axis=0)
-        centered = X - self.location_
+        rows: np.ndarray = validate_data(self, X, dtype=np.float64)
+        n, d = rows.shape
+        self.location_ = rows.mean(axis=0)
+        centered = rows - self.location_
         _, singular, directions = np.linalg.svd(centered, full_matrices=False)
         variances = np.square(singular) / n
         if d == 1 or n == 1:  # the rules are undefined here, but shrinkage has no effect either
@@ -347,8 +349,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             The fitted estimator. Its scores and those of ``fitted`` are on the same scale.
         """
         self.fit(X)
-        d = len(self.location_)
-        factor = np.exp((fitted.log_determinant_ - self.log_determinant_) / d)
+        factor = np.exp((fitted.log_determinant_ - self.log_determinant_) / len(self.location_))
         self._set_variances(self._spanned * factor, self._ridge * factor)
         return self
 
@@ -398,9 +399,10 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             If X is invalid, or its number of features differs from that in ``fit``.
         """
         check_is_fitted(self, "location_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        squared = in_chunks(self._squared_mahalanobis, X, X.shape[1])
-        return -0.5 * (squared + self.log_determinant_ + X.shape[1] * LOG_2PI)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        d = rows.shape[1]
+        squared = in_chunks(self._squared_mahalanobis, rows, d)
+        return -0.5 * (squared + self.log_determinant_ + d * LOG_2PI)
 
     def _squared_mahalanobis(self, rows: np.ndarray) -> np.ndarray:
         centered = rows - self.location_
@@ -535,8 +537,7 @@ def likelihood_bandwidth(
 
     def negative_log_likelihood(log_b: float) -> float:
         precision, total = np.exp(-2 * log_b), 0.0
-        for i in range(0, n, chunk_size):
-            chunk = slice(i, i + chunk_size)
+        for chunk in gen_batches(n, chunk_size):
             exponents = centered[chunk] @ centered.T
             exponents -= 0.5 * (squared[chunk, None] + squared)
             exponents *= precision

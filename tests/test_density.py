@@ -96,7 +96,7 @@ def test_rows_in_units_of_the_covariance(rows):
         )
         assert_allclose(density.whiten(X)[:, -1], 0, atol=1e-6)
     assert density.log_determinant_ == pytest.approx(-np.linalg.slogdet(precision)[1])
-    with pytest.raises(ValueError, match="5 features"):
+    with pytest.raises(ValueError, match="features"):
         density.whiten(rows[:, :5])
 
 
@@ -194,21 +194,22 @@ def test_fit_at_scale_of_same_rows(density, rows):
 
 
 @pytest.mark.parametrize(
-    "density, message",
+    "density, parameter",
     [
-        (KernelDensity(0), "'bandwidth' parameter of KernelDensity must be a number > 0 or"),
-        (KernelDensity("scott"), "'scale' or 'loo'; got 'scott'"),
-        (GaussianDensity(0), "'shrinkage' parameter of GaussianDensity must be"),
-        (GaussianDensity("best"), "'oas' or 'ledoit_wolf'; got 'best'"),
+        (KernelDensity(0), "bandwidth"),
+        (KernelDensity("scott"), "bandwidth"),
+        (KernelDensity(covariance_type="diag"), "covariance_type"),
+        (GaussianDensity(0), "shrinkage"),
+        (GaussianDensity("best"), "shrinkage"),
     ],
 )
-def test_bad_parameters(density, message, rows):
-    with pytest.raises(ValueError, match=message):
+def test_bad_parameters(density, parameter, rows):
+    with pytest.raises(ValueError, match=f"'{parameter}' parameter"):
         density.fit(rows)
 
 
 def test_groups_of_another_length(rows):
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError):
         KernelDensity().fit(rows, groups=[0, 1])
 
 

@@ -1,22 +1,28 @@
 """One backbone at one scale with its fitted components."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from .._network.encoder import Encoder, Features, embeddings_of
+from .._network.encoder import Encoder
 from .._network.support import MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .._utils.settings import DetectorSettings
 from .component import COMPONENTS, PatchComponent, ScoreComponent
+from .image_density import ImageDensity, MeanOfDensities
 
 N_VIEWS = 8  # views per shot, if densities are fitted on views
 N_PROBES = 4  # views per shot that only show how similar the shots are, otherwise
 
-Views = dict[str, int]
+
+class Views(TypedDict):
+    """Number of embedded views per shot, and whether mirror images are embedded."""
+
+    n_views: int
+    n_probes: int
+    mirror: bool
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class BackboneScore:
         return self.encoder.at_scale(self.scale)
 
     @property
+    def fitted_density(self) -> Any:
+        """The fitted density of images, or a list of these."""
+        return cast(ImageDensity | MeanOfDensities, self.components["image"]).fitted
+
+    @property
     def area(self) -> float:
         """Area of the images relative to their full size; the weight of maps."""
         return self.scale**2
@@ -73,9 +84,8 @@ class BackboneScore:
             memory, embed_and_update, scaled, images, shot_ids, views, with_patches(components)
         )
         if "labelled" in components:
-            methods = {"embeddings": embeddings_of}
-            summaries = cached(memory, Encoder.summarize, scaled, anomalies, methods)
-            support = replace(support, anomaly_embeddings=summaries["embeddings"])
+            embeddings = cached(memory, Encoder.embed, scaled, anomalies)
+            support = replace(support, anomaly_embeddings=embeddings)
         return cls.fit(encoder, scale, support, components | updated, views)
 
     def extend(
@@ -113,13 +123,6 @@ class BackboneScore:
         fitted = {name: component.fit(support) for name, component in components.items()}
         return cls(encoder, scale, support, fitted, views)
 
-    def summarize(
-        self, inputs: Any, methods: dict[str, Callable[[Features], np.ndarray]], memory: Any = None
-    ) -> dict[str, Any]:
-        """Return the result of each method for all inputs, see :meth:`Encoder.summarize`."""
-        needs_patches = bool(with_patches(self.components))
-        return cached(memory, Encoder.summarize, self.scaled, inputs, methods, needs_patches)
-
 
 def build_components(settings: DetectorSettings, encoder: Encoder) -> dict[str, ScoreComponent]:
     """Return the unfitted components that the settings ask for, by name."""
@@ -139,19 +142,15 @@ def count_views(n_views: int | str, encoder: Encoder, n_shots: int) -> Views:
     defines the views. Mirror images of photographs are plausible. Views are sharper or softer than
     photographs, cropped or padded at the border, and cost accuracy.
     """
+    mirror = encoder.mirrors_are_normal
     if n_views != "auto":
-        n_views = int(n_views)
-        return {
-            "n_views": n_views,
-            "n_probes": 0,
-            "mirror": encoder.mirrors_are_normal and n_views > 0,
-        }
+        return {"n_views": int(n_views), "n_probes": 0, "mirror": mirror and int(n_views) > 0}
     has_custom_views = callable(encoder.augmentation) or set(encoder.augmentation or ()) - {"flip"}
     fits_on_views = (
         encoder.network.defaults.fits_densities_on_views or n_shots < MIN_CALIBRATION_SHOTS
     )
     counts = (N_VIEWS, 0) if fits_on_views or has_custom_views else (0, N_PROBES)
-    return {"n_views": counts[0], "n_probes": counts[1], "mirror": encoder.mirrors_are_normal}
+    return {"n_views": counts[0], "n_probes": counts[1], "mirror": mirror}
 
 
 def embed_and_update(

@@ -1,6 +1,6 @@
 """Components of the anomaly score: what a component offers, and which components there are."""
 
-from typing import Any, ClassVar, Protocol, Self, TypeGuard
+from typing import Any, ClassVar, Protocol, Self, TypeGuard, cast
 
 import numpy as np
 from torch import nn
@@ -54,9 +54,6 @@ class ScoreComponent(Protocol):
     def score(self, summary: np.ndarray) -> np.ndarray:
         """Return scores of rows of a summary; higher is more normal."""
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return scores of the shots by the component that was fitted on them."""
-
     def to_graph(self) -> nn.Module | None:
         """Return the score as a torch module for ONNX files; None if that is not possible.
 
@@ -75,6 +72,9 @@ class PatchComponent(ScoreComponent, Protocol):
 
         This is called before ``fit``, also in ``partial_fit``.
         """
+
+    def score_training(self, support: Support) -> np.ndarray:
+        """Return scores of the shots by the component that was fitted on them."""
 
 
 class MapComponent(ScoreComponent, Protocol):
@@ -109,6 +109,13 @@ COMPONENTS: dict[str, type[ScoreComponent]] = {
 def has_maps(component: ScoreComponent) -> TypeGuard[MapComponent]:
     """Return whether a component has anomaly maps."""
     return hasattr(component, "log_maps")
+
+
+def score_training(component: ScoreComponent, support: Support) -> np.ndarray:
+    """Return scores of the shots by the component that was fitted on them."""
+    if component.needs_patches:
+        return cast(PatchComponent, component).score_training(support)
+    return component.score(support.embeddings[support.is_shot])
 
 
 def component_state_fields() -> dict[type, dict[str, Any]]:

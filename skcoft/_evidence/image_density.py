@@ -43,18 +43,11 @@ class ImageDensity:
         self.density = density
 
     @classmethod
-    def build(
-        cls, settings: DetectorSettings, encoder: Encoder
-    ) -> "ImageDensity | MeanOfDensities":
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> "Self | MeanOfDensities":
         """Return the component for ``density``, which may be a list."""
-        defaults = encoder.network.defaults
-
-        def build_one(density: Any) -> ImageDensity:
-            return cls(DENSITIES[density](defaults) if isinstance(density, str) else density)
-
         if isinstance(settings.density, (list, tuple)):
-            return MeanOfDensities([build_one(density) for density in settings.density])
-        return build_one(settings.density)
+            return MeanOfDensities.build(settings, encoder)
+        return cls(build_density(settings.density, encoder))
 
     def fit(self, support: Support) -> Self:
         """Fit the density, and densities of the other shots for held-out scores."""
@@ -76,10 +69,6 @@ class ImageDensity:
         """Return the log density of embeddings."""
         return score_embeddings(self.fitted, embeddings)
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the log density of the shots under all kernels, including their own."""
-        return self.score(support.embeddings[support.is_shot])
-
     def to_graph(self) -> nn.Module:
         """Return the density as a module of embeddings."""
         return graph_of_density(self.fitted)
@@ -98,10 +87,14 @@ class MeanOfDensities:
     }
     weight = 1.0
     summarize = staticmethod(embeddings_of)
-    build = ImageDensity.build
 
     def __init__(self, members: list[ImageDensity]) -> None:
         self.members = members
+
+    @classmethod
+    def build(cls, settings: DetectorSettings, encoder: Encoder) -> Self:
+        """Return the component for a list of densities."""
+        return cls([ImageDensity(build_density(each, encoder)) for each in settings.density])
 
     def fit(self, support: Support) -> Self:
         """Fit every density, and densities of the other shots for held-out scores."""
@@ -118,10 +111,6 @@ class MeanOfDensities:
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the mean score of embeddings."""
         return self._mean([member.score(embeddings) for member in self.members])
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the mean score of the shots under all kernels, including their own."""
-        return self._mean([member.score_training(support) for member in self.members])
 
     def to_graph(self) -> nn.Module:
         """Return the mean as a module of embeddings."""
@@ -151,6 +140,11 @@ class MeanGraph(nn.Module):
         return Standardization(self.means[0], self.stds[0]).invert(standardised.mean(1))
 
 
+def build_density(density: Any, encoder: Encoder) -> BaseEstimator:
+    """Return the unfitted density that a name stands for, or the density itself."""
+    return DENSITIES[density](encoder.network.defaults) if isinstance(density, str) else density
+
+
 def fit_density(density: Any, embeddings: np.ndarray, shot_ids: np.ndarray) -> Any:
     """Return a clone of a density, fitted on embeddings; pass shots as groups if it takes any."""
     density = clone(density)
@@ -178,18 +172,14 @@ def is_pyod_detector(fitted: Any) -> bool:
 
 
 def score_embeddings(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
-    """Return scores of embeddings by a fitted density; higher is more normal."""
-    if is_pyod_detector(fitted):
-        return score_by_pyod(fitted, embeddings)
-    return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
+    """Return scores of embeddings by a fitted density; higher is more normal.
 
-
-def score_by_pyod(fitted: Any, embeddings: np.ndarray) -> np.ndarray:
-    """Return the negative scores of a PyOD detector.
-
-    Some detectors, such as ECOD, use the rows of a call as data. These score each row in a call
-    of its own, so that a score does not depend on the other rows.
+    Those of a PyOD detector are its negative scores. Some detectors, such as ECOD, use the rows
+    of a call as data. These score each row in a call of its own, so that a score does not depend
+    on the other rows.
     """
+    if not is_pyod_detector(fitted):
+        return np.asarray(fitted.score_samples(embeddings), dtype=np.float64)
 
     def score(rows: np.ndarray) -> np.ndarray:
         return -np.asarray(fitted.decision_function(rows), dtype=np.float64)
@@ -234,9 +224,7 @@ def score_held_out(
     """
     scores = np.full(len(groups), np.nan)
     for train, test in leave_groups_out(groups):
-        is_train = np.zeros(len(groups), dtype=bool)
-        is_train[train] = True
-        embeddings = embed(is_train)
+        embeddings = embed(np.isin(np.arange(len(groups)), train))
         test = test[is_scored[test]]
         if hasattr(fitted, "fit_at_scale_of"):
             options = {"groups": groups[train]} if has_fit_parameter(fitted, "groups") else {}

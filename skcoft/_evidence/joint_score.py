@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
-from .._network.encoder import Features
-from .backbone_score import BackboneScore
-from .component import MapComponent, ScoreComponent, has_maps
+from .._network.encoder import Encoder, Features
+from .._utils.cache import cached
+from .backbone_score import BackboneScore, with_patches
+from .component import MapComponent, ScoreComponent, has_maps, score_training
 from .maps import mean_map
 from .standardization import Standardization
 
-EMBEDDING_TOL = 1e-6  # equal embeddings differ less, because they are of single precision
+EQUAL_EMBEDDING_TOL = 1e-6  # equal embeddings differ less, because they are of single precision
 
 ComponentKey = tuple[int, str]  # index of the backbone score, name of the component
 
@@ -74,7 +76,7 @@ class JointScore:
         """Return joint scores of the shots by the components that were fitted on them."""
         return self._add(
             {
-                (i, name): component.score_training(self.backbone_scores[i].support)
+                (i, name): score_training(component, self.backbone_scores[i].support)
                 for (i, name), component in self.components.items()
             }
         )
@@ -98,14 +100,23 @@ class JointScore:
         for i, backbone_score in enumerate(self.backbone_scores):
             by_name = {name: method for (index, name), method in methods.items() if index == i}
             if by_name:
-                results = backbone_score.summarize(inputs, by_name, memory)
+                scaled, patches = (
+                    backbone_score.scaled,
+                    bool(with_patches(backbone_score.components)),
+                )
+                results = cached(memory, Encoder.summarize, scaled, inputs, by_name, patches)
                 summaries |= {(i, name): values for name, values in results.items()}
         return summaries
 
     def count_shots(self, summaries: Mapping[ComponentKey, np.ndarray]) -> int:
         """Return the number of images that are shots, by their embeddings for all backbones."""
         is_shot = [
-            are_among(summaries[i, "image"], score.support.embeddings[score.support.is_shot])
+            cdist(
+                summaries[i, "image"],
+                score.support.embeddings[score.support.is_shot],
+                metric="chebyshev",
+            ).min(axis=1)
+            < EQUAL_EMBEDDING_TOL
             for i, score in enumerate(self.backbone_scores)
         ]
         return int(np.count_nonzero(np.all(is_shot, axis=0)))
@@ -159,11 +170,3 @@ class JointScore:
 
     def _map_weights(self, keys: Iterable[ComponentKey]) -> list[float]:
         return [self.backbone_scores[i].area for i, _ in keys]
-
-
-def are_among(embeddings: np.ndarray, shots: np.ndarray) -> np.ndarray:
-    """Return a mask of the embeddings that equal one of the shots, within rounding errors."""
-    is_shot = np.zeros(len(embeddings), dtype=bool)
-    for shot in shots:
-        is_shot |= np.abs(embeddings - shot).max(axis=1) < EMBEDDING_TOL
-    return is_shot

@@ -65,28 +65,17 @@ class LabelledHead:
         self.coefficients, self.intercept = fit_head(normals, anomalies)
         count = len(np.unique(anomalies, axis=0))
         self.weight = count / (count + HALF_WEIGHT_COUNT)
-        scores = self._score_held_out(normals, anomalies, support.groups)
+        scores = self.score(normals)
+        if len(np.unique(support.groups)) > 1:
+            for train, test in leave_groups_out(support.groups):
+                coefficients, intercept = fit_head(normals[train], anomalies)
+                scores[test] = normals[test] @ coefficients + intercept
         self.held_out_scores = scores[support.is_calibration]
         return self
-
-    def _score_held_out(
-        self, normals: np.ndarray, anomalies: np.ndarray, groups: np.ndarray
-    ) -> np.ndarray:
-        if len(np.unique(groups)) == 1:
-            return self.score(normals)
-        scores = np.empty(len(normals))
-        for train, test in leave_groups_out(groups):
-            coefficients, intercept = fit_head(normals[train], anomalies)
-            scores[test] = normals[test] @ coefficients + intercept
-        return scores
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Return about 0 for embeddings like those of shots, -1 for those like anomalies."""
         return embeddings @ self.coefficients + self.intercept
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots by the head that was fitted on them."""
-        return self.score(support.embeddings[support.is_shot])
 
     def to_graph(self) -> nn.Module:
         """Return the head as a module of embeddings."""

@@ -1,7 +1,7 @@
 """Component for patches: a kernel density of patch embeddings, which also gives anomaly maps."""
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -71,25 +71,22 @@ class PatchDensity:
     @classmethod
     def build(cls, settings: DetectorSettings, encoder: Encoder) -> "PatchDensity | None":
         """Return the component if ``local`` is True and the network has patch embeddings."""
-        if not settings.local:
-            return None
-        if not encoder.has_patches:
-            reason = getattr(encoder.network, "no_maps", None)
-            if reason is not None:
-                warn_user(
-                    f"The patch density is left out, because the backbone has no maps: {reason}. "
-                    "Set local=False to confirm this."
-                )
-            return None
-        return cls(encoder.seed)
+        reason = getattr(encoder.network, "no_maps", None)
+        if settings.local and reason is not None:
+            warn_user(
+                f"The patch density is left out, because the backbone has no maps: {reason}. Set "
+                "local=False to confirm this."
+            )
+        return cls(encoder.seed) if settings.local and encoder.has_patches else None
 
     def add_patches(self, support: Support) -> None:
         """Add the kernels of new shots and score these shots, held out and in sample."""
-        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in support.patches])
-        earlier_means = [] if self.patch_means is None else [self.patch_means]
-        self.patch_means = np.concatenate([*earlier_means, means])
+        patches = cast(list[np.ndarray], support.patches)
+        means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
+        earlier = means[:0] if self.patch_means is None else self.patch_means
+        self.patch_means = np.concatenate([earlier, means])
         support = support.without_probes()
-        patches, groups = support.patches, support.shot_ids
+        patches, groups = cast(list[np.ndarray], support.patches), support.shot_ids
         if not self.coresets and support.n_shots == 1:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
@@ -105,10 +102,10 @@ class PatchDensity:
         names = np.unique(groups)
         per_group = max(MAX_KERNELS // len({*self.coresets, *names}), MIN_KERNELS_PER_SHOT)
         for name in names:
-            rows = np.flatnonzero(groups == name)
-            points = np.concatenate([_flatten(patches[row]) for row in rows])
+            arrays = [patches[row] for row in np.flatnonzero(groups == name)]
             if name in self.coresets:  # more images of an earlier shot
-                points = np.concatenate([self.coresets[name], points])
+                arrays.insert(0, self.coresets[name])
+            points = np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
             _, chosen = kmeans_plusplus(
                 points.astype(np.float64),  # here, because it would be converted for every kernel
                 min(per_group, len(points)),
@@ -116,8 +113,8 @@ class PatchDensity:
                 n_local_trials=1,
             )
             self.coresets[name] = points[chosen]
-        for name, points in self.coresets.items():
-            self.coresets[name] = points[:per_group]  # the first ones are spread out most
+        # the first ones are spread out most
+        self.coresets = {name: points[:per_group] for name, points in self.coresets.items()}
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
 
@@ -141,7 +138,7 @@ class PatchDensity:
 
     def summarize(self, features: Features) -> np.ndarray:
         """Return score and lowest log density (n, 2); all patches would need too much memory."""
-        return summarize_maps(self.kde.log_maps(features.patches))
+        return summarize_maps(self.kde.log_maps(cast(torch.Tensor, features.patches)))
 
     def score(self, summary: np.ndarray) -> np.ndarray:
         """Return the mean log density of the least likely patches of each image."""
@@ -160,7 +157,7 @@ class PatchDensity:
 
         Outside of a mask, it is that of the nearest patch inside, so that maps can be resized.
         """
-        maps = self.kde.log_maps(features.patches)
+        maps = self.kde.log_maps(cast(torch.Tensor, features.patches))
         return maps if features.nearest is None else maps[:, 0][:, features.nearest]
 
     def to_graph(self) -> nn.Module:
@@ -180,10 +177,6 @@ class PatchGraph(nn.Module):
         log_density = self.log_density(patches.flatten(0, 2)).unflatten(0, (-1, height * width))
         lowest = log_density.topk(count_scored(height * width), dim=1, largest=False)[0]
         return lowest.mean(1), log_density.unflatten(1, (height, width))
-
-
-def _flatten(patches: np.ndarray) -> np.ndarray:
-    return patches.reshape(-1, patches.shape[-1])
 
 
 def score_patches(density: PatchKDE, patches: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 from .._input.defaults import InputDefaults
+from .._network.backbone import Backbone
 from .._network.encoder import Encoder, embeddings_of
 from .._network.open_clip import OPEN_CLIP_PREFIX
 from .._network.support import Support
@@ -51,9 +52,10 @@ class TextPrompts:
     @classmethod
     def build(cls, settings: DetectorSettings, encoder: Encoder) -> "TextPrompts | None":
         """Return the component if there are ``prompts`` and the network embeds text."""
-        if settings.prompts is None or not encoder.network.embeds_text:
+        prompts, network = settings.prompts, encoder.network
+        if prompts is None or not isinstance(network, Backbone) or not network.embeds_text:
             return None
-        return cls({side: encoder.network.embed_texts(settings.prompts[side]) for side in SIDES})
+        return cls({side: network.embed_texts(prompts[side]) for side in SIDES})
 
     def fit(self, support: Support) -> Self:
         """Score the calibration rows."""
@@ -66,10 +68,6 @@ class TextPrompts:
             logsumexp(embeddings @ self.texts[side].T / CLIP_TEMPERATURE, axis=1) for side in SIDES
         )
         return normal - anomalous
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots."""
-        return self.score(support.embeddings[support.is_shot])
 
     def to_graph(self) -> nn.Module:
         """Return the log odds as a module of embeddings."""
@@ -113,13 +111,11 @@ def check_prompts(
         raise ValueError(
             f"prompts are for images, but X holds {defaults.description}. Set prompts=None."
         )
-    if not any(map(_embeds_text, as_list(backbone))):
+    if not any(
+        str(each).startswith(OPEN_CLIP_PREFIX) or hasattr(each, "encode_text")
+        for each in as_list(backbone)
+    ):
         raise ValueError(
             f"prompts need a backbone that embeds text; got backbone={backbone!r}. Pass a name "
             f"that starts with {OPEN_CLIP_PREFIX!r}, or a module with encode_text."
         )
-
-
-def _embeds_text(backbone: Any) -> bool:
-    is_open_clip = isinstance(backbone, str) and backbone.startswith(OPEN_CLIP_PREFIX)
-    return is_open_clip or hasattr(backbone, "encode_text")

@@ -148,13 +148,8 @@ def best_offset(scores: np.ndarray, y: np.ndarray, scoring: str | Callable[..., 
 def _label_changes(values: np.ndarray, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return indices of the first cut, the last, and those between scores of different labels."""
     index = np.searchsorted(values, scores)
-    normal = np.bincount(index, y == 1, len(values)) > 0
-    anomalous = np.bincount(index, y == -1, len(values)) > 0
-    same = (
-        (normal[1:] != anomalous[1:])
-        & (normal[1:] == normal[:-1])
-        & (anomalous[1:] == anomalous[:-1])
-    )
+    means = np.bincount(index, y) / np.bincount(index)  # of the labels, +1 or -1 if all are equal
+    same = (means[1:] == means[:-1]) & (np.abs(means[1:]) == 1)
     return np.r_[0, 1 + np.flatnonzero(~same), len(values)]
 
 

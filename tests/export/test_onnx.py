@@ -1,6 +1,7 @@
 """to_onnx: a file that says what the detector says, or no file."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from sklearn.neighbors import KernelDensity as OtherDensity
 from torch import nn
 
 from skcoft import COFTDetector
+from skcoft._evidence import patch_density
+from skcoft._evidence.torch_density import graph_of_density
 from skcoft._export import graph as _graph
 from skcoft._export import onnx as _onnx
 from skcoft.density import GaussianDensity, KernelDensity
@@ -19,6 +22,7 @@ from skcoft.density import GaussianDensity, KernelDensity
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+InvalidArgument = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 
 QUIET = {"max_iter": 0, "random_state": 0}
 
@@ -92,7 +96,7 @@ def test_values_that_no_detector_takes_are_not_normal(tiny_file, photos):
 
 
 def test_another_shape_is_an_error_of_the_runtime(tiny_file):
-    with pytest.raises(Exception, match="invalid dimensions"):
+    with pytest.raises(InvalidArgument):
         run(tiny_file[0], np.zeros((1, 3, 20, 24), np.float32))
 
 
@@ -175,8 +179,8 @@ def test_many_bits_and_flattened_images(photos, tmp_path):
 def test_a_file_that_differs_is_not_written(tiny, photos, tmp_path, monkeypatch):
     path = tmp_path / "old.onnx"
     path.write_bytes(b"old")
-    monkeypatch.setattr(_graph, "count_lowest", lambda positions: 2 + positions // 50)
-    with pytest.raises(RuntimeError, match="score differs from the detector's by up to"):
+    monkeypatch.setattr(patch_density, "mean_of_lowest", lambda maps: maps.mean(axis=(1, 2)))
+    with pytest.raises(RuntimeError):
         tiny.to_onnx(path, photos[:8])
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
@@ -185,20 +189,27 @@ def compare(score=0.0, label=1, drawn=0.0, expected=5.0):
     found = {"score": np.array([5 + score]), "label": np.array([label])}
     found["anomaly_map"] = np.array([[[drawn]]])
     truth = {"score": np.array([expected]), "anomaly_map": np.zeros((1, 1, 1))}
-    return _onnx.compare(found, truth, offset=4.9999, unit=2.0)
+    return _onnx.compare(found, truth, offset=4.9999, std=2.0)
 
 
 def test_differences_that_are_let_pass():
     assert compare(score=0.0019) == pytest.approx({"score": 0.0019, "anomaly_map": 0})
     assert compare(drawn=0.0009)["anomaly_map"] == 0.0009
     assert compare(label=-1)["score"] == 0  # the decision is 1e-4, within the tolerance of 2e-3
-    for changes in ({"score": 0.0021}, {"score": np.nan}):
-        with pytest.raises(RuntimeError, match="score differs"):
-            compare(**changes)
-    with pytest.raises(RuntimeError, match="anomaly_map differs"):
-        compare(drawn=0.0011)
-    with pytest.raises(RuntimeError, match="labels differ from predict"):
-        compare(label=-1, score=0.01, expected=5.01)
+
+
+@pytest.mark.parametrize(
+    "output, changes",
+    [
+        ("score", {"score": 0.0021}),
+        ("score", {"score": np.nan}),
+        ("anomaly_map", {"drawn": 0.0011}),
+        ("label", {"label": -1, "score": 0.01, "expected": 5.01}),
+    ],
+)
+def test_differences_that_are_too_large(output, changes):
+    with pytest.raises(RuntimeError, match=f"The {output} of"):
+        compare(**changes)
 
 
 class Untraceable(TinyNet):
@@ -219,7 +230,7 @@ class OneAtATime(TinyNet):
 @pytest.mark.parametrize("module", [Untraceable, OneAtATime])
 def test_a_module_that_cannot_be_exported(module, photos, tmp_path):
     detector = COFTDetector(module(), image_size=16, local=False, **QUIET).fit(photos[:6])
-    with pytest.raises(RuntimeError, match=r"torch .* cannot export the backbone|cannot run"):
+    with pytest.raises(RuntimeError, match="torch"):
         detector.to_onnx(tmp_path / "file.onnx", photos[:3])
     assert not list(tmp_path.iterdir())
 
@@ -227,26 +238,27 @@ def test_a_module_that_cannot_be_exported(module, photos, tmp_path):
 def test_densities_and_parts_of_others_are_refused(tiny, photos, tmp_path):
     params = {"image_size": 16, "local": False, **QUIET}
     detector = COFTDetector(TinyNet(), density=OtherDensity(), **params).fit(photos[:6])
-    with pytest.raises(ValueError, match=r"one of skcoft.density; got density=KernelDensity\("):
+    with pytest.raises(ValueError, match=r"density=KernelDensity\("):
         detector.to_onnx(tmp_path / "file.onnx", photos)
     branch = tiny._model.joint.backbone_scores[0]
     branch = branch.fit(branch.encoder, 1, branch.support, branch.components, branch.views)
-    branch.components["brightness"] = branch.components["image"]
-    with pytest.raises(ValueError, match=r"does not know the parts \['brightness'\]"):
+    branch.components["brightness"] = SimpleNamespace(to_graph=lambda: None, needs_patches=False)
+    with pytest.raises(ValueError, match="'brightness'"):
         _graph.BackboneGraph(branch, (24, 20))
 
 
 def test_bad_input(tiny, photos, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"The folder of path='.*nowhere.*does not exist"):
-        tiny.to_onnx(tmp_path / "nowhere" / "file.onnx", photos)
-    with pytest.raises(ValueError, match="is a folder; name a file in it"):
-        tiny.to_onnx(tmp_path, photos)
-    with pytest.raises(ValueError, match="of one shape.*these are of 20x24, 24x20"):
-        tiny.to_onnx(tmp_path / "file.onnx", [photos[0], photos[0].transpose(1, 0, 2)])
-    with pytest.raises(ValueError, match="fitted on images"):
-        tiny.to_onnx(tmp_path / "file.onnx", np.zeros((3, 5)))
+    two_sizes = [photos[0], photos[0].transpose(1, 0, 2)]
+    for name, X, error, key in (
+        ("nowhere/file.onnx", photos, FileNotFoundError, "path="),
+        ("", photos, ValueError, "path="),
+        ("file.onnx", two_sizes, ValueError, "20x24, 24x20"),
+        ("file.onnx", np.zeros((3, 5)), ValueError, "images"),
+    ):
+        with pytest.raises(error, match=key):
+            tiny.to_onnx(tmp_path / name, X)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"needs onnxruntime: pip install 'skcoft\[onnx\]'"):
+    with pytest.raises(ImportError):
         tiny.to_onnx(tmp_path / "file.onnx", photos)
     assert not list(tmp_path.iterdir())
 
@@ -294,5 +306,5 @@ def test_densities_as_graphs(density):
     known = {"groups": groups} if isinstance(density, KernelDensity) else {}
     density.fit(X, **known)
     rows = np.concatenate([X, rng.normal(size=(4, 20)) * 10])
-    found = _graph.graph_of_density(density)(torch.from_numpy(rows))
+    found = graph_of_density(density)(torch.from_numpy(rows))
     assert_allclose(found, density.score_samples(rows), rtol=1e-10)

@@ -40,6 +40,12 @@ def content_of_images(tmp_path_factory):
     return saved(folder, stripes(4, seed=0), "test_efficientnet", **options)
 
 
+def assert_refused(path, key="No detector can be made"):
+    """Loading raises ValueError, whose message names a key."""
+    with pytest.raises(ValueError, match=f"(?s){key}"):
+        COFTDetector.load(path)
+
+
 def test_every_flipped_bit_is_noticed(content, path):
     """Of a sample, in the header and in the data."""
     rng = np.random.default_rng(0)
@@ -49,34 +55,28 @@ def test_every_flipped_bit_is_noticed(content, path):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
-        with pytest.raises(ValueError, match="damaged|Update skcoft|did not write it"):
-            COFTDetector.load(path)
-    with pytest.raises(ValueError, match="SHA-256"):
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        COFTDetector.load(path)
+        assert_refused(path, "damaged|Update skcoft|did not write it")
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_refused(path, "SHA-256")
 
 
 @pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.5, 0.9999])
 def test_files_that_are_cut_off(share, content, path):
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="damaged or incomplete"):
-        COFTDetector.load(path)
+    assert_refused(path, "damaged or incomplete")
 
 
 def test_files_of_others(path):
     path.write_bytes(pickle.dumps(COFTDetector()))
-    with pytest.raises(ValueError, match="joblib, pickle and skops"):
-        COFTDetector.load(path)
+    assert_refused(path, "pickle")
     for metadata in (None, {"format": "pt"}):
         save_file({"weight": np.zeros(3)}, path, metadata)
-        with pytest.raises(ValueError, match="did not write it.*weights="):
-            COFTDetector.load(path)
+        assert_refused(path, "weights=")
 
 
 def test_files_of_a_newer_format(content, path):
     forge(content, path, metadata={"format_version": "4", "versions": '{"skcoft": "9.0"}'})
-    with pytest.raises(ValueError, match="format 4, .* up to 3"):
-        COFTDetector.load(path)
+    assert_refused(path, "format 4, .* up to 3")
 
 
 def forge(content, path, change=lambda model: None, arrays=None, metadata=None):
@@ -164,9 +164,7 @@ HOSTILE = {
 def test_hostile_models(name, content, path):
     change, message = HOSTILE[name]
     forge(content, path, change)
-    wanted = f"(?s)No detector can be made of .*wall.skcoft.*{message}"
-    with pytest.raises(ValueError, match=wanted):
-        COFTDetector.load(path)
+    assert_refused(path, f"No detector can be made of .*wall.skcoft.*{message}")
 
 
 def test_a_cache_that_a_file_names_is_not_used(content, path, tmp_path):
@@ -192,8 +190,7 @@ def test_a_cache_that_a_file_names_is_not_used(content, path, tmp_path):
 )
 def test_hostile_arrays(value, message, content, path):
     forge(content, path, arrays={CENTER: value})
-    with pytest.raises(ValueError, match=f"No detector can be made of .*{message}"):
-        COFTDetector.load(path)
+    assert_refused(path, f"No detector can be made of .*{message}")
 
 
 def test_shapes_that_do_not_fit_elsewhere_in_the_file(content, path):
@@ -202,8 +199,7 @@ def test_shapes_that_do_not_fit_elsewhere_in_the_file(content, path):
         array = model_file.read(path)[1][name]
         for cut in (array[1:], array[..., :-1]):
             forge(content, path, arrays={name: cut})
-            with pytest.raises(ValueError, match="which does not fit|different widths"):
-                COFTDetector.load(path)
+            assert_refused(path, "does not fit|different widths")
 
 
 RECIPES = [
@@ -234,13 +230,11 @@ def as_nodes(value):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_recipes_reach_nothing_else_of_timm(recipe, content_of_images, path, monkeypatch):
-    def reached(*args, **kwargs):
-        raise AssertionError("timm was asked")
-
+    calls = []
     forge(content_of_images, path, set_state("Backbone", recipe=as_nodes(recipe)))
-    monkeypatch.setattr(timm, "create_model", reached)
-    with pytest.raises(ValueError, match=r"(?s)No detector can be made(?!.*timm was asked)"):
-        COFTDetector.load(path)
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: calls.append(args))
+    assert_refused(path)
+    assert not calls
 
 
 @pytest.mark.parametrize("name", ["forward", "__class__", "kind"])
@@ -252,20 +246,17 @@ def test_buffers_of_other_names(name, content_of_images, path):
                 buffers.append([name, mean])
 
     forge(content_of_images, path, change)
-    with pytest.raises(ValueError, match="Backbone has a dict as 'buffers', which does not fit"):
-        COFTDetector.load(path)
+    assert_refused(path, "Backbone has a dict as 'buffers'")
 
 
 def test_networks_of_other_arrays(content_of_images, path):
     stem = "embedder_.encoders_.0.network.body.conv_stem.weight"
     for value in (np.zeros((3, 3), dtype=np.float32), np.zeros((9, 3, 3, 3), dtype=np.float32)):
         forge(content_of_images, path, arrays={stem: value})
-        with pytest.raises(ValueError, match="(?s)No detector can be made of .*conv_stem.weight"):
-            COFTDetector.load(path)
+        assert_refused(path, "No detector can be made of .*conv_stem.weight")
     other = {"name": "test_vit", "options": {"num_classes": 0}}
     forge(content_of_images, path, set_state("Backbone", recipe=as_nodes(other)))
-    with pytest.raises(ValueError, match="(?s)No detector can be made of .*VisionTransformer"):
-        COFTDetector.load(path)
+    assert_refused(path, "No detector can be made of .*VisionTransformer")
 
 
 def test_a_parameter_that_an_earlier_version_had_not(content, path):

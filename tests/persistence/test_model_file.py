@@ -108,7 +108,7 @@ def test_everything_is_the_same_to_the_bit(name, path):
         one.set_threshold(X[4:], max_fpr=0.5)
     assert_same(outputs(again, X), outputs(detector, X))
     for one in (detector, again):
-        with pytest.warns(UserWarning, match=r"set by set_threshold\(max_fpr=0.5\)"):
+        with pytest.warns(UserWarning, match="set_threshold"):
             one.partial_fit(X[4:12])
     assert_same(outputs(again, X), outputs(detector, X))
     assert_same(outputs(save_and_load(again, path), X), outputs(detector, X))
@@ -237,63 +237,55 @@ class OwnEstimator(BaseEstimator):
         return -np.square(X).sum(axis=1)
 
 
-REFUSED = [
-    ({"density": GaussianMixture()}, "density is an object of sklearn.mixture.*GaussianMixture"),
-    ({"density": ["kde", OwnDensity()]}, "density.1 is an object of .*OwnDensity"),
-    ({"density": OwnDensity()}, "density is an object of .*OwnDensity"),
-    (
-        {"density": OwnEstimator()},
-        r"OwnEstimator. Store .* joblib.dump or skops.io.dump; density=",
-    ),
-    ({"augmentation": shift}, "augmentation is .*shift. Store .*; a dict of options"),
-    ({"negatives": ["warp", shift]}, "negatives.1 is .*shift. Store .*; names"),
-    (
-        {"backbone": TinyNet(), "image_size": 32},
-        r"backbone is .*TinyNet. Store such a detector with joblib.dump; the name of",
-    ),
+REFUSED = [  # parameters, the one that is refused, its class or function, what to use instead
+    ({"density": GaussianMixture()}, "density", "GaussianMixture", "skops"),
+    ({"density": ["kde", OwnDensity()]}, "density.1", "OwnDensity", "skops"),
+    ({"density": OwnDensity()}, "density", "OwnDensity", "density="),
+    ({"density": OwnEstimator()}, "density", "OwnEstimator", "skops"),
+    ({"augmentation": shift}, "augmentation", "shift", "a dict"),
+    ({"negatives": ["warp", shift]}, "negatives.1", "shift", "names"),
+    ({"backbone": TinyNet(), "image_size": 32}, "backbone", "TinyNet", "joblib.dump; "),
 ]
 
 
-@pytest.mark.parametrize("params, message", REFUSED)
-def test_what_is_no_data_is_refused(params, message, path):
-    detector, _ = fitted("images", max_iter=0, **params)
+def assert_not_saved(detector, path, key, error=TypeError):
+    """Saving raises an error, whose message names a key, and leaves the earlier file."""
     path.write_bytes(b"earlier")
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(error, match=key):
         detector.save(path)
     assert path.read_bytes() == b"earlier" and os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("params, parameter, value, hint", REFUSED)
+def test_what_is_no_data_is_refused(params, parameter, value, hint, path):
+    detector, _ = fitted("images", max_iter=0, **params)
+    assert_not_saved(detector, path, f": {parameter} is .*{value}.*{hint}")
 
 
 def test_other_objects_are_refused(path):
     detector = COFTDetector(max_iter=0).fit(
         ROWS[:4], groups=[date(2026, 1, i) for i in (1, 2, 3, 4)]
     )
-    with pytest.raises(TypeError, match="groups.0 is an object of datetime.date.*groups= of num"):
-        detector.save(path)
-    others = np.random, np.random.RandomState(np.random.PCG64(0))
-    for other in others:
-        with pytest.raises(TypeError, match="random_state is an object of .* an integer can be"):
-            fitted()[0].set_params(random_state=other).save(path)
+    assert_not_saved(detector, path, "groups.0 is .*datetime.date.*groups=")
+    for other in (np.random, np.random.RandomState(np.random.PCG64(0))):
+        assert_not_saved(fitted()[0].set_params(random_state=other), path, "random_state is .*")
 
 
 def test_what_was_changed_after_the_fit_is_refused_as_well(path):
     """A parameter that no longer tells what the fitted detector holds."""
     detector, _ = fitted("images", backbone=TinyNet(), image_size=32)
     detector.set_params(backbone="resnet10t")
-    with pytest.raises(TypeError, match=r"embedder_.*TinyNet"):
-        detector.save(path)
+    assert_not_saved(detector, path, "embedder_.*TinyNet")
     detector, _ = fitted()
     detector.note = "of Monday"
-    with pytest.raises(ValueError, match="the detector has 'note', which a model file does not"):
-        detector.save(path)
+    assert_not_saved(detector, path, "'note'", ValueError)
 
 
 @pytest.mark.parametrize("name", ["hf-hub:timm/test_vit", "local-dir:/srv/model"])
 def test_names_that_only_a_hub_or_a_folder_knows(name, path):
     detector, _ = fitted("images")
     detector.set_params(backbone=["test_efficientnet", name])
-    with pytest.raises(ValueError, match=f"backbone='{name}'.*joblib.dump.*local file"):
-        detector.save(path)
-    assert not path.exists()
+    assert_not_saved(detector, path, f"backbone='{name}'", ValueError)
 
 
 def test_unfitted():
@@ -305,19 +297,16 @@ def test_unfitted():
 @pytest.mark.parametrize("wrong", [None, 3, b"wall", open])
 def test_paths_that_are_none(wrong):
     for call in (fitted()[0].save, COFTDetector.load):
-        with pytest.raises(TypeError, match="path must be a str or a path-like object; got"):
+        with pytest.raises(TypeError, match="path must be"):
             call(wrong)
 
 
 def test_folders(tmp_path):
     detector, _ = fitted()
     for call in (detector.save, COFTDetector.load):
-        with pytest.raises(IsADirectoryError, match="is a folder"):
-            call(tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder of path='.*missing/wall' does not exist"):
-        detector.save(tmp_path / "missing" / "wall")
-    with pytest.raises(FileNotFoundError, match="no model file path='.*missing/wall'"):
-        COFTDetector.load(tmp_path / "missing" / "wall")
+        for name, error in (("", IsADirectoryError), ("missing/wall", FileNotFoundError)):
+            with pytest.raises(error, match=f"path='{tmp_path / name}'"):
+                call(tmp_path / name)
     assert not os.listdir(tmp_path)
 
 
@@ -334,7 +323,7 @@ def test_a_save_that_fails_leaves_the_earlier_file_and_no_litter(step, path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError):
         detector.partial_fit(ROWS[4:6]).save(path)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
@@ -400,7 +389,7 @@ def test_a_device_of_ones_choice(path):
     again = COFTDetector.load(path, device="meta")  # of tensors without values, which is anywhere
     assert again.device == again.embedder_.device == again.device_ == "meta"
     assert again.embedder_.network_.mean.device.type == "meta"
-    with pytest.raises(ValueError, match="device='nonsense' is not available"):
+    with pytest.raises(ValueError, match="device='nonsense'"):
         COFTDetector.load(path, device="nonsense")
 
 
