@@ -60,7 +60,7 @@ def is_labelled(item: Any) -> bool:
     )
 
 
-def is_mapping(X: Any) -> bool:
+def is_mapping(X: Any) -> TypeGuard[Mapping[Any, Any]]:
     """Whether X is a mapping; a sparse matrix with a dict of keys is not."""
     return isinstance(X, Mapping) and not issparse(X)
 

@@ -248,6 +248,12 @@ def by_modality(source: Source, first: int = 0) -> dict[Any, Any] | None:
     """
     if source.form == "modalities":
         return source.values
+    if (
+        source.form in ("array", "tensor")
+        and source.values.ndim == 5
+        and source.values.shape[1] > 1
+    ):
+        return {i: Source(source.form, source.values[:, i]) for i in range(source.values.shape[1])}
     if source.form != "samples":
         return None
     names = source.names

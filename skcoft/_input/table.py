@@ -9,7 +9,7 @@ import torch
 
 from .defaults import TABULAR_DEFAULTS
 from .duplicates import find_equal_rows
-from .types import EncoderLike
+from .types import EncoderLike, Modality
 
 
 class Table:
@@ -35,7 +35,7 @@ class Table:
         return len(self.values)
 
     @property
-    def by_modality(self) -> dict[None, "Table"]:
+    def by_modality(self) -> dict[Modality, "Table"]:
         """The table itself."""
         return {None: self}
 

@@ -53,9 +53,11 @@ class InputData(Protocol):
         parts of X.
     """
 
-    input_type: Literal["images", "tabular"]
     defaults: InputDefaults
     table: Any
+
+    @property
+    def input_type(self) -> Literal["images", "tabular"]: ...
 
     @property
     def by_modality(self) -> Mapping[Any, Any]:

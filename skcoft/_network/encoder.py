@@ -1,6 +1,5 @@
 """The encoder: a network with the size, mask, device, views and seed of its inputs."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,6 +17,7 @@ from .._input.sizing import Sizing
 from .._input.table import Table
 from .._utils.device import is_available, is_out_of_memory
 from .._utils.settings import EmbedderSettings
+from .._utils.warning import warn_user
 from .backbone import Backbone
 from .factory import build_backbone
 from .support import Support
@@ -318,7 +318,7 @@ class Encoder:
         if patches is not None:
             patches = patches[:n]
             if mask is not None:
-                inside = patches_inside(mask, patches.shape[1:3])
+                inside = patches_inside(mask, (patches.shape[1], patches.shape[2]))
                 patches = patches[:, torch.from_numpy(inside)][:, None]
                 nearest = nearest_inside(inside)
         embeddings = F.normalize(features.float(), dim=1)[:n].cpu().double().numpy()
@@ -341,10 +341,9 @@ class Encoder:
         except RuntimeError as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-        warnings.warn(
+        warn_user(
             f"The memory of {self.device} does not hold a batch of {len(batch)} images. They are "
-            "embedded in halves. Set max_pixels for smaller images.",
-            stacklevel=2,
+            "embedded in halves. Set max_pixels for smaller images."
         )
         halves = [self._run(half, with_patches) for half in batch.chunk(2)]
         features, patches = zip(*halves, strict=True)
