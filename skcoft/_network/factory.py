@@ -73,8 +73,7 @@ def build_backbone(
     if isinstance(backbone, nn.Module):
         _check_deterministic(network, sizing.size)
     _check_informative(network, features, sizing.size)
-    if not isinstance(backbone, nn.Module):
-        network.find_pairs(sizing.size)
+    network.find_pairs(sizing.size)
     network.find_layers(sizing.size, seed)
     return network, sizing
 
