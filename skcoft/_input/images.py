@@ -1,9 +1,10 @@
 """Validated images, decoded lazily in batches to tensors of one range and size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 MAX_BLACK = 1 / 255  # images without a greater value are black, and probably masks of 0 and 1
 
 
+@dataclass(eq=False, repr=False)
 class Images:
     """A validated collection of images.
 
@@ -48,29 +50,20 @@ class Images:
         The two-dimensional X that the images were flattened to.
     """
 
-    input_type: Literal["images"] = "images"
     defaults = IMAGE_DEFAULTS
     empty_thumbnails = empty_thumbnails
     find_duplicates = find_duplicates
     plain_modalities = plain_modalities
 
-    def __init__(
-        self,
-        items: torch.Tensor | list[ImageItem],
-        n_jobs: int | None = None,
-        stated_bit_depth: int | None = None,
-        first: int = 0,
-        mask: np.ndarray | None = None,
-        modality: Modality = None,
-        table: Any = None,
-    ) -> None:
-        self.items = items
-        self.n_jobs = n_jobs
-        self.stated_bit_depth = stated_bit_depth
-        self.first = first
-        self.mask = mask
-        self.modality = modality
-        self.table = table
+    items: torch.Tensor | list[ImageItem]
+    n_jobs: int | None = None
+    stated_bit_depth: int | None = None
+    first: int = 0
+    mask: np.ndarray | None = None
+    modality: Modality = None
+    table: Any = None
+
+    def __post_init__(self) -> None:
         self._cached_sizings: Sequence[Sizing] = ()  # files are decoded for all of them at once
         self._resized: dict[tuple[int, ImageSize], torch.Tensor] = {}  # by index and size
         # the inside of the mask, by the sizes before and after resizing
@@ -114,16 +107,13 @@ class Images:
     def take(self, mask: np.ndarray) -> "Images":
         """Return the images for which the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
-            return self._with(self.items[torch.from_numpy(mask)], 0, self.mask)
-        return self._with(list(compress(self.items, mask)), 0, self.mask)
+            return replace(self, items=self.items[torch.from_numpy(mask)], first=0)
+        return replace(self, items=list(compress(self.items, mask)), first=0)
 
     def masked(self, mask: npt.ArrayLike | None) -> "Images":
         """Return images of which only the inside of a mask (h, w) is loaded; None loads all."""
         inside = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
-        return self._with(self.items, self.first, inside)
-
-    def _with(self, items: Any, first: int, mask: np.ndarray | None) -> "Images":
-        return Images(items, self.n_jobs, self.stated_bit_depth, first, mask, self.modality)
+        return replace(self, mask=inside)
 
     def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Images"]:
         """Yield chunks that fit into memory at all sizes at which ``encoders`` see them."""
@@ -139,7 +129,7 @@ class Images:
 
     def chunk(self, start: int, size: int, encoders: Sequence[EncoderLike]) -> "Images":
         """Return ``size`` images whose files are decoded once for all ``encoders``."""
-        chunk = self._with(self.items[start : start + size], self.first + start, self.mask)
+        chunk = replace(self, items=self.items[start : start + size], first=self.first + start)
         chunk.decode_once(self._sizings(encoders))
         return chunk
 

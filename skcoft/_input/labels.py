@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._utils.params import as_list
 from .._utils.warning import warn_user
 from .errors import require_all_values
 from .items import is_mapping
@@ -101,7 +102,7 @@ def split_by_label(
 
 def asks_for_labelled(negatives: Any) -> bool:
     """Whether ``negatives`` contains ``"labelled"``."""
-    return "labelled" in (negatives if isinstance(negatives, (list, tuple)) else [negatives])
+    return "labelled" in as_list(negatives)
 
 
 def split_for_training(

@@ -1,7 +1,7 @@
 """Validated samples of several aligned images, such as a colour and a depth image."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ class Modalities:
         The ``Images`` of each modality.
     """
 
-    input_type: Literal["images"] = "images"
     defaults = IMAGE_DEFAULTS
     table = None
     empty_thumbnails = empty_thumbnails

@@ -52,7 +52,6 @@ class Backbone(nn.Module):
         Names of convolutions, and of the batch normalisations folded into them.
     """
 
-    input_type = "images"
     defaults = IMAGE_DEFAULTS
     view_options = VIEW_OPTIONS
     make_views = staticmethod(image_views)

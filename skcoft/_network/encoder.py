@@ -137,7 +137,7 @@ class Encoder:
         return max(1, min(limits[0], int(limits[1] / pixels)))
 
     def load(self, inputs: Inputs, *, cache: bool = False, sizing: Sizing | None = None) -> Loader:
-        """Return a function from indices to a batch on the device, at ``sizing`` or the encoder's."""
+        """Return a function from indices to a batch on the device, at ``sizing`` if passed."""
         return self.select_modality(inputs).loader(
             sizing or self.sizing, self.device, bit_depth=self.bit_depth, cache=cache
         )

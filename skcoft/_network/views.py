@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from .._utils.params import as_list
 from .._utils.random import draw_seed, seeded
 from ..augmentation import SYNTHESIZERS, random_views
 
@@ -59,8 +60,7 @@ def make_synthesizer(
             return labelled
         return _user_function(kind, "negatives") if callable(kind) else built_in(kind)
 
-    kinds = negatives if isinstance(negatives, (list, tuple)) else [negatives]
-    synthesizers = [synthesizer_of(kind) for kind in kinds]
+    synthesizers = [synthesizer_of(kind) for kind in as_list(negatives)]
     return synthesizers[0] if len(synthesizers) == 1 else _mix(synthesizers)
 
 

@@ -114,7 +114,7 @@ def _render(
 ) -> tuple[Bunch, str]:
     """Return the results and the page."""
     check_is_fitted(detector, "embedder_")
-    if detector.embedder_.encoders_[0].network.input_type == "tabular":
+    if not detector.embedder_.encoders_[0].network.defaults.needs_backbone:
         raise ValueError(
             "write_report needs images, but the detector was fitted on tabular data. Use "
             "score_images and write_scores."
