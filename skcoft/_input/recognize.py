@@ -80,7 +80,7 @@ def recognize(X: ImagesLike | Source) -> Source:
         return Source("table", X)
     if isinstance(X, np.ndarray):
         return _recognize_array(X)
-    if is_frame(X):
+    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
         return _recognize_frame(X)
     if getattr(X, "ndim", 1) == 1:
         if hasattr(X, "compute"):  # a lazy column of Dask
@@ -143,11 +143,6 @@ def is_stream(X: Any) -> bool:
     return isinstance(X, Iterable) and not any(hasattr(X, name) for name in other)
 
 
-def is_frame(X: Any) -> bool:
-    """Whether X is a data frame of pandas, polars, Arrow or Dask."""
-    return hasattr(X, "columns") and getattr(X, "ndim", 2) == 2
-
-
 def _recognize_array(X: np.ndarray) -> Source:
     if X.dtype.kind in "OUT":
         column = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X  # of a frame's values
@@ -157,6 +152,7 @@ def _recognize_array(X: np.ndarray) -> Source:
 
 
 def _recognize_frame(X: Any) -> Source:
+    """Return what a data frame of pandas, polars, Arrow or Dask is."""
     names = list(getattr(X, "column_names", X.columns))  # of Arrow, or of others
     if len(names) == 1:
         return _recognize_list(_column_values(X[names[0]]), X, "table")
