@@ -114,6 +114,13 @@ def test_copies_are_found(change):
     assert_array_equal(found.ids, [0, 1, 2, 3, 1, 2])
 
 
+def test_a_copy_is_found_among_two_images():
+    """No other image says how far images are apart, so the limit of 4 % decides."""
+    images = np.concatenate([SHOTS[:1], noisy(SHOTS[:1], 1)])
+    with warns_of("X[1]", "X[0]"):
+        assert_array_equal(ShotRegistry.of(as_images(images)).ids, 0)
+
+
 def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
     """Whichever of the two came first: the limits of both count."""
     saved = np.stack([as_jpeg(image, 50) for image in SHOTS])
