@@ -89,7 +89,7 @@ def _batches(items: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
     n_bytes, first = 0, 0
     for item in items:
         batch.append(item)
-        n_bytes += _bytes_of(item)
+        n_bytes += _item_bytes(item)
         if len(batch) == MAX_CHUNK_SIZE or n_bytes > _memory(CHUNK_MEMORY_SHARE):
             yield first, batch
             first += len(batch)
@@ -114,11 +114,11 @@ def _memory(share: float) -> float:
     return get_config()["working_memory"] * 2**20 * share
 
 
-def _bytes_of(item: Any) -> int:
+def _item_bytes(item: Any) -> int:
     """Return how many bytes an item takes, without its label."""
     item = item[0] if isinstance(item, tuple) and item else item
     if isinstance(item, Mapping):
-        return sum(map(_bytes_of, item.values()))
+        return sum(map(_item_bytes, item.values()))
     if isinstance(item, Image.Image):
         return item.width * item.height * len(item.getbands())
     return getattr(item, "nbytes", 0)

@@ -1,7 +1,9 @@
 """Decode image files and PIL images, turned upright as their EXIF data say."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,6 +11,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import UnreadableImageError
 from .pixels import check_values
+from .sizing import ImageSize
+
+ImageItem: TypeAlias = str | bytes | Image.Image | torch.Tensor
+"""A validated image: a path, the content of a file, a PIL image or a tensor (C, H, W)."""
 
 
 def check_file(source: str | bytes, name: str) -> str | bytes:
@@ -32,70 +38,54 @@ def _open(source: str | bytes, name: str) -> Image.Image:
         raise UnreadableImageError(f"Cannot read {name} as an image: {error}") from error
 
 
-def size_of(item: str | bytes | Image.Image | torch.Tensor, name: str) -> tuple[int, int]:
+@contextmanager
+def _opened(item: str | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
+    """Open a file, or take a PIL image; errors in the block are those of an unreadable image."""
+    try:
+        if isinstance(item, Image.Image):
+            yield item
+        else:
+            with _open(item, name) as image:
+                yield image
+    except (FileNotFoundError, UnreadableImageError):
+        raise
+    except Exception as error:  # truncated, damaged or closed
+        raise UnreadableImageError(f"Cannot decode {name}: {error}") from error
+
+
+def size_of(item: ImageItem, name: str) -> ImageSize:
     """Return (H, W) of an upright image."""
     if isinstance(item, torch.Tensor):
-        height, width = item.shape[-2:]
-        return height, width
-    name = _name_of(item, name)
-    if isinstance(item, Image.Image):
-        return _upright_size(item, name)
-    with _open(item, name) as image:
-        return _upright_size(image, name)
-
-
-def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
-    try:
+        return item.shape[-2], item.shape[-1]
+    with _opened(item, name) as image:
         is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    except Exception as error:  # a truncated PNG file
-        raise UnreadableImageError(f"Cannot decode {name}: {error}") from error
-    return image.size if is_turned else image.size[::-1]
+        return image.size if is_turned else image.size[::-1]
 
 
-def _name_of(item: Any, name: str) -> str:
-    """Return how messages call an image: its path, or its position in X."""
-    return repr(item) if isinstance(item, str) else name
-
-
-def max_value(name: str, item: str | bytes | Image.Image | torch.Tensor) -> int | None:
+def max_value(item: ImageItem, name: str) -> int | None:
     """Return the greatest whole number of an image of more than 8 bits; None for others."""
     if isinstance(item, torch.Tensor):
         return int(item.max()) if item.dtype == torch.int32 else None
-    values = values_of(item, name, only_deep=True)
-    return None if values is None else int(values.max())
+    with _opened(item, name) as image:
+        return int(_pil_to_tensor(image, name).max()) if image.mode.startswith("I") else None
 
 
-def values_of(
-    item: str | bytes | Image.Image | torch.Tensor, name: str, only_deep: bool = False
-) -> torch.Tensor | None:
-    """Return the values (1, C, H, W) of an upright image.
-
-    With ``only_deep``, return None for images of 8 bits and floats, without decoding them.
-    """
+def values_of(item: ImageItem, name: str) -> torch.Tensor:
+    """Return the values (1, C, H, W) of an upright image."""
     if isinstance(item, torch.Tensor):
         return item[None]
-    name = _name_of(item, name)
-    if isinstance(item, Image.Image):
-        return _pil_to_tensor(item, name, only_deep)
-    with _open(item, name) as image:
-        return _pil_to_tensor(image, name, only_deep)
+    with _opened(item, name) as image:
+        return _pil_to_tensor(image, name)
 
 
-def _pil_to_tensor(image: Image.Image, name: str, only_deep: bool) -> torch.Tensor | None:
-    is_deep = image.mode.startswith("I")
-    if only_deep and not is_deep:
-        return None
-    try:
-        # Each step is skipped if not needed, because each would copy the image.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        if image.mode == "La":  # Pillow converts it to nothing else
-            image = image.convert("LA")
-        mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-        if not is_deep and image.mode not in ("F", mode):
-            image = image.convert(mode)
-        array = np.array(image)
-    except Exception as error:  # truncated, damaged or closed
-        raise UnreadableImageError(f"Cannot decode {name}: {error}") from error
-    values = check_values(array, name)
+def _pil_to_tensor(image: Image.Image, name: str) -> torch.Tensor:
+    # Each step is skipped if not needed, because each would copy the image.
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if not image.mode.startswith("I") and image.mode not in ("F", mode):
+        image = image.convert(mode)
+    values = check_values(np.array(image), name)
     return values[None, None] if values.ndim == 2 else values.permute(2, 0, 1)[None]

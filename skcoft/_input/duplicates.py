@@ -1,6 +1,6 @@
 """Find duplicates: an image saved again, resized or shifted by a pixel, or an equal row."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -31,6 +31,13 @@ class ImageBlocks(Protocol):
         self, max_side: int, count: int, bit_depth: int | None
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield (indices, images (n, 3, h, w)) of one size."""
+
+
+class Samples(Protocol):
+    """What is needed of ``Images`` and ``Modalities``, whose methods three functions here are."""
+
+    @property
+    def by_modality(self) -> Mapping[Any, ImageBlocks]: ...
 
 
 def thumbnails_of(images: torch.Tensor) -> np.ndarray:
@@ -73,14 +80,16 @@ def mirrored_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
     return np.concatenate([images[..., ::-1].reshape(pixels.shape), brightness], axis=-1)
 
 
-def empty_thumbnails(n_modalities: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return thumbnails and JPEG distances of no sample."""
+def empty_thumbnails(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Return thumbnails and JPEG distances of no sample, to which others are appended."""
+    n_modalities = len(samples.by_modality)
     distances = np.empty(0 if n_modalities == 1 else (0, n_modalities))
     return np.empty((0, n_modalities * THUMBNAIL_WIDTH), np.float32), distances
 
 
-def plain_modalities(names: Sequence[Any], thumbnails: np.ndarray) -> list[Any]:
+def plain_modalities(samples: Samples, thumbnails: np.ndarray) -> list[Any]:
     """Return the modalities whose images are all of one colour all over."""
+    names = list(samples.by_modality)
     return [
         name
         for name, part in zip(names, np.split(thumbnails, len(names), axis=1), strict=True)
@@ -88,8 +97,8 @@ def plain_modalities(names: Sequence[Any], thumbnails: np.ndarray) -> list[Any]:
     ]
 
 
-def find_duplicate_samples(
-    by_modality: Mapping[Any, ImageBlocks],
+def find_duplicates(
+    samples: Samples,
     thumbnails: np.ndarray,
     jpeg_distances: np.ndarray,
     bit_depths: Mapping[Any, int | None],
@@ -100,7 +109,7 @@ def find_duplicate_samples(
     A sample is a duplicate if each of its images is one. Thumbnails of several modalities stand
     side by side, and JPEG distances have the shape (n, n_modalities).
     """
-    n_modalities = len(by_modality)
+    n_modalities = len(samples.by_modality)
     earlier = zip(
         np.split(thumbnails, n_modalities, axis=1),
         jpeg_distances.reshape(len(thumbnails), n_modalities).T,
@@ -108,7 +117,7 @@ def find_duplicate_samples(
     )
     results = [
         find_duplicate_images(images, *arrays, bit_depths[modality], mirrored)
-        for (modality, images), arrays in zip(by_modality.items(), earlier, strict=True)
+        for (modality, images), arrays in zip(samples.by_modality.items(), earlier, strict=True)
     ]
     all_thumbnails, distances, is_duplicate = zip(*results, strict=True)
     return (
@@ -135,19 +144,19 @@ def find_duplicate_images(
     n, n_earlier = len(images), len(jpeg_distances)
     thumbnails = np.concatenate([thumbnails, np.empty((n, thumbnails.shape[1]), thumbnails.dtype)])
     jpeg_distances = np.concatenate([jpeg_distances, np.empty(n)])
-    distances, done = np.full((n, n_earlier + n), np.inf), list(range(n_earlier))
+    distances, done = np.full((n, n_earlier + n), np.inf), np.arange(n_earlier)
     for rows, block in images.blocks(MAX_COMPARED_SIDE, COMPARISON_BLOCK_SIZE, bit_depth):
         shifted = shifted_thumbnails(block)
         saved = thumbnails_of(torch.stack([_as_jpeg(image) for image in block]))
         jpeg_distances[n_earlier + rows] = np.linalg.norm(saved - shifted[0], axis=1)
         thumbnails[n_earlier + rows] = shifted[0]
-        done += [*n_earlier + rows]
+        done = np.append(done, n_earlier + rows)
         block_distances = _distances(shifted, thumbnails[done])
         if mirrored:
             mirror_distances = _distances(mirrored_thumbnails(shifted), thumbnails[done])
             block_distances = np.minimum(block_distances, mirror_distances)
         distances[np.ix_(rows, done)] = block_distances
-        others = np.array(done[n_earlier:], dtype=int) - n_earlier
+        others = done[n_earlier:] - n_earlier
         distances[np.ix_(others, n_earlier + rows)] = block_distances[:, n_earlier:].T
     np.fill_diagonal(distances[:, n_earlier:], np.nan)
     farther = np.maximum(jpeg_distances[n_earlier:, None], jpeg_distances)

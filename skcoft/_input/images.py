@@ -1,33 +1,32 @@
 """Validated images, decoded lazily in batches to tensors of one range and size."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from itertools import compress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
+from .._utils.warning import warn_user
 from .chunks import MAX_CHUNK_SIZE, files_per_chunk, prefetch
-from .decode import max_value, size_of, values_of
+from .decode import ImageItem, max_value, size_of, values_of
 from .defaults import IMAGE_DEFAULTS
-from .duplicates import empty_thumbnails, find_duplicate_samples, plain_modalities
-from .errors import UnreadableImageError
+from .duplicates import empty_thumbnails, find_duplicates, plain_modalities
 from .mask import check_fit, fill_outside, pixels_inside
 from .pixels import FLOAT_RANGE_TOL
-from .sizing import Sizing
+from .sizing import ImageSize, Sizing
 from .types import EncoderLike, Modality
-
-Size = tuple[int, int]
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 MAX_BLACK = 1 / 255  # images without a greater value are black, and probably masks of 0 and 1
 
 
+@dataclass(eq=False, repr=False)
 class Images:
     """A validated collection of images.
 
@@ -51,29 +50,24 @@ class Images:
         The two-dimensional X that the images were flattened to.
     """
 
-    input_type: Literal["images"] = "images"
     defaults = IMAGE_DEFAULTS
+    empty_thumbnails = empty_thumbnails
+    find_duplicates = find_duplicates
+    plain_modalities = plain_modalities
 
-    def __init__(
-        self,
-        items: torch.Tensor | list[str | bytes | Image.Image | torch.Tensor],
-        n_jobs: int | None = None,
-        stated_bit_depth: int | None = None,
-        first: int = 0,
-        mask: np.ndarray | None = None,
-        modality: Modality = None,
-        table: Any = None,
-    ) -> None:
-        self.items = items
-        self.n_jobs = n_jobs
-        self.stated_bit_depth = stated_bit_depth
-        self.first = first
-        self.mask = mask
-        self.modality = modality
-        self.table = table
+    items: torch.Tensor | list[ImageItem]
+    n_jobs: int | None = None
+    stated_bit_depth: int | None = None
+    first: int = 0
+    mask: np.ndarray | None = None
+    modality: Modality = None
+    table: Any = None
+
+    def __post_init__(self) -> None:
         self._cached_sizings: Sequence[Sizing] = ()  # files are decoded for all of them at once
-        self._resized: dict[tuple[int, Size], torch.Tensor] = {}  # by index and size
-        self._insides: dict[tuple[Size, Size], torch.Tensor] = {}  # of the mask, likewise
+        self._resized: dict[tuple[int, ImageSize], torch.Tensor] = {}  # by index and size
+        # the inside of the mask, by the sizes before and after resizing
+        self._insides: dict[tuple[ImageSize, ImageSize], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -82,8 +76,9 @@ class Images:
         return iter(self.items)
 
     def name_of(self, i: int) -> str:
-        """Return how messages call an image."""
-        return item_name(self.modality, self.first + i)
+        """Return how messages call an image: by its path, or by its position in X."""
+        item = self.items[i]
+        return repr(item) if isinstance(item, str) else item_name(self.modality, self.first + i)
 
     @property
     def by_modality(self) -> dict[Modality, "Images"]:
@@ -91,13 +86,13 @@ class Images:
         return {self.modality: self}
 
     @property
-    def common_size(self) -> Size | None:
+    def common_size(self) -> ImageSize | None:
         """(H, W) if all images have the same size, else None."""
         sizes = set(self.sizes)
         return sizes.pop() if len(sizes) == 1 else None
 
     @cached_property
-    def sizes(self) -> list[Size]:
+    def sizes(self) -> list[ImageSize]:
         """(H, W) of every image; each file is opened once."""
         if isinstance(self.items, torch.Tensor):
             height, width = self.items.shape[-2:]
@@ -112,17 +107,13 @@ class Images:
     def take(self, mask: np.ndarray) -> "Images":
         """Return the images for which the boolean ``mask`` is true."""
         if isinstance(self.items, torch.Tensor):
-            return self._with(self.items[torch.from_numpy(mask)], 0, self.mask)
-        items = [item for item, is_taken in zip(self.items, mask, strict=True) if is_taken]
-        return self._with(items, 0, self.mask)
+            return replace(self, items=self.items[torch.from_numpy(mask)], first=0)
+        return replace(self, items=list(compress(self.items, mask)), first=0)
 
     def masked(self, mask: npt.ArrayLike | None) -> "Images":
         """Return images of which only the inside of a mask (h, w) is loaded; None loads all."""
         inside = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
-        return self._with(self.items, self.first, inside)
-
-    def _with(self, items: Any, first: int, mask: np.ndarray | None) -> "Images":
-        return Images(items, self.n_jobs, self.stated_bit_depth, first, mask, self.modality)
+        return replace(self, mask=inside)
 
     def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Images"]:
         """Yield chunks that fit into memory at all sizes at which ``encoders`` see them."""
@@ -134,16 +125,17 @@ class Images:
         """Return the number of images in a chunk."""
         if not self._needs_decoding:
             return MAX_CHUNK_SIZE
-        return min(MAX_CHUNK_SIZE, files_per_chunk(_bytes_of(self._sizings(encoders))))
+        return min(MAX_CHUNK_SIZE, files_per_chunk(_resized_bytes(self._sizings(encoders))))
 
     def chunk(self, start: int, size: int, encoders: Sequence[EncoderLike]) -> "Images":
         """Return ``size`` images whose files are decoded once for all ``encoders``."""
-        chunk = self._with(self.items[start : start + size], self.first + start, self.mask)
+        chunk = replace(self, items=self.items[start : start + size], first=self.first + start)
         chunk.decode_once(self._sizings(encoders))
         return chunk
 
     def _sizings(self, encoders: Sequence[EncoderLike]) -> list[Sizing]:
-        return [encoder.sizing for encoder in encoders if encoder.modality == self.modality]
+        mine = [encoder.sizing for encoder in encoders if encoder.modality == self.modality]
+        return [sizing for sizing in mine if sizing is not None]
 
     @property
     def _needs_decoding(self) -> bool:
@@ -156,17 +148,14 @@ class Images:
 
         The resized images are kept if they fit into 1 GiB.
         """
-        if self._needs_decoding and len(self) * _bytes_of(sizings) <= CACHE_BYTES:
+        if self._needs_decoding and len(self) * _resized_bytes(sizings) <= CACHE_BYTES:
             self._cached_sizings = sizings
 
     def groups(self, sizing: Sizing) -> list[np.ndarray]:
         """Return the indices of images that are resized to one size, as a list of arrays."""
         if sizing.pixels is None or isinstance(self.items, torch.Tensor):
             return [np.arange(len(self))]
-        groups: dict[Size, list[int]] = {}
-        for i, shape in enumerate(self.sizes):
-            groups.setdefault(sizing.of(shape), []).append(i)
-        return [np.array(group) for group in groups.values()]
+        return [np.array(group) for group in _indices_by_size(map(sizing.of, self.sizes)).values()]
 
     @cached_property
     def bit_depth(self) -> int | None:
@@ -176,7 +165,7 @@ class Images:
         """
         if self.stated_bit_depth is not None:
             return self.stated_bit_depth
-        peaks = [max_value(self.name_of(i), item) for i, item in enumerate(self)]
+        peaks = [max_value(item, self.name_of(i)) for i, item in enumerate(self)]
         peak = max((peak for peak in peaks if peak is not None), default=None)
         if peak is None:
             return None
@@ -184,11 +173,10 @@ class Images:
         if bit_depth is None:
             raise ValueError(f"X holds values up to {peak}; at most 16 bits, 65535, are accepted.")
         if bit_depth < 16:
-            warnings.warn(
+            warn_user(
                 f"X holds whole numbers up to {peak} in a type of more than 8 bits. They are read "
                 f"as {bit_depth} bits, so that {2**bit_depth - 1} is white, now and in every "
-                f"later call. Pass bit_depth={bit_depth} to confirm it, or another number.",
-                stacklevel=2,
+                f"later call. Pass bit_depth={bit_depth} to confirm it, or another number."
             )
         return bit_depth
 
@@ -199,11 +187,8 @@ class Images:
 
         Sides longer than ``max_side`` pixels are reduced to it.
         """
-        indices_by_size: dict[Size, list[int]] = {}
-        for i, (height, width) in enumerate(self.sizes):
-            size = min(height, max_side), min(width, max_side)
-            indices_by_size.setdefault(size, []).append(i)
-        for size, same_size in indices_by_size.items():
+        reduced = [(min(height, max_side), min(width, max_side)) for height, width in self.sizes]
+        for size, same_size in _indices_by_size(reduced).items():
             for indices in torch.tensor(same_size).split(count):
                 yield indices.numpy(), self.load(indices, size, bit_depth)
 
@@ -234,7 +219,7 @@ class Images:
         return lambda index: torch.stack([images[int(i)] for i in index])
 
     def load(
-        self, indices: torch.Tensor, size: Size, bit_depth: int | None = None
+        self, indices: torch.Tensor, size: ImageSize, bit_depth: int | None = None
     ) -> torch.Tensor:
         """Return images as a float32 tensor (n, 3, H, W), values 0 to 1, resized to ``size``.
 
@@ -245,32 +230,28 @@ class Images:
         else:
             images = torch.cat(self._load_items([int(i) for i in indices], size, bit_depth))
         if 0 < images.max() <= MAX_BLACK + FLOAT_RANGE_TOL:
-            warnings.warn(
+            warn_user(
                 "Images in X hold no value above 1 of 255, which is black. If they are masks of 0 "
                 "and 1, pass X.astype(bool). If they are whole numbers of another range, divide X "
-                "by the greatest possible value.",
-                stacklevel=2,
+                "by the greatest possible value."
             )
-        return images if self.mask is None else self._fill_outside(images, indices, size)
+        return self._fill_outside(images, indices, size)
 
     def _load_items(
-        self, indices: list[int], size: Size, bit_depth: int | None
+        self, indices: list[int], size: ImageSize, bit_depth: int | None
     ) -> list[torch.Tensor]:
         """Return tensors (1, 3, H, W) of a size, from the cache if they are there."""
-        if self._is_cacheable(indices[0], size) and not self._is_cached(indices[0], size):
+        is_cacheable = size in [
+            sizing.of(self.sizes[indices[0]]) for sizing in self._cached_sizings
+        ]
+        if is_cacheable and (indices[0], size) not in self._resized:
             for i, image in self._decode(range(len(self)), bit_depth):
                 for sizing in self._cached_sizings:
                     cached_size = sizing.of(self.sizes[i])
                     self._resized[i, cached_size] = resize(image, cached_size)
-        if all(self._is_cached(i, size) for i in indices):
+        if all((i, size) in self._resized for i in indices):
             return [self._resized[i, size] for i in indices]
         return [resize(image, size) for _, image in self._decode(indices, bit_depth)]
-
-    def _is_cached(self, i: int, size: Size) -> bool:
-        return (i, tuple(size)) in self._resized
-
-    def _is_cacheable(self, i: int, size: Size) -> bool:
-        return tuple(size) in [sizing.of(self.sizes[i]) for sizing in self._cached_sizings]
 
     def _decode(
         self, indices: Sequence[int], bit_depth: int | None
@@ -284,8 +265,10 @@ class Images:
             yield i, _to_rgb(values, bit_depth)
 
     def _fill_outside(
-        self, images: torch.Tensor, indices: torch.Tensor, size: Size
+        self, images: torch.Tensor, indices: torch.Tensor, size: ImageSize
     ) -> torch.Tensor:
+        if self.mask is None:
+            return images
         filled = []
         for i, image in zip(map(int, indices), images, strict=True):
             shape = self.sizes[i]
@@ -295,26 +278,6 @@ class Images:
             filled.append(fill_outside(image, self._insides[shape, size]))
         return torch.stack(filled)
 
-    def empty_thumbnails(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return thumbnails and JPEG distances of no image."""
-        return empty_thumbnails(1)
-
-    def find_duplicates(
-        self,
-        thumbnails: np.ndarray,
-        jpeg_distances: np.ndarray,
-        bit_depths: Mapping[Any, int | None],
-        mirrored: bool,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compare images with each other and with earlier ones, as ``InputData`` says."""
-        return find_duplicate_samples(
-            self.by_modality, thumbnails, jpeg_distances, bit_depths, mirrored
-        )
-
-    def plain_modalities(self, thumbnails: np.ndarray) -> list[Any]:
-        """Return the modality if all images are of one colour all over."""
-        return plain_modalities([self.modality], thumbnails)
-
 
 def item_name(modality: Modality = None, i: int | None = None) -> str:
     """Return how messages call X, its image ``i``, a modality, or an image of a modality."""
@@ -322,7 +285,15 @@ def item_name(modality: Modality = None, i: int | None = None) -> str:
     return f"X{item}" if modality is None else f"X{item}[{modality!r}]"
 
 
-def _bytes_of(sizings: Sequence[Sizing]) -> int:
+def _indices_by_size(sizes: Iterable[ImageSize]) -> dict[ImageSize, list[int]]:
+    """Return the indices of equal sizes."""
+    indices: dict[ImageSize, list[int]] = {}
+    for i, size in enumerate(sizes):
+        indices.setdefault(size, []).append(i)
+    return indices
+
+
+def _resized_bytes(sizings: Sequence[Sizing]) -> int:
     """Return the bytes of a float32 RGB image at all of its sizes."""
     return 12 * sum(int(np.prod(sizing.size)) for sizing in sizings)
 
@@ -332,37 +303,33 @@ def _to_rgb(images: torch.Tensor, bit_depth: int | None) -> torch.Tensor:
 
     The memory layout is always the same, because another one would round differently later.
     """
-    rgb = images[:, :3]
-    if rgb.dtype == torch.int32:
-        white = _white(rgb, bit_depth)
-    rgb = rgb.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    rgb = images[:, :3].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     if images.dtype == torch.uint8:
         rgb.div_(255)
     elif images.dtype == torch.int32:
-        rgb.div_(white).clamp_(max=1)
+        rgb.div_(_white(images[:, :3], bit_depth)).clamp_(max=1)
     return rgb.expand(-1, 3, -1, -1).contiguous()
 
 
 def _white(images: torch.Tensor, bit_depth: int | None) -> int:
     """Return the value of white at a bit depth; warn of greater ones, which count as white."""
     if bit_depth is None:
-        raise UnreadableImageError(
+        raise ValueError(
             "X holds whole numbers of more than 8 bits, but the estimator was fitted on images of "
             "8 bits or floats. Scale X to 0..1 in the same way, or fit with bit_depth=16 (or "
             "another number)."
         )
     white = 2**bit_depth - 1
     if images.max() > white:
-        warnings.warn(
+        warn_user(
             f"X holds values up to {int(images.max())}, but images of {bit_depth} bits, as in "
             f"fit, hold at most {white}. Larger values count as {white}. Pass another bit_depth "
-            "to fit if this is wrong.",
-            stacklevel=2,
+            "to fit if this is wrong."
         )
     return white
 
 
-def resize(images: torch.Tensor, size: Size) -> torch.Tensor:
+def resize(images: torch.Tensor, size: ImageSize) -> torch.Tensor:
     """Resize images (n, c, H, W) with values 0..1 to a size."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images

@@ -28,11 +28,6 @@ def is_open_file(item: Any) -> bool:
     return callable(getattr(item, "read", None)) and callable(getattr(item, "seek", None))
 
 
-def is_missing(item: Any) -> bool:
-    """Whether an item is a gap in a column of paths: None or NaN."""
-    return item is None or isinstance(item, float)
-
-
 def is_image(item: Any) -> bool:
     """Whether an item is an image or a file that may hold one."""
     if isinstance(item, (np.ndarray, torch.Tensor)):
@@ -41,8 +36,9 @@ def is_image(item: Any) -> bool:
 
 
 def is_file(item: Any) -> bool:
-    """Whether an item is a file or a gap in a column of paths."""
-    return is_missing(item) or is_path(item) or is_bytes(item) or is_open_file(item)
+    """Whether an item is a file or a gap in a column of paths: None or NaN."""
+    is_gap = item is None or isinstance(item, float)
+    return is_gap or is_path(item) or is_bytes(item) or is_open_file(item)
 
 
 def is_sample(item: Any) -> bool:
@@ -60,7 +56,7 @@ def is_labelled(item: Any) -> bool:
     )
 
 
-def is_mapping(X: Any) -> bool:
+def is_mapping(X: Any) -> TypeGuard[Mapping[Any, Any]]:
     """Whether X is a mapping; a sparse matrix with a dict of keys is not."""
     return isinstance(X, Mapping) and not issparse(X)
 

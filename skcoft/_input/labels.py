@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._utils.params import as_list
 from .._utils.warning import warn_user
 from .errors import require_all_values
 from .items import is_mapping
@@ -24,7 +25,7 @@ def check_labels(X: ImagesLike, y: npt.ArrayLike) -> np.ndarray:
     labels = column_or_1d(y)
     if not _are_signs(labels):
         raise ValueError(
-            f"y must hold +1 (normal) and -1 (anomalous); got {_describe(labels)}. "
+            f"y must hold +1 (normal) and -1 (anomalous); got {_describe_labels(labels)}. "
             f"{_remedy(labels)}"
         )
     return np.where(labels == 1, 1, -1)
@@ -39,7 +40,7 @@ def _are_booleans(y: np.ndarray) -> np.ndarray:
     return np.array([isinstance(label, (bool, np.bool_)) for label in y.tolist()], dtype=bool)
 
 
-def _describe(y: np.ndarray) -> str:
+def _describe_labels(y: np.ndarray) -> str:
     """Return the text for the labels in y."""
     labels = sorted({repr(label) for label in y.tolist()})
     more = f", ... ({len(labels)} in all)" if len(labels) > MAX_NAMED_LABELS else ""
@@ -87,8 +88,8 @@ def split_by_label(
     labels = np.array(column_or_1d(y).tolist())  # object arrays get the type of their values
     if allow_class_labels and are_classes(labels):
         warn_user(
-            f"y holds {_describe(labels)}, but +1 means normal and -1 anomalous. y is ignored and "
-            "all samples count as normal. Pass y=None if that is right.",
+            f"y holds {_describe_labels(labels)}, but +1 means normal and -1 anomalous. y is "
+            "ignored and all samples count as normal. Pass y=None if that is right.",
         )
         return inputs, None
     labels = check_labels(inputs, y)
@@ -101,7 +102,7 @@ def split_by_label(
 
 def asks_for_labelled(negatives: Any) -> bool:
     """Whether ``negatives`` contains ``"labelled"``."""
-    return "labelled" in (negatives if isinstance(negatives, (list, tuple)) else [negatives])
+    return "labelled" in as_list(negatives)
 
 
 def split_for_training(
@@ -119,6 +120,6 @@ def split_for_training(
     if anomalies is None:
         raise ValueError(
             "negatives='labelled' needs y of both +1 (normal) and -1 (anomaly); got "
-            f"{_describe(np.asarray(y))}."
+            f"{_describe_labels(np.asarray(y))}."
         )
     return normals, anomalies

@@ -63,13 +63,13 @@ def fill_outside(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return torch.where(inside, image, mean[:, None, None])
 
 
-def patches_inside(mask: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+def patches_inside(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Return which patches of a grid (h, w) are inside by half or more.
 
     If there are none, return those with the greatest part inside.
     """
     inside = torch.from_numpy(mask).float()[None]
-    share = F.adaptive_avg_pool2d(inside, tuple(grid))[0].numpy()
+    share = F.adaptive_avg_pool2d(inside, grid)[0].numpy()
     return share >= min(MIN_INSIDE_SHARE, share.max())
 
 

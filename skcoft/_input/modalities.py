@@ -1,13 +1,13 @@
 """Validated samples of several aligned images, such as a colour and a depth image."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .defaults import IMAGE_DEFAULTS
-from .duplicates import empty_thumbnails, find_duplicate_samples, plain_modalities
+from .duplicates import empty_thumbnails, find_duplicates, plain_modalities
 from .images import Images
 from .recognize import check_counts
 from .types import EncoderLike
@@ -24,9 +24,11 @@ class Modalities:
         The ``Images`` of each modality.
     """
 
-    input_type: Literal["images"] = "images"
     defaults = IMAGE_DEFAULTS
     table = None
+    empty_thumbnails = empty_thumbnails
+    find_duplicates = find_duplicates
+    plain_modalities = plain_modalities
 
     def __init__(self, by_modality: Mapping[Any, Images]) -> None:
         self.by_modality = dict(by_modality)
@@ -41,37 +43,16 @@ class Modalities:
 
     def take(self, mask: np.ndarray) -> "Modalities":
         """Return the samples for which the boolean ``mask`` is true."""
-        return self._map(lambda images: images.take(mask))
+        return Modalities({name: images.take(mask) for name, images in self.by_modality.items()})
 
     def masked(self, mask: npt.ArrayLike | None) -> "Modalities":
         """Return samples of which only the inside of a mask is loaded."""
-        return self._map(lambda images: images.masked(mask))
+        return Modalities({name: images.masked(mask) for name, images in self.by_modality.items()})
 
     def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Modalities"]:
         """Yield chunks that fit into memory, as ``Images.iter_chunks``."""
         size = min(images.chunk_size(encoders) for images in self.by_modality.values())
         for start in range(0, len(self), size):
-            yield self._map(lambda images, start=start: images.chunk(start, size, encoders))
-
-    def _map(self, function: Callable[[Images], Images]) -> "Modalities":
-        return Modalities({name: function(images) for name, images in self.by_modality.items()})
-
-    def empty_thumbnails(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return thumbnails and JPEG distances of no sample."""
-        return empty_thumbnails(len(self.by_modality))
-
-    def find_duplicates(
-        self,
-        thumbnails: np.ndarray,
-        jpeg_distances: np.ndarray,
-        bit_depths: Mapping[Any, int | None],
-        mirrored: bool,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compare samples with each other and with earlier ones, as ``InputData`` says."""
-        return find_duplicate_samples(
-            self.by_modality, thumbnails, jpeg_distances, bit_depths, mirrored
-        )
-
-    def plain_modalities(self, thumbnails: np.ndarray) -> list[Any]:
-        """Return the modalities whose images are all of one colour all over."""
-        return plain_modalities(list(self.by_modality), thumbnails)
+            yield Modalities(
+                {k: images.chunk(start, size, encoders) for k, images in self.by_modality.items()}
+            )

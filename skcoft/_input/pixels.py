@@ -88,7 +88,7 @@ def check_values(
     ``first`` is the position of the first of several images; None means that the array is one
     image. Memory of the user is read only.
     """
-    error = _error_of(array, first)
+    error = UnreadableImageError if first is None or len(array) == 1 else ValueError
     if isinstance(array, torch.Tensor):
         array = (array.float() if array.is_floating_point() else array).numpy()
     kind = array.dtype.kind
@@ -103,7 +103,7 @@ def check_values(
             )
         array = array.astype(np.int32)
     elif kind == "f":
-        array = _check_floats(array, name, first)
+        array = _check_floats(array, name, first, error)
     elif array.dtype != np.uint8:
         raise error(f"{name} must hold whole numbers or float values 0..1; got {array.dtype}.")
     if not array.flags.writeable or any(s < 0 for s in array.strides):
@@ -111,12 +111,9 @@ def check_values(
     return torch.from_numpy(array)
 
 
-def _error_of(array: np.ndarray | torch.Tensor, first: int | None) -> type[ValueError]:
-    """Return the type of an error: one image cannot be read, or several."""
-    return UnreadableImageError if first is None or len(array) == 1 else ValueError
-
-
-def _check_floats(array: np.ndarray, name: str, first: int | None) -> np.ndarray:
+def _check_floats(
+    array: np.ndarray, name: str, first: int | None, error: type[ValueError]
+) -> np.ndarray:
     low, high = array.min(), array.max()
     if not np.isfinite(low + high):
         if first is not None:
@@ -130,7 +127,7 @@ def _check_floats(array: np.ndarray, name: str, first: int | None) -> np.ndarray
             if is_normalized
             else "Divide by the greatest possible value, or pass uint8."
         )
-        raise _error_of(array, first)(
+        raise error(
             f"{name} holds float values from {low:.4g} to {high:.4g}; float images must lie "
             f"in 0..1. {remedy}"
         )

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.utils import check_array
 
-from .decode import check_file
+from .decode import ImageItem, check_file
 from .errors import UnreadableImageError, require_all_values
 from .images import Images, item_name
 from .items import is_bytes, is_image, is_open_file, is_path, read_content
@@ -47,63 +47,63 @@ def read_input(
 
     ``first`` is the position of the first image if X is a chunk of a larger collection.
     """
-    source = in_memory(recognize(X))
+    source = _with_array(in_memory(recognize(X)))
     columns = by_modality(source, first)
-    if columns is None:
-        return _read(source, options, first)
-    return Modalities(
-        {name: _read_modality(column, options, first, name) for name, column in columns.items()}
-    )
+    if columns is not None:
+        return Modalities(
+            {k: _read_modality(column, options, first, k) for k, column in columns.items()}
+        )
+    if options.image_shape is None and _is_table(source):
+        return Table(_check_table(source.values), table=source.values)
+    return _read_images(source, options, first)
 
 
-def _read_modality(X: Any, options: ReadOptions, first: int, modality: Any) -> Images | Table:
+def _read_modality(X: Any, options: ReadOptions, first: int, modality: Any) -> Images:
     source = in_memory(recognize(X))
     name = item_name(modality)
     if source.form in ("samples", "modalities"):
         raise ValueError(f"{name} must hold one image for each sample; it holds several.")
-    if source.form != "items" and np.ndim(source.values) < 3 and options.image_shape is None:
+    if options.image_shape is None and _is_table(source):
         raise ValueError(f"{name} must hold images; its shape is {np.shape(source.values)}.")
-    return _read(source, options, first, modality)
+    return _read_images(_with_array(source), options, first, modality)
 
 
-def _read(
-    source: Source, options: ReadOptions, first: int, modality: Any = None
-) -> Images | Table | Modalities:
-    """Return what a source without modalities holds."""
-    name = item_name(modality)
-    image_options = {
-        "n_jobs": options.n_jobs,
-        "stated_bit_depth": options.bit_depth,
-        "first": first,
-        "modality": modality,
-    }
+def _is_table(source: Source) -> bool:
+    return source.form != "items" and np.ndim(source.values) < 3
+
+
+def _with_array(source: Source) -> Source:
+    """Return an array-like or a tensor of rows as an array, and other tensors on the CPU."""
+    if source.form == "tensor":
+        X = source.values.detach().cpu()
+        return Source("array", np.asarray(X)) if X.ndim == 2 else Source("tensor", X)
+    return Source("array", _to_array(source.values)) if source.form == "array" else source
+
+
+def _read_images(source: Source, options: ReadOptions, first: int, modality: Any = None) -> Images:
+    """Return the images of a source without modalities."""
+    X, name, table = source.values, item_name(modality), None
+    images: torch.Tensor | list[ImageItem]
     if source.form == "items":
-        return Images(_check_items(source.values, first, modality), **image_options)
-    X = source.values
-    if source.form != "table":
-        X = X.detach().cpu() if source.form == "tensor" else _as_array(X)
-        if X.ndim == 5 and X.shape[1] > 1 and modality is None:
-            images = {i: Source(source.form, X[:, i]) for i in range(X.shape[1])}
-            return Modalities({i: _read(part, options, first, i) for i, part in images.items()})
-        if source.form == "tensor" and X.ndim != 2:
-            batch = check_batch(X, channels_first=True, name=name, first=first)
-            return Images(batch, **image_options)
-        if X.ndim > 4:
-            raise ValueError(f"X must be {ACCEPTED_X}; got an array of shape {X.shape}.")
-        if X.ndim > 2:
-            return Images(check_batch(X, name=name, first=first), **image_options)
-        X = np.asarray(X)
-    if options.image_shape is None:
-        return Table(_check_table(X), table=X)
+        images = _check_items(X, first, modality)
+    elif source.form == "array" and X.ndim > 4:
+        raise ValueError(f"X must be {ACCEPTED_X}; got an array of shape {X.shape}.")
+    elif _is_table(source) and options.image_shape is not None:
+        pixels, table = _unflatten(X, options.image_shape), X
+        images = check_batch(pixels, is_reshaped=True, first=first)
+    else:
+        images = check_batch(X, channels_first=source.form == "tensor", name=name, first=first)
+    return Images(images, options.n_jobs, options.bit_depth, first, None, modality, table)
+
+
+def _unflatten(X: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return rows of pixels as images of a shape."""
     rows = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
-    if rows.shape[1] != np.prod(options.image_shape):
+    if rows.shape[1] != np.prod(shape):
         raise ValueError(
-            f"image_shape={tuple(options.image_shape)} needs {np.prod(options.image_shape)} "
-            f"columns; X has {rows.shape[1]}."
+            f"image_shape={tuple(shape)} needs {np.prod(shape)} columns; X has {rows.shape[1]}."
         )
-    reshaped = rows.reshape(len(rows), *options.image_shape)
-    batch = check_batch(reshaped, is_reshaped=True, first=first)
-    return Images(batch, table=X, **image_options)
+    return rows.reshape(len(rows), *shape)
 
 
 def _check_table(X: Any) -> np.ndarray:
@@ -130,7 +130,7 @@ def _holds_text(values: Iterable[Any]) -> bool:
     return False
 
 
-def _as_array(X: Any) -> np.ndarray:
+def _to_array(X: Any) -> np.ndarray:
     try:
         array = np.asarray(X)
     except ValueError as error:
@@ -148,9 +148,7 @@ def _as_array(X: Any) -> np.ndarray:
     return array
 
 
-def _check_items(
-    items: list[Any], first: int, modality: Any
-) -> list[str | bytes | Image.Image | torch.Tensor]:
+def _check_items(items: list[Any], first: int, modality: Any) -> list[ImageItem]:
     """Return checked images; their files are opened but not decoded."""
     if not items:
         raise ValueError("X is empty: found 0 images, at least 1 is needed.")
@@ -168,7 +166,7 @@ def _check_items(
     return checked
 
 
-def _check_item(item: Any, i: int, modality: Any) -> str | bytes | Image.Image | torch.Tensor:
+def _check_item(item: Any, i: int, modality: Any) -> ImageItem:
     name = item_name(modality, i)
     if is_path(item):
         of_modality = "" if modality is None else f" of {name}"

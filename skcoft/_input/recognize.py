@@ -80,14 +80,13 @@ def recognize(X: ImagesLike | Source) -> Source:
         return Source("table", X)
     if isinstance(X, np.ndarray):
         return _recognize_array(X)
-    if is_frame(X):
+    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
         return _recognize_frame(X)
-    if hasattr(X, "compute") and getattr(X, "ndim", 1) == 1:
-        return recognize(X.compute())  # a lazy column of Dask
     if getattr(X, "ndim", 1) == 1:
-        for method in ("to_list", "to_pylist"):  # a column of pandas or polars, of Arrow
-            if hasattr(X, method):
-                return _recognize_list(getattr(X, method)(), X)
+        if hasattr(X, "compute"):  # a lazy column of Dask
+            return recognize(X.compute())
+        if hasattr(X, "to_list") or hasattr(X, "to_pylist"):
+            return _recognize_list(_column_values(X), X)
     if is_stream(X):
         return Source("stream", X)
     if isinstance(X, (list, tuple)):
@@ -144,11 +143,6 @@ def is_stream(X: Any) -> bool:
     return isinstance(X, Iterable) and not any(hasattr(X, name) for name in other)
 
 
-def is_frame(X: Any) -> bool:
-    """Whether X is a data frame of pandas, polars, Arrow or Dask."""
-    return hasattr(X, "columns") and getattr(X, "ndim", 2) == 2
-
-
 def _recognize_array(X: np.ndarray) -> Source:
     if X.dtype.kind in "OUT":
         column = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X  # of a frame's values
@@ -158,37 +152,27 @@ def _recognize_array(X: np.ndarray) -> Source:
 
 
 def _recognize_frame(X: Any) -> Source:
-    names = [str(name) for name in getattr(X, "column_names", X.columns)]
+    """Return what a data frame of pandas, polars, Arrow or Dask is."""
+    names = list(getattr(X, "column_names", X.columns))  # of Arrow, or of others
     if len(names) == 1:
-        return _recognize_list(_only_column(X), X, "table")
-    if len(names) > 1 and _first_row_has_images(X):
-        columns = X.columns if hasattr(X, "column_names") else [X[name] for name in X.columns]
-        return Source("modalities", dict(zip(names, columns, strict=True)))
+        return _recognize_list(_column_values(X[names[0]]), X, "table")
+    if len(names) > 1 and _first_row_has_images(X, names):
+        return Source("modalities", {str(name): X[name] for name in names})
     return Source("table", X)
 
 
-def _only_column(X: Any) -> list[Any]:
-    """Return the values of a frame's only column."""
-    if hasattr(X, "compute"):
-        X = X.compute()
-    if hasattr(X, "iloc"):
-        return X.iloc[:, 0].to_list()
-    if hasattr(X, "to_series"):
-        return X.to_series(0).to_list()
-    return X.column(0).to_pylist()
+def _column_values(column: Any) -> list[Any]:
+    """Return the values of a column of pandas, polars, Arrow or Dask."""
+    if hasattr(column, "compute"):
+        column = column.compute()
+    return column.to_list() if hasattr(column, "to_list") else column.to_pylist()
 
 
-def _first_row_has_images(X: Any) -> bool:
+def _first_row_has_images(X: Any, names: list[Any]) -> bool:
     if any(getattr(dtype, "kind", "O") in "biufc" for dtype in getattr(X, "dtypes", [])):
         return False  # without computing a lazy frame
-    if hasattr(X, "head"):  # Arrow's tables have none
-        X = X.head(1)
-    if hasattr(X, "column_names"):
-        row = [column[0].as_py() for column in X.columns] if len(X) else []
-    elif hasattr(X, "iloc"):
-        row = X.iloc[0].tolist() if len(X) else []
-    else:
-        row = X.row(0) if len(X) else []
+    X = X.head(1) if hasattr(X, "head") else X.slice(0, 1)  # Arrow's tables have no head
+    row = [value for name in names for value in _column_values(X[name])]
     return bool(row) and all(map(is_image, row))
 
 
@@ -248,6 +232,12 @@ def by_modality(source: Source, first: int = 0) -> dict[Any, Any] | None:
     """
     if source.form == "modalities":
         return source.values
+    if (
+        source.form in ("array", "tensor")
+        and source.values.ndim == 5
+        and source.values.shape[1] > 1
+    ):
+        return {i: Source(source.form, source.values[:, i]) for i in range(source.values.shape[1])}
     if source.form != "samples":
         return None
     names = source.names

@@ -44,7 +44,11 @@ class ShotRegistry:
         bit_depths = {name: images.bit_depth for name, images in inputs.by_modality.items()}
         empty = cls(*inputs.empty_thumbnails(), [], np.empty(0, int))
         registry = empty.extend(inputs, groups, bit_depths, mirrored)
-        _warn_of_plain_images(inputs, registry.thumbnails)
+        for modality in inputs.plain_modalities(registry.thumbnails):
+            warn_user(
+                f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour "
+                "all over. Nothing can be learned from them. Check the images."
+            )
         return registry
 
     def extend(
@@ -76,14 +80,6 @@ class ShotRegistry:
             id_of_group[name] = ids[i]
         _warn_of_duplicates(duplicates, start)
         return ShotRegistry(thumbnails, jpeg_distances, all_groups, np.array(ids))
-
-
-def _warn_of_plain_images(inputs: InputData, thumbnails: np.ndarray) -> None:
-    for modality in inputs.plain_modalities(thumbnails):
-        warn_user(
-            f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour all "
-            "over. Nothing can be learned from them. Check the images.",
-        )
 
 
 def _warn_of_duplicates(duplicates: list[tuple[int, int]], start: int) -> None:

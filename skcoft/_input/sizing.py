@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+ImageSize = tuple[int, int]  # (H, W)
+
 ENLARGED_PIXELS = 2 * 128**2  # smaller images are enlarged to it
 DEFAULT_MULTIPLE = 32  # of the sides, because most convolutional networks have this stride
 
@@ -81,4 +83,4 @@ def size_in_shape(shape: tuple[int, int], pixels: float, multiple: int) -> tuple
 def is_size(value: Any) -> bool:
     """Whether a value is a pair of positive integers."""
     pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and all(isinstance(side, Integral) and side > 0 for side in value)
+    return pair and all(isinstance(side, Integral) and int(side) > 0 for side in value)

@@ -1,7 +1,8 @@
 """Validated tabular data."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,10 @@ import torch
 
 from .defaults import TABULAR_DEFAULTS
 from .duplicates import find_equal_rows
-from .types import EncoderLike
+from .types import EncoderLike, Modality
 
 
+@dataclass(eq=False, repr=False)
 class Table:
     """Rows of features.
 
@@ -23,19 +25,17 @@ class Table:
         X as it was passed, for checks of its columns.
     """
 
-    input_type: Literal["tabular"] = "tabular"
     defaults = TABULAR_DEFAULTS
     bit_depth = mask = modality = None  # attributes of images
 
-    def __init__(self, values: np.ndarray, table: Any = None) -> None:
-        self.values = values
-        self.table = table
+    values: np.ndarray
+    table: Any = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
-    def by_modality(self) -> dict[None, "Table"]:
+    def by_modality(self) -> dict[Modality, "Table"]:
         """The table itself."""
         return {None: self}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, BinaryIO, Literal, Protocol, Self, TypeAlias
+from typing import Any, BinaryIO, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,16 +44,12 @@ class InputData(Protocol):
 
     Attributes
     ----------
-    input_type : str
-        ``"images"`` or ``"tabular"``.
     defaults : InputDefaults
         What parameters at their defaults mean for this type of input.
     table : array, data frame or None
-        The two-dimensional X that was read, for checks of its columns; None for other X and for
-        parts of X.
+        The two-dimensional X that was read, for checks of its columns; None for other X.
     """
 
-    input_type: Literal["images", "tabular"]
     defaults: InputDefaults
     table: Any
 

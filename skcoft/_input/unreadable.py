@@ -11,8 +11,6 @@ from .items import is_file
 from .recognize import Source, to_items
 from .types import ImagesLike
 
-UNREADABLE = UnreadableImageError, FileNotFoundError  # what concerns one image only
-
 
 @dataclass(frozen=True)
 class UnreadableImage:
@@ -87,7 +85,7 @@ def find_unreadable(
     for i in range(len(part)):
         try:
             read(_one_item(part, i), first + i)
-        except UNREADABLE as error:
+        except (UnreadableImageError, FileNotFoundError) as error:
             unreadable.append(UnreadableImage(first + i, str(error)))
     return unreadable
 

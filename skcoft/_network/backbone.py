@@ -52,7 +52,6 @@ class Backbone(nn.Module):
         Names of convolutions, and of the batch normalisations folded into them.
     """
 
-    input_type = "images"
     defaults = IMAGE_DEFAULTS
     view_options = VIEW_OPTIONS
     make_views = staticmethod(image_views)
@@ -98,21 +97,20 @@ class Backbone(nn.Module):
                 f"The backbone was pickled by a newer skcoft, with state {state['version']}. This "
                 f"version reads states up to {STATE_VERSION}. Update skcoft."
             )
+        recipe = state["recipe"]
         with torch_defaults():
-            self._restore(state)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        body, recipe, buffers = state["body"], state["recipe"], arrays_to_tensors(state["buffers"])
-        if recipe is not None:
-            body = create_body(recipe)
-            body.load_state_dict(arrays_to_tensors(state["body"]))
-        Backbone.__init__(self, body, [0.0] * 3, [1.0] * 3, recipe=recipe)
-        for name, value in {**buffers, **{n: state[n] for n in STATE_ATTRIBUTES}}.items():
-            setattr(self, name, value)
-        self.eval()
-        if recipe is not None:
-            self.to(memory_format=torch.channels_last)
-            fold(self.body, self.pairs)
+            body = state["body"]
+            if recipe is not None:
+                body = create_body(recipe)
+                body.load_state_dict(arrays_to_tensors(state["body"]))
+            Backbone.__init__(self, body, [0.0] * 3, [1.0] * 3, recipe=recipe)
+            buffers = arrays_to_tensors(state["buffers"])
+            for name, value in {**buffers, **{n: state[n] for n in STATE_ATTRIBUTES}}.items():
+                setattr(self, name, value)
+            self.eval()
+            if recipe is not None:
+                self.to(memory_format=torch.channels_last)
+                fold(self.body, self.pairs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return _average_maps(self.body(self._normalize(images)))
@@ -248,22 +246,14 @@ def check_recipe(recipe: Any) -> bool:
         return True
     import timm
 
-    if not is_registered(name):
+    is_name = isinstance(name, str) and ARCHITECTURE_NAME.fullmatch(name)
+    if not is_name or not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm {timm.__version__} has no architecture {name!r}; update timm")
     size = options.get("img_size", (1, 1)) if isinstance(options, dict) else None
     allowed_options = {"num_classes": 0}, {"num_classes": 0, "img_size": size}
     if not is_size(size) or options not in allowed_options:
         raise ValueError(f"backbone {name!r} has options that do not fit: {options!r}")
     return True
-
-
-def is_registered(name: Any) -> bool:
-    """Whether a name is an architecture in timm's registry, with or without a tag."""
-    import timm
-
-    if not isinstance(name, str) or not ARCHITECTURE_NAME.fullmatch(name):
-        return False
-    return timm.is_model(name.split(".")[0])
 
 
 def _average_maps(features: Any) -> Any:

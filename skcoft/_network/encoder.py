@@ -1,6 +1,5 @@
 """The encoder: a network with the size, mask, device, views and seed of its inputs."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,6 +17,7 @@ from .._input.sizing import Sizing
 from .._input.table import Table
 from .._utils.device import is_available, is_out_of_memory
 from .._utils.settings import EmbedderSettings
+from .._utils.warning import warn_user
 from .backbone import Backbone
 from .factory import build_backbone
 from .support import Support
@@ -60,6 +60,7 @@ class Features:
 Summaries = Mapping[str, Callable[[Features], Iterable[Any]]]
 
 
+@dataclass(eq=False, repr=False)
 class Encoder:
     """Embeds inputs with a network.
 
@@ -83,27 +84,14 @@ class Encoder:
         Modality that is embedded. None if a sample is one image.
     """
 
-    modality: str | int | None = None  # for pickles from before there were modalities
-
-    def __init__(
-        self,
-        network: Network,
-        sizing: Sizing | None,
-        device: str,
-        augmentation: Augmentation,
-        seed: int,
-        bit_depth: int | None = None,
-        mask: np.ndarray | None = None,
-        modality: str | int | None = None,
-    ) -> None:
-        self.modality = modality
-        self.network = network
-        self.sizing = sizing
-        self.bit_depth = bit_depth
-        self.mask = mask
-        self.device = device
-        self.augmentation = augmentation
-        self.seed = seed
+    network: Network
+    sizing: Sizing | None
+    device: str
+    augmentation: Augmentation
+    seed: int
+    bit_depth: int | None = None
+    mask: np.ndarray | None = None
+    modality: str | int | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -119,12 +107,11 @@ class Encoder:
         """Return an encoder with the same network for images at another scale."""
         if scale == 1 or self.sizing is None:
             return self
-        return self.with_network(self.network, self.device, self.sizing.at(scale))
+        return replace(self, sizing=self.sizing.at(scale))
 
     def with_network(self, network: Network, device: str, sizing: Sizing | None) -> "Encoder":
         """Return an encoder with another network, device and sizing."""
-        options = self.augmentation, self.seed, self.bit_depth, self.mask, self.modality
-        return Encoder(network, sizing, device, *options)
+        return replace(self, network=network, device=device, sizing=sizing)
 
     def select_modality(self, inputs: Inputs) -> Any:
         """Return the inputs of the encoder's modality."""
@@ -149,19 +136,15 @@ class Encoder:
             limits = defaults.accelerator_batch_size, MAX_ACCELERATOR_BATCH_PIXELS
         return max(1, min(limits[0], int(limits[1] / pixels)))
 
-    def load(self, inputs: Inputs, *, cache: bool = False) -> Loader:
-        """Return a function from indices to a batch on the device, at the size of ``sizing``."""
-        return self._loader(inputs, self.sizing, cache)
+    def load(self, inputs: Inputs, *, cache: bool = False, sizing: Sizing | None = None) -> Loader:
+        """Return a function from indices to a batch on the device, at ``sizing`` if passed."""
+        return self.select_modality(inputs).loader(
+            sizing or self.sizing, self.device, bit_depth=self.bit_depth, cache=cache
+        )
 
     def load_for_training(self, inputs: Inputs) -> Loader:
         """Return a function as :meth:`load` does, but at the size of fine-tuning."""
-        return self._loader(inputs, self.training_sizing, True)
-
-    def _loader(self, inputs: Inputs, sizing: Sizing | None, cache: bool) -> Loader:
-        device = torch.device(self.device)
-        return self.select_modality(inputs).loader(
-            sizing, device, bit_depth=self.bit_depth, cache=cache
-        )
+        return self.load(inputs, cache=True, sizing=self.training_sizing)
 
     @property
     def training_sizing(self) -> Sizing | None:
@@ -207,7 +190,10 @@ class Encoder:
             for name, summary in summaries.items():
                 for row, item in zip(rows, summary(features), strict=True):
                     items[name][row] = item
-        return {name: _stack_if_same_shape(values) for name, values in items.items()}
+        return {
+            name: values if len(set(map(np.shape, values))) > 1 else np.stack(values)
+            for name, values in items.items()
+        }
 
     def embed_shots(
         self,
@@ -240,13 +226,14 @@ class Encoder:
         n = len(shots)
         ids = np.arange(n) + first if ids is None else ids
         support = Support.allot(ids, n_views, mirror, n_probes)
-        loaders, masks = self._support_rounds(shots, mirror, n_views + n_probes, self.seed + first)
+        loaders = self._support_loaders(shots, mirror, n_views + n_probes, self.seed + first)
         prepared, standardizer = self.network.prepare_support(loaders, support.is_shot)
         groups = self.select_modality(shots).groups(self.sizing)
         embeddings = np.empty((len(support.roles), self.network.width))
         patches: list = [None] * len(support.roles)
-        for i, (load, mask) in enumerate(zip(prepared, masks, strict=True)):
-            for indices, features in self._iter_features(load, groups, with_patches, mask):
+        for i, load in enumerate(prepared):
+            mirrored = mirror and i == 1
+            for indices, features in self.iter_features(load, groups, with_patches, mirrored):
                 rows = i * n + indices
                 embeddings[rows] = features.embeddings
                 if features.patches is not None:
@@ -259,10 +246,10 @@ class Encoder:
             standardizer=standardizer,
         )
 
-    def _support_rounds(
+    def _support_loaders(
         self, shots: Inputs, mirror: bool, n_drawn: int, seed: int
-    ) -> tuple[list[Loader], list[np.ndarray | None]]:
-        """Return the loader and the mask of each round: images, mirror images, views, probes."""
+    ) -> list[Loader]:
+        """Return the loader of each round: images, mirror images, views, probes."""
         load = self.load(shots, cache=mirror or n_drawn > 0)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -273,28 +260,23 @@ class Encoder:
         def load_view(indices: torch.Tensor) -> torch.Tensor:
             return views(load(indices), generator)
 
-        mirrored_mask = None if self.mask is None else self.mask[:, ::-1].copy()
-        loaders = [load] + [load_mirror] * bool(mirror) + [load_view] * n_drawn
-        masks = [self.mask] + [mirrored_mask] * bool(mirror) + [self.mask] * n_drawn
-        return loaders, masks
+        return [load] + [load_mirror] * bool(mirror) + [load_view] * n_drawn
 
     def iter_features(
-        self, load: Loader, groups: Sequence[np.ndarray], with_patches: bool = False
-    ) -> Iterator[tuple[np.ndarray, Features]]:
-        """Yield (indices, Features) for each batch.
-
-        ``load`` maps indices to a batch. ``groups`` are arrays of indices that may share a batch,
-        see ``Images.groups``.
-        """
-        return self._iter_features(load, groups, with_patches, self.mask)
-
-    def _iter_features(
         self,
         load: Loader,
         groups: Sequence[np.ndarray],
-        with_patches: bool,
-        mask: np.ndarray | None,
+        with_patches: bool = False,
+        mirrored: bool = False,
     ) -> Iterator[tuple[np.ndarray, Features]]:
+        """Yield (indices, Features) for each batch.
+
+        ``load`` maps indices to a batch, of mirror images if ``mirrored``. ``groups`` are arrays
+        of indices that may share a batch, see ``Images.groups``.
+        """
+        mask = self.mask
+        if mask is not None and mirrored:
+            mask = mask[:, ::-1].copy()
         batch_size = self.batch_size(int(np.prod(self.image_size or 1)))
         for group in groups:
             for start in range(0, len(group), batch_size):
@@ -318,7 +300,7 @@ class Encoder:
         if patches is not None:
             patches = patches[:n]
             if mask is not None:
-                inside = patches_inside(mask, patches.shape[1:3])
+                inside = patches_inside(mask, (patches.shape[1], patches.shape[2]))
                 patches = patches[:, torch.from_numpy(inside)][:, None]
                 nearest = nearest_inside(inside)
         embeddings = F.normalize(features.float(), dim=1)[:n].cpu().double().numpy()
@@ -341,10 +323,9 @@ class Encoder:
         except RuntimeError as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-        warnings.warn(
+        warn_user(
             f"The memory of {self.device} does not hold a batch of {len(batch)} images. They are "
-            "embedded in halves. Set max_pixels for smaller images.",
-            stacklevel=2,
+            "embedded in halves. Set max_pixels for smaller images."
         )
         halves = [self._run(half, with_patches) for half in batch.chunk(2)]
         features, patches = zip(*halves, strict=True)
@@ -390,11 +371,6 @@ def concat_embeddings(embeddings: Sequence[np.ndarray]) -> np.ndarray:
     return embeddings[0] if n == 1 else np.hstack(embeddings) / n**0.5
 
 
-def _stack_if_same_shape(values: list) -> Any:
-    """Return arrays of one shape as one array; return others as the list."""
-    return values if len({np.shape(value) for value in values}) > 1 else np.stack(values)
-
-
 def build_encoder(
     settings: EmbedderSettings,
     shots: Any,
@@ -403,7 +379,7 @@ def build_encoder(
     view_seed: int,
 ) -> Encoder:
     """Build the encoder that an estimator's parameters ask for, for the shots of one modality."""
-    network, sizing = NETWORK_BUILDERS[shots.input_type](settings, shots, network_seed)
+    network, sizing = _build_network(settings, shots, network_seed)
     options = settings.augmentation, view_seed, shots.bit_depth, shots.mask, shots.modality
     encoder = Encoder(network.to(device), sizing, str(device), *options)
     if sizing is not None:
@@ -413,24 +389,8 @@ def build_encoder(
     return encoder
 
 
-def _build_image_network(settings: Any, shots: Images, seed: int) -> tuple[Network, Sizing | None]:
-    return build_backbone(
-        settings.backbone,
-        settings.weights,
-        settings.image_size,
-        shots.sizes,
-        settings.max_pixels,
-        seed,
-    )
-
-
-def _build_tabular_network(
-    settings: Any, shots: Table, seed: int
-) -> tuple[Network, Sizing | None]:
-    return TabularNetwork(shots.values, seed).eval(), None
-
-
-NETWORK_BUILDERS: dict[str, Callable[..., tuple[Network, Sizing | None]]] = {
-    "images": _build_image_network,
-    "tabular": _build_tabular_network,
-}
+def _build_network(settings: Any, shots: Any, seed: int) -> tuple[Network, Sizing | None]:
+    if not shots.defaults.needs_backbone:
+        return TabularNetwork(shots.values, seed).eval(), None
+    options = settings.backbone, settings.weights, settings.image_size
+    return build_backbone(*options, shots.sizes, settings.max_pixels, seed)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._input.sizing import Sizing, native_sizing
+from .._input.sizing import ImageSize, Sizing, native_sizing
 from .._utils.params import suggest_names
 from .._utils.random import seeded
 from . import embedded as _embedded
@@ -28,15 +28,14 @@ NATIVE_PIXELS_FACTOR = 2
 
 CONSTANT_FEATURES_TOL = 1e-6  # features of different images that differ by less are the same
 
-Size = tuple[int, int]
 WeightsLike = str | PathLike[str] | None
 
 
 def build_backbone(
     backbone: str | nn.Module,
     weights: WeightsLike,
-    image_size: int | Size | None,
-    shapes: Sequence[Size],
+    image_size: int | ImageSize | None,
+    shapes: Sequence[ImageSize],
     max_pixels: int | None,
     seed: int,
 ) -> tuple[Backbone, Sizing]:
@@ -74,14 +73,13 @@ def build_backbone(
     if isinstance(backbone, nn.Module):
         _check_deterministic(network, sizing.size)
     _check_informative(network, features, sizing.size)
-    if not isinstance(backbone, nn.Module):
-        network.find_pairs(sizing.size)
+    network.find_pairs(sizing.size)
     network.find_layers(sizing.size, seed)
     return network, sizing
 
 
 def _wrap_module(
-    module: nn.Module, size: Size | None, shapes: Sequence[Size]
+    module: nn.Module, size: ImageSize | None, shapes: Sequence[ImageSize]
 ) -> tuple[Backbone, Sizing]:
     """Return a copy of a user's module as a network, and its sizing."""
     if size is None:
@@ -91,11 +89,14 @@ def _wrap_module(
                 "which has no default size. Set image_size."
             )
         size = shapes[0]
-    return Backbone(copy_module(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(tuple(size))
+    return Backbone(copy_module(module), mean=[0.0] * 3, std=[1.0] * 3), Sizing(size)
 
 
 def _any_size_sizing(
-    image_size: Size | None, default_size: Size, shapes: Sequence[Size], max_pixels: int | None
+    image_size: ImageSize | None,
+    default_size: ImageSize,
+    shapes: Sequence[ImageSize],
+    max_pixels: int | None,
 ) -> Sizing:
     """Return the sizing of a network that accepts images of any size."""
     if image_size is not None:
@@ -106,8 +107,8 @@ def _any_size_sizing(
 
 def _build_embedded(
     weights: WeightsLike,
-    image_size: Size | None,
-    shapes: Sequence[Size],
+    image_size: ImageSize | None,
+    shapes: Sequence[ImageSize],
     max_pixels: int | None,
     seed: int,
 ) -> tuple[Backbone, Sizing]:
@@ -124,8 +125,8 @@ def _build_embedded(
 def _build_timm(
     name: str,
     weights: WeightsLike,
-    image_size: Size | None,
-    shapes: Sequence[Size],
+    image_size: ImageSize | None,
+    shapes: Sequence[ImageSize],
     max_pixels: int | None,
     seed: int,
 ) -> tuple[Backbone, Sizing]:
@@ -165,7 +166,7 @@ def _build_timm(
 
 
 def _build_open_clip(
-    name: str, weights: WeightsLike, image_size: Size | None, seed: int
+    name: str, weights: WeightsLike, image_size: ImageSize | None, seed: int
 ) -> tuple[Backbone, Sizing]:
     """Build a model of open_clip, which gets all images at one size."""
     body, mean, std, size, origin = create_open_clip(name, weights, image_size, seed)
@@ -186,9 +187,9 @@ def _check_name(name: str) -> None:
 
 def _fixed_size_sizing(
     body: Any,
-    image_size: Size | None,
-    default_size: Size,
-    shapes: Sequence[Size],
+    image_size: ImageSize | None,
+    default_size: ImageSize,
+    shapes: Sequence[ImageSize],
     max_pixels: int | None,
 ) -> Sizing:
     """Return the sizing of a network that takes all images at one size.
@@ -227,7 +228,7 @@ def _create_from_hub(name: str, options: dict[str, Any]) -> tuple[Any, str]:
 
 
 @torch.no_grad()
-def _features_of_black_image(network: Backbone, size: Size) -> torch.Tensor:
+def _features_of_black_image(network: Backbone, size: ImageSize) -> torch.Tensor:
     """Return the features (1, d) of a black image; raise ValueError if there are none."""
     try:
         features = network(torch.zeros(1, 3, *size))
@@ -245,7 +246,7 @@ def _features_of_black_image(network: Backbone, size: Size) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _check_deterministic(network: Backbone, size: Size) -> None:
+def _check_deterministic(network: Backbone, size: ImageSize) -> None:
     """Raise ValueError if an image's features are random or depend on the rest of its batch."""
     images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
     alone, in_batch = network(images[1:2]), network(images)[1:2]
@@ -257,7 +258,7 @@ def _check_deterministic(network: Backbone, size: Size) -> None:
 
 
 @torch.no_grad()
-def _check_informative(network: Backbone, black: torch.Tensor, size: Size) -> None:
+def _check_informative(network: Backbone, black: torch.Tensor, size: ImageSize) -> None:
     """Raise ValueError if features are not finite or do not depend on the image."""
     noise = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
     features = torch.cat([black, noise]).float()

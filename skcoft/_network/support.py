@@ -1,6 +1,7 @@
 """Support: the embeddings that densities are fitted on, and the shot of each row."""
 
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -117,9 +118,7 @@ class Support:
     def without_probes(self) -> "Support":
         """Return the rows that densities are fitted on."""
         rows = self.roles != PROBE
-        patches = self.patches
-        if patches is not None:
-            patches = [patches[row] for row in np.flatnonzero(rows)]
+        patches = None if self.patches is None else list(compress(self.patches, rows))
         selected: dict[str, Any] = {name: getattr(self, name)[rows] for name in ROW_ARRAYS}
         return replace(self, **selected, patches=patches)
 

@@ -80,7 +80,6 @@ class TabularNetwork(nn.Module):
     nearly linear.
     """
 
-    input_type = "tabular"
     defaults = TABULAR_DEFAULTS
     layers = None
     origin = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from .._utils.params import as_list
 from .._utils.random import draw_seed, seeded
 from ..augmentation import SYNTHESIZERS, random_views
 
@@ -27,7 +28,7 @@ def mirrors_are_normal(
 def make_views(augmentation: Augmentation, network: Any) -> Drawer:
     """Return a function (batch, generator) -> one view of each item."""
     if callable(augmentation):
-        return _user_views(augmentation)
+        return _user_function(augmentation, "augmentation")
     options = augmentation or {}
     if not set(options) <= set(network.view_options):
         raise ValueError(
@@ -57,10 +58,9 @@ def make_synthesizer(
     def synthesizer_of(kind: Any) -> Any:
         if kind == "labelled":
             return labelled
-        return _user_synthesizer(kind) if callable(kind) else built_in(kind)
+        return _user_function(kind, "negatives") if callable(kind) else built_in(kind)
 
-    kinds = negatives if isinstance(negatives, (list, tuple)) else [negatives]
-    synthesizers = [synthesizer_of(kind) for kind in kinds]
+    synthesizers = [synthesizer_of(kind) for kind in as_list(negatives)]
     return synthesizers[0] if len(synthesizers) == 1 else _mix(synthesizers)
 
 
@@ -102,25 +102,20 @@ def draw_labelled(load: Loader, n_anomalies: int, views: Drawer) -> Drawer:
     return draw
 
 
-def _user_views(function: Callable[[torch.Tensor], torch.Tensor]) -> Drawer:
-    """Return a function that calls a user's function on each item, reproducibly."""
+def _user_function(function: Callable[[Any], Any], name: str) -> Drawer:
+    """Return a function that calls a user's function reproducibly.
 
-    def views(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    ``name`` is the parameter that it was passed as: an augmentation is called on each item,
+    negatives on each batch.
+    """
+
+    def call(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        items = batch.clone()
         with seeded(draw_seed(generator)):
-            items = [function(item.clone()) for item in batch]
-        return _check_output(items, batch, "augmentation")
+            output = list(map(function, items)) if name == "augmentation" else function(items)
+        return _check_output(output, batch, name)
 
-    return views
-
-
-def _user_synthesizer(function: Callable[[torch.Tensor], torch.Tensor]) -> Drawer:
-    """Return a function that calls a user's function on each batch, reproducibly."""
-
-    def synthesize(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        with seeded(draw_seed(generator)):
-            return _check_output(function(batch.clone()), batch, "negatives")
-
-    return synthesize
+    return call
 
 
 def _check_output(items: Any, batch: torch.Tensor, name: str) -> torch.Tensor:

@@ -130,19 +130,14 @@ def load_weights(body: Any, weights: Weights, name: str, architecture: str) -> N
         state = convert(state, body)
     problems = _key_mismatches(body, state)
     if problems:
-        prefix = _common_prefix(state)
-        hint = f" All keys begin with {prefix!r}: save them without it." if prefix else ""
+        prefixes = {f"{str(key).partition('.')[0]}." for key in state}
+        common = f" All keys begin with {next(iter(prefixes))!r}: save them without it."
+        hint = common if len(prefixes) == 1 else ""
         raise ValueError(
             f"weights={path!r} do not fit backbone={name!r}. Keys {'; '.join(problems)}.{hint}"
         )
     expected = body.state_dict()
     body.load_state_dict({k: v for k, v in state.items() if k in expected}, strict=False)
-
-
-def _common_prefix(state: Mapping[str, Any]) -> str | None:
-    """Return the prefix that a training framework put before all keys, or None."""
-    prefixes = {str(key).partition(".")[0] for key in state}
-    return f"{prefixes.pop()}." if len(prefixes) == 1 else None
 
 
 def _key_mismatches(body: Any, state: Mapping[str, torch.Tensor]) -> list[str]:

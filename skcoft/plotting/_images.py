@@ -60,7 +60,7 @@ def _load_images(
     """
     try:
         inputs = read_input(X, options)
-        if inputs.input_type != "images":
+        if not inputs.defaults.needs_backbone:
             raise ValueError(
                 f"X holds {len(inputs)} rows of tabular data, but displays need images. If the "
                 "rows are flattened images, pass X.reshape(-1, H, W), or fit with "

@@ -98,7 +98,7 @@ def write_report(
     """
     check_output_path(path)
     check_is_fitted(detector, "embedder_")
-    if detector.embedder_.encoders_[0].network.input_type == "tabular":
+    if not detector.embedder_.encoders_[0].network.defaults.needs_backbone:
         raise ValueError(
             "write_report needs images, but the detector was fitted on tabular data. Use "
             "score_images and write_scores."

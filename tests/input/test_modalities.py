@@ -191,7 +191,7 @@ def test_maps_are_of_the_first_modality_and_of_all(plates, depths):
 def test_bits_are_found_for_each_modality(plates):
     deep = plates.depths // 16  # 12 bits
     X = {"colour": plates.images, "depth": deep}
-    with pytest.warns(UserWarning, match=r"12 bits"):
+    with pytest.warns(UserWarning):
         detector = COFTDetector(**FAST).fit({name: images[SHOTS] for name, images in X.items()})
     assert [encoder.bit_depth for encoder in detector.embedder_.encoders_] == [None, 12]
     scaled = {"colour": plates.images[TEST], "depth": deep[TEST] / np.float32(4095)}
@@ -207,16 +207,17 @@ def test_a_copy_is_one_in_every_modality(plates, depths):
     detector = COFTDetector(**FAST).fit({"colour": colour, "depth": depth})
     assert detector.shot_ids_.tolist() == [0, 1, 2, 3, 4, 5]
     depth[1] = depth[0]
-    with pytest.warns(UserWarning, match=r"X\[1\] duplicates X\[0\]"):
+    with pytest.warns(UserWarning):
         detector = COFTDetector(**FAST).fit({"colour": colour, "depth": depth})
     assert detector.shot_ids_.tolist() == [0, 0, 2, 3, 4, 5]
-    with pytest.warns(UserWarning, match=r"X\[0\] duplicates shot 0 of an earlier call"):
+    with pytest.warns(UserWarning):
         detector.partial_fit({"colour": colour[:1], "depth": depth[:1]})
+    assert detector.shot_ids_.tolist() == [0, 0, 2, 3, 4, 5, 0]
 
 
 def test_a_modality_of_one_colour_is_noticed(plates, depths):
     X = {"colour": plates.images[SHOTS], "depth": np.full_like(depths[SHOTS], 90)}
-    with pytest.warns(UserWarning, match=r"6 images of X\['depth'\] is of one colour"):
+    with pytest.warns(UserWarning, match=r"X\['depth'\]"):
         COFTDetector(**FAST).fit(X)
 
 
@@ -254,13 +255,13 @@ def test_what_cannot_be_read_is_nan(fitted, plates, depths, files):
     columns = pd.DataFrame(records)
     tolerant = pickle.loads(pickle.dumps(fitted)).set_params(on_error="nan")
     for X in (records, columns, {name: columns[name] for name in columns}):
-        with pytest.warns(UserWarning, match=r"1 of 6 images .*missing.png' of X\[2\]\['depth'"):
+        with pytest.warns(UserWarning):
             scores = tolerant.score_samples(X)
         assert_array_equal(np.isnan(scores), np.arange(6) == 2)
         assert_array_equal(np.delete(scores, 2), np.delete(expected, 2))
         found = score_images(fitted, X)
         assert "missing.png" in found.errors[2] and not any(np.delete(found.errors, 2))
-        with pytest.raises(FileNotFoundError, match="missing.png"):
+        with pytest.raises(FileNotFoundError):
             fitted.score_samples(X)
 
 
@@ -281,7 +282,7 @@ def test_files_are_decoded_once_for_the_sizes_of_their_modality(files, tmp_path,
 
     monkeypatch.setattr(images, "values_of", noted)
     detector.score_samples(frame[6:])
-    assert sorted(decoded) == [f"X[{i}]['{name}']" for i in range(6) for name in frame]
+    assert sorted(decoded) == sorted(map(repr, frame[6:].to_numpy().ravel()))
     encoders = [branch.scaled for branch in detector._model.joint.backbone_scores]
     (piece,) = detector._read(frame[6:]).iter_chunks(encoders)
     sizes = {
@@ -368,36 +369,30 @@ def test_histories_are_drawn_by_modality(plates, depths):
     assert labels[0] == "colour, TinyNet (1)" and labels[3] == "depth, TinyNet (4)"
 
 
-REFUSED = {
+REFUSED = {  # what is passed, and what the message names
     "one missing": (
         lambda c, d: [{"colour": c[0], "depth": d[0]}, {"colour": c[1]}],
-        r"X\[1\] must have an image of each of \['colour', 'depth'\].*; got \['colour'\]",
+        r"X\[1\].*\['colour', 'depth'\].*\['colour'\]",
     ),
-    "no sample": (lambda c, d: [{"colour": c[0], "depth": d[0]}, c[1]], r"X\[1\] .* got ndarray"),
+    "no sample": (lambda c, d: [{"colour": c[0], "depth": d[0]}, c[1]], r"X\[1\].*ndarray"),
     "counts": (lambda c, d: {"colour": c, "depth": d[:2]}, r"\{'colour': 12, 'depth': 2\}"),
-    "one sample": (lambda c, d: {"colour": c[0], "depth": d[0]}, r"'depth' is a single image"),
-    "one colour image": (lambda c, d: {"a": c[0], "b": c[0]}, r"X\['a'\] has shape .*one image"),
-    "paths": (lambda c, d: {"a": "a.png", "b": "b.png"}, r"for 'a' is a single image.*pass \[X\]"),
-    "one name": (lambda c, d: {"colour": c}, r"two modalities or more.*"),
-    "no name": (lambda c, d: {1.5: c, 2.5: d}, r"with the keys \[1.5, 2.5\]"),
-    "none": (lambda c, d: {}, r"with the keys \[\]"),
-    "nested": (
-        lambda c, d: {"a": c, "b": [{"c": c[0], "d": d[0]}] * 12},
-        r"X\['b'\] must hold one image for each sample; it holds several",
-    ),
-    "rows": (lambda c, d: {"a": c, "b": d[:, 0].tolist()}, r"X\['b'\] must .*is \(12, 64\)"),
-    "labels": (lambda c, d: {"a": c, "b": np.ones(12)}, r"X\['b'\] must hold.*is \(12,\)"),
-    "range": (lambda c, d: {"a": c, "b": d * 1.0}, r"X\['b'\] holds float values from .* in 0..1"),
+    "one sample": (lambda c, d: {"colour": c[0], "depth": d[0]}, "'depth'"),
+    "one colour image": (lambda c, d: {"a": c[0], "b": c[0]}, r"X\['a'\]"),
+    "paths": (lambda c, d: {"a": "a.png", "b": "b.png"}, r"'a'.*\[X\]"),
+    "one name": (lambda c, d: {"colour": c}, r"\['colour'\]"),
+    "no name": (lambda c, d: {1.5: c, 2.5: d}, r"\[1.5, 2.5\]"),
+    "none": (lambda c, d: {}, r"\[\]"),
+    "nested": (lambda c, d: {"a": c, "b": [{"c": c[0], "d": d[0]}] * 12}, r"X\['b'\]"),
+    "rows": (lambda c, d: {"a": c, "b": d[:, 0].tolist()}, r"X\['b'\].*\(12, 64\)"),
+    "labels": (lambda c, d: {"a": c, "b": np.ones(12)}, r"X\['b'\].*\(12,\)"),
+    "range": (lambda c, d: {"a": c, "b": d * 1.0}, r"X\['b'\]"),
     "file": (
         lambda c, d: [{"a": c[0], "b": d[0]}, {"a": c[0], "b": b"no image"}],
         r"X\[1\]\['b'\]",
     ),
     "more": (lambda c, d: {"colour": c, "depth": d, "heat": d}, r"\['colour', 'depth', 'heat'\]"),
-    "other names": (lambda c, d: {"colour": c, "heat": d}, r"modalities \['colour', 'heat'\]"),
-    "images": (
-        lambda c, d: c,
-        r"fitted on samples of the modalities \['colour', 'depth'\], X holds one image",
-    ),
+    "other names": (lambda c, d: {"colour": c, "heat": d}, r"\['colour', 'heat'\]"),
+    "images": (lambda c, d: c, r"\['colour', 'depth'\]"),
 }
 
 
@@ -410,19 +405,21 @@ def test_what_is_refused(fitted, plates, depths, name):
 
 def test_a_column_of_text_that_names_no_file_is_named(fitted, files):
     frame = pd.DataFrame({"colour": [row[0] for row in files], "depth": "cat"})
-    with pytest.raises(FileNotFoundError, match=r"Image file 'cat' of X\[0\]\['depth'\] does not"):
+    with pytest.raises(FileNotFoundError, match=r"'cat' of X\[0\]\['depth'\]"):
         fitted.predict(frame)
 
 
 def test_samples_where_images_were_fitted(plates, depths):
     detector = COFTDetector(**FAST).fit(plates.images[SHOTS])
-    with pytest.raises(ValueError, match="modalities"):
+    with pytest.raises(ValueError, match=r"\['colour', 'depth'\]"):
         detector.predict(both(plates, depths, TEST))
 
 
 def test_what_takes_one_image_a_sample_says_so(fitted, plates, depths, tmp_path):
     X = both(plates, depths, TEST)
-    with pytest.raises(ValueError, match=r"An ONNX file takes one image a sample.*'depth'"):
-        fitted.to_onnx(tmp_path / "both.onnx", X)
-    with pytest.raises(ValueError, match=r"LabelFreeScorer makes anomalies of one image a sample"):
-        LabelFreeScorer()(fitted, X)
+    for call in (
+        lambda: fitted.to_onnx(tmp_path / "both.onnx", X),
+        lambda: LabelFreeScorer()(fitted, X),
+    ):
+        with pytest.raises(ValueError, match="'depth'"):
+            call()

@@ -1,6 +1,7 @@
 """Copies of a shot, and images that belong together, count once."""
 
 import inspect
+import re
 import warnings
 from io import BytesIO
 
@@ -34,6 +35,11 @@ def as_images(array):
     return Images(torch.from_numpy(np.ascontiguousarray(array))[:, None])
 
 
+def warns_of(*names):
+    """Expect a warning that names images, in this order."""
+    return pytest.warns(UserWarning, match=".*".join(map(re.escape, names)))
+
+
 SHOTS, UNSEEN = textures(8, 0), textures(60, 11)
 FAST = dict(backbone="embedded", image_size=64, max_iter=0, random_state=0)
 
@@ -44,9 +50,9 @@ def test_rows_far_from_zero_are_told_by_what_they_vary_by():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert len(np.unique(ShotRegistry.of(Table(moved)).ids)) == 8
-        with pytest.warns(UserWarning, match=r"X\[8\] duplicates X\[2\]"):
+        with warns_of("X[8]", "X[2]"):
             assert ShotRegistry.of(Table(np.r_[moved, moved[2:3]])).ids[8] == 2
-    with pytest.warns(UserWarning, match="duplicate"):  # rounding, where the values are about zero
+    with warns_of("duplicate"):  # rounding, where the values are about zero
         assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, rows + 5e-7])).ids)) == 8
     far = rows + 2e-6 * rows.std(axis=0)
     assert len(np.unique(ShotRegistry.of(Table(np.r_[rows, far])).ids)) == 16
@@ -54,7 +60,7 @@ def test_rows_far_from_zero_are_told_by_what_they_vary_by():
 
 def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
     images = np.concatenate([SHOTS[:4], SHOTS[:4, :, ::-1]])
-    with pytest.warns(UserWarning, match=r"X\[4\] duplicates X\[0\]"):
+    with warns_of("X[4]", "X[0]"):
         fitted = COFTDetector(**FAST).fit(images)
     assert len(fitted.calibration_scores_) == 4
     assert (fitted.predict(UNSEEN) == -1).mean() < 0.2
@@ -65,10 +71,10 @@ def test_mirror_images_of_shots_are_copies_where_views_are_mirrored():
         grown.partial_fit(images[4:])
     assert len(apart.calibration_scores_) == len(grown.calibration_scores_) == 8
     later = COFTDetector(**FAST).fit(images[:4])
-    with pytest.warns(UserWarning, match=r"X\[0\] duplicates shot 0 of an earlier call"):
+    with warns_of("X[0]", "shot 0"):
         later.partial_fit(images[4:])
     assert len(later.calibration_scores_) == 4
-    with pytest.warns(UserWarning, match="duplicate"):
+    with warns_of("duplicate"):
         COFTEmbedder(**FAST).fit(images)
 
 
@@ -103,9 +109,16 @@ CHANGES = {
 def test_copies_are_found(change):
     images = [*SHOTS[:4], *map(CHANGES[change], SHOTS[1:3])]
     images = Images([torch.from_numpy(image)[None] for image in images])
-    with pytest.warns(UserWarning, match=r"X\[4\] duplicates X\[1\]"):
+    with warns_of("X[4]", "X[1]"):
         found = ShotRegistry.of(images)
     assert_array_equal(found.ids, [0, 1, 2, 3, 1, 2])
+
+
+def test_a_copy_is_found_among_two_images():
+    """No other image says how far images are apart, so the limit of 4 % decides."""
+    images = np.concatenate([SHOTS[:1], noisy(SHOTS[:1], 1)])
+    with warns_of("X[1]", "X[0]"):
+        assert_array_equal(ShotRegistry.of(as_images(images)).ids, 0)
 
 
 def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
@@ -114,11 +127,11 @@ def test_a_file_saved_anew_is_a_copy_of_an_image_of_an_earlier_call():
     for first, later in ((SHOTS, saved), (saved, SHOTS)):
         found = ShotRegistry.of(as_images(first[:4]))
         assert found.jpeg_distances.shape == (4,)
-        with pytest.warns(UserWarning, match="X.1. duplicates shot 3 of an earlier call"):
+        with warns_of("X[1]", "shot 3"):
             found = found.extend(as_images(later[[4, 3]]), None, {None: None})
         assert_array_equal(found.ids, [0, 1, 2, 3, 4, 3])
     detector = COFTDetector(**FAST).fit(SHOTS)
-    with pytest.warns(UserWarning, match="duplicates shot 0 of an earlier call"):
+    with warns_of("shot 0"):
         detector.partial_fit(saved)
     assert len(detector.calibration_scores_) == 8
 
@@ -135,7 +148,7 @@ def test_plain_surfaces_are_no_copies():
         np.triu_indices(8, 1)
     ]
     assert apart.max() < found.jpeg_distances.min()
-    with pytest.warns(UserWarning, match=r"X\[8\] duplicates X\[0\]"):
+    with warns_of("X[8]", "X[0]"):
         ShotRegistry.of(as_images(np.concatenate([plain, plain[:1]])))
 
 
@@ -143,11 +156,11 @@ def test_copies_in_many_blocks():
     """Each is compared with those before it, in its own block and in others."""
     many = textures(40, 3, 16)
     order = np.r_[0:40, 39, 0, 20]
-    with pytest.warns(UserWarning, match=r"X\[40\] duplicates X\[39\]"):
+    with warns_of("X[40]", "X[39]"):
         found = ShotRegistry.of(as_images(many[order]))
     assert_array_equal(found.ids, order)
     mixed = [torch.from_numpy(resized(many[i], 16 + i % 2))[None] for i in order]
-    with pytest.warns(UserWarning, match="duplicate"):
+    with warns_of("duplicate"):
         assert_array_equal(ShotRegistry.of(Images(mixed)).ids, order)
 
 
@@ -167,13 +180,13 @@ def test_what_is_no_copy():
 
 
 def test_black_images_are_copies():
-    with pytest.warns(UserWarning, match=r"X\[1\] duplicates X\[0\]"):
+    with warns_of("X[1]", "X[0]"):
         assert_array_equal(ShotRegistry.of(as_images(np.zeros((3, 8, 8), np.uint8))).ids, 0)
 
 
 def test_rows_are_copies_where_they_are_equal():
     rows = np.array([[1.0, 0], [1, 1e-3], [1 + 1e-8, 0], [2, 0]])
-    with pytest.warns(UserWarning, match=r"X\[2\] duplicates X\[0\]"):
+    with warns_of("X[2]", "X[0]"):
         assert_array_equal(ShotRegistry.of(Table(rows)).ids, [0, 1, 0, 3])
 
 
@@ -184,7 +197,7 @@ def test_groups_and_later_calls():
         first = ShotRegistry.of(as_images(SHOTS[:4]), ["a", "b", "a", None])
     assert_array_equal(first.ids, [0, 1, 0, 3])
     added = np.concatenate([SHOTS[4:6], SHOTS[3:4]])
-    with pytest.warns(UserWarning, match=r"X\[2\] duplicates shot 3 of an earlier call"):
+    with warns_of("X[2]", "shot 3"):
         both = first.extend(as_images(added), ["b", "c", None], {None: None})
     assert_array_equal(both.ids, [0, 1, 0, 3, 1, 5, 3])
     assert_array_equal(first.ids, [0, 1, 0, 3])
@@ -278,7 +291,7 @@ def test_groups_go_with_what_y_leaves_in():
     y, groups = [1, -1, 1, 1, -1, 1], ["a", "a", "a", "b", "b", "c"]
     detector = COFTDetector(**FAST).fit(SHOTS[:6], y, groups=groups)
     assert len(detector.calibration_scores_) == 3 and len(detector.embeddings_) == 4
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError):
         detector.fit(SHOTS[:6], groups=groups[:5])
 
 

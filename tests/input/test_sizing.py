@@ -127,12 +127,6 @@ def test_more_shots_of_another_shape(bars):
     )
 
 
-@pytest.mark.parametrize("max_pixels", [0, 1.5, "all", (64, 64)])
-def test_max_pixels_is_a_number(max_pixels, bars):
-    with pytest.raises(ValueError, match="'max_pixels' parameter .* an integer >= 1 or None"):
-        COFTDetector(max_pixels=max_pixels).fit(bars)
-
-
 def test_a_transformer_takes_the_shape_of_the_shots(bars):
     fitted = COFTDetector(**{**FAST, "backbone": "test_vit"}).fit(bars[0::4])
     assert fitted.embedder_.image_size_ == (192, 128)

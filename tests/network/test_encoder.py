@@ -126,14 +126,13 @@ def test_a_pickle_is_loaded_on_an_available_device(count, wanted, photos, monkey
     assert loaded.offset_ == fitted.offset_
 
 
-def test_inputs_of_another_type_than_in_fit_are_refused(encoder, images):
-    with pytest.raises(ValueError, match="tabular data.*fitted on images"):
-        match_inputs([encoder], Table(np.eye(3)))
+def test_inputs_of_another_format_than_in_fit_are_refused(encoder, images):
     tabular = COFTEmbedder(max_iter=0, random_state=0).fit(np.eye(4)).encoders_
-    with pytest.raises(ValueError, match="images.*fitted on tabular data"):
-        match_inputs(tabular, images)
-
-
-def test_samples_of_other_modalities_than_in_fit_are_refused(encoder, images):
-    with pytest.raises(ValueError, match="modalities"):
-        match_inputs([encoder], Modalities({"colour": images, "depth": images}))
+    modalities = Modalities({"colour": images, "depth": images})
+    for encoders, inputs, names in (
+        ([encoder], Table(np.eye(3)), "tabular data.*images"),
+        (tabular, images, "images.*tabular data"),
+        ([encoder], modalities, r"\['colour', 'depth'\]"),
+    ):
+        with pytest.raises(ValueError, match=names):
+            match_inputs(encoders, inputs)

@@ -17,16 +17,18 @@ def build(backbone, weights=None, image_size=32, shapes=((32, 32),), max_pixels=
     return network, sizing.size
 
 
-@pytest.mark.parametrize("name", ["resnet81", "resnet-18", "zzz"])
-def test_an_unknown_name_is_refused_with_similar_names(name):
-    with pytest.raises(ValueError, match=f"backbone='{name}'") as error:
+@pytest.mark.parametrize(
+    "name, names",
+    [
+        ("resnet81", "'resnet81'.*resnet18"),
+        ("resnet-18", "'resnet-18'.*resnet18"),
+        ("zzz", r"'zzz'[^:]*$"),
+        ("timm/resnet18.a1_in1k", "'hf-hub:timm/resnet18.a1_in1k'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_similar_names(name, names):
+    with pytest.raises(ValueError, match=names):
         build(name)
-    assert ("resnet18" in str(error.value)) == name.startswith("resnet")
-
-
-def test_the_name_of_a_repository_is_refused_with_the_prefix_of_the_hub():
-    with pytest.raises(ValueError, match=r"'hf-hub:timm/resnet18.a1_in1k'"):
-        build("timm/resnet18.a1_in1k")
 
 
 @pytest.mark.parametrize(
@@ -110,24 +112,6 @@ def test_a_module_of_the_user_is_copied(tiny_net):
     assert any(not torch.equal(before[k], tuned[k]) for k in before)
 
 
-@pytest.mark.parametrize(
-    "module, key",
-    [
-        (nn.Flatten(1, 2), r"one image gave \(1, 96, 32\)"),
-        (nn.Conv2d(1, 4, 3), r"image_size"),
-        (nn.Flatten(0, 3), "one image gave"),
-    ],
-)
-def test_a_module_that_does_not_map_images_to_features_is_refused(module, key):
-    with pytest.raises(ValueError, match=key):
-        build(module)
-
-
-def test_a_module_needs_image_size_if_the_images_differ_in_size():
-    with pytest.raises(ValueError, match="image_size"):
-        build(TinyNet(), image_size=None, shapes=[(32, 32), (32, 31)])
-
-
 class Changed(TinyNet):
     """A module whose features are changed by a function."""
 
@@ -140,17 +124,29 @@ class Changed(TinyNet):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "module, options, names",
     [
-        lambda f: nn.functional.dropout(f, 0.5),
-        lambda f: f - f.mean(dim=0),
-        lambda f: f + f.amax(0),
+        (nn.Flatten(1, 2), {}, r"\(1, 96, 32\)"),
+        (nn.Flatten(0, 3), {}, r"\(n, d\)"),
+        (nn.Conv2d(1, 4, 3), {}, "image_size"),
+        (TinyNet(), {"image_size": None, "shapes": [(32, 32), (32, 31)]}, "image_size"),
+        (Changed(lambda f: nn.functional.dropout(f, 0.5)), {}, "dropout"),
+        (Changed(lambda f: f - f.mean(dim=0)), {}, "batch"),
+        (Changed(lambda f: f + f.amax(0)), {}, "batch"),
     ],
-    ids=["dropout", "mean of the batch", "maximum of the batch"],
+    ids=[
+        "three dimensions",
+        "one dimension",
+        "one channel",
+        "images of several sizes",
+        "random features",
+        "mean of the batch",
+        "maximum of the batch",
+    ],
 )
-def test_a_module_with_random_or_batch_dependent_features_is_refused(change):
-    with pytest.raises(ValueError, match="dropout and batch statistics"):
-        build(Changed(change))
+def test_a_module_that_does_not_map_each_image_to_features_is_refused(module, options, names):
+    with pytest.raises(ValueError, match=names):
+        build(module, **options)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])

@@ -152,11 +152,11 @@ def test_labelled_negatives():
 @pytest.mark.parametrize(
     "y, message",
     [
-        (None, "requires y, with -1 for anomalies; got None"),
-        ([1, 1, 1, 1, 1, 0], r"both \+1 .* and -1 .* got the labels 0, 1\."),
-        ([1] * 6, r"both \+1 .* and -1 .* got the labels 1\."),
-        (["a", "b"] * 3, "got the labels 'a', 'b'"),
-        ([1, -1], "inconsistent numbers of samples"),
+        (None, "y.*None"),
+        ([1, 1, 1, 1, 1, 0], "labelled.*0, 1"),
+        ([1] * 6, r"labelled.*\b1\b"),
+        (["a", "b"] * 3, "'a', 'b'"),
+        ([1, -1], "samples"),
     ],
 )
 def test_labels_that_cannot_be_used(y, message):
@@ -168,11 +168,11 @@ def test_labels_that_cannot_be_used(y, message):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda images: images[..., :4], r"callable must keep the shape \(1, 3, 16, 16\)"),
-        (lambda images: 5, "callable must return tensors of one shape"),
+        (lambda images: images[..., :4], r"\(1, 3, 16, 16\)"),
+        (lambda images: 5, "tensors"),
     ],
 )
 def test_callable_that_changes_shapes_fails_before_training(name, function, message, monkeypatch):
     monkeypatch.setattr("skcoft._training.batches.draw_shots", lambda *a: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=f"The {name} {message}"):
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
         embedder(**{name: function}).fit(IMAGES)

@@ -1,6 +1,8 @@
 """Weights from files, the hub's cache, torch's cache and the hub, and how they are loaded."""
 
 import pickle
+import re
+from functools import partial
 
 import pytest
 import timm
@@ -40,42 +42,38 @@ def test_a_local_file_is_loaded_with_or_without_a_head(tmp_path, state, suffix, 
         assert has_weights(build("resnet10t", weights), state)
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_keys(tmp_path, state):
-    path = tmp_path / "other.safetensors"
-    broken = dict(state)
-    del broken["conv1.0.weight"]
-    broken["extra.weight"] = torch.zeros(2)
-    broken["layer1.0.conv1.weight"] = torch.zeros(2, 3)
-    save_file(broken, path)
-    with pytest.raises(ValueError, match="backbone='resnet10t'") as error:
-        build("resnet10t", path)
-    for problem in (
-        "1 missing: conv1.0.weight",
-        "1 unknown: extra.weight",
-        "1 of another shape: layer1.0.conv1.weight (2, 3) for",
-    ):
-        assert problem in str(error.value)
+def other_keys(state):
+    state = {**state, "extra.weight": torch.zeros(2), "layer1.0.conv1.weight": torch.zeros(2, 3)}
+    del state["conv1.0.weight"]
+    return state
 
 
-def test_the_common_prefix_of_all_keys_is_named(tmp_path, state):
-    save_file({f"model.{key}": value for key, value in state.items()}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"'model\.'"):
-        build("resnet10t", tmp_path / "a.safetensors")
+@pytest.mark.parametrize(
+    "change, names",
+    [
+        (
+            other_keys,
+            [
+                "backbone='resnet10t'",
+                "1 missing: conv1.0.weight",
+                "1 unknown: extra.weight",
+                "1 of another shape: layer1.0.conv1.weight (2, 3) for",
+            ],
+        ),
+        (lambda state: {f"model.{key}": value for key, value in state.items()}, ["'model.'"]),
+        (lambda state: {**state, "epoch": 3, "name": "x"}, ["epoch, name"]),
+    ],
+    ids=["other keys", "common prefix", "no tensors"],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_keys(change, names, tmp_path, state):
+    torch.save(change(dict(state)), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=".*".join(map(re.escape, names))):
+        build("resnet10t", tmp_path / "other.pth")
 
 
-def test_values_that_are_no_tensors_are_refused_with_their_keys(tmp_path, state):
-    torch.save({**state, "epoch": 3, "name": "x"}, tmp_path / "b.pth")
-    with pytest.raises(ValueError, match="epoch, name"):
-        build("resnet10t", tmp_path / "b.pth")
-
-
-def test_a_missing_or_unreadable_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
         build("resnet10t", tmp_path / "none.pth")
-    path = tmp_path / "text.safetensors"
-    path.write_text("no tensors here")
-    with pytest.raises(ValueError, match=r"text\.safetensors"):
-        build("resnet10t", path)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +125,7 @@ def test_the_torch_cache_is_read_too(state, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [NAME, "test_vit.r160_in1k"])
 def test_without_cache_and_hub_the_error_names_the_alternatives(name):
     assert cached_by_hub(name) is None
-    with pytest.raises(OSError, match=rf"backbone='{name}'.*weights='path"):
+    with pytest.raises(OSError, match=f"{name}.*weights="):
         build(name)
 
 
@@ -135,18 +133,18 @@ def test_a_name_on_the_hub_is_not_in_the_caches():
     assert cached_by_hub("hf-hub:somebody/network") is None
 
 
-def test_a_damaged_file_in_the_hub_cache_is_named(in_hub_cache):
-    file = in_hub_cache("model.safetensors", lambda state, file: file.write_text("no tensors"))
-    with pytest.raises(ValueError, match=f"weights='{file}'"):
-        build()
+def write_text(state, file):
+    file.write_text("no tensors")
 
 
-def test_a_file_in_the_hub_cache_that_does_not_fit_is_named(in_hub_cache):
-    def save_another(state, file):
-        save_file({**state, "conv1.0.weight": torch.zeros(2, 3)}, file)
+def save_another_shape(state, file):
+    save_file({**state, "conv1.0.weight": torch.zeros(2, 3)}, file)
 
-    file = in_hub_cache("model.safetensors", save_another)
-    with pytest.raises(ValueError, match=f"Delete {file}"):
+
+@pytest.mark.parametrize("save", [write_text, save_another_shape])
+def test_a_wrong_file_in_the_hub_cache_is_named(in_hub_cache, save):
+    file = in_hub_cache("model.safetensors", save)
+    with pytest.raises(ValueError, match=str(file)):
         build()
 
 
@@ -163,13 +161,13 @@ class Harmful:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_reading_a_pickle_runs_no_code(tmp_path, capsys):
-    file = tmp_path / "weights.pth"
-    file.write_bytes(pickle.dumps({"conv1.weight": Harmful()}))
-    torch.save({"conv1.weight": Harmful()}, tmp_path / "zipped.pth")
-    for path in (file, tmp_path / "zipped.pth"):
-        with pytest.raises(ValueError, match=path.name):
-            read_state(path)
-        with pytest.raises(ValueError, match=path.name):
-            build(weights=path)
+def test_an_unreadable_file_is_named_and_runs_no_code(tmp_path, capsys):
+    files = [tmp_path / name for name in ("weights.pth", "zipped.pth", "text.safetensors")]
+    files[0].write_bytes(pickle.dumps({"conv1.weight": Harmful()}))
+    torch.save({"conv1.weight": Harmful()}, files[1])
+    files[2].write_text("no tensors here")
+    for file in files:
+        for read in (read_state, partial(build, "resnet10t")):
+            with pytest.raises(ValueError, match=file.name):
+                read(file)
     assert "code of a pickle" not in capsys.readouterr().out
