@@ -16,6 +16,7 @@ from .chunks import MAX_CHUNK_SIZE, files_per_chunk, prefetch
 from .decode import ImageItem, max_value, size_of, values_of
 from .defaults import IMAGE_DEFAULTS
 from .duplicates import empty_thumbnails, find_duplicates, plain_modalities
+from .errors import UnreadableImageError
 from .mask import check_fit, fill_outside, pixels_inside
 from .pixels import FLOAT_RANGE_TOL
 from .sizing import ImageSize, Sizing
@@ -314,7 +315,8 @@ def _to_rgb(images: torch.Tensor, bit_depth: int | None) -> torch.Tensor:
 def _white(images: torch.Tensor, bit_depth: int | None) -> int:
     """Return the value of white at a bit depth; warn of greater ones, which count as white."""
     if bit_depth is None:
-        raise ValueError(
+        error = UnreadableImageError if len(images) == 1 else ValueError
+        raise error(
             "X holds whole numbers of more than 8 bits, but the estimator was fitted on images of "
             "8 bits or floats. Scale X to 0..1 in the same way, or fit with bit_depth=16 (or "
             "another number)."

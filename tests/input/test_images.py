@@ -235,14 +235,20 @@ def test_the_range_is_that_of_fit_ever_after():
 
 @pytest.mark.parametrize("on_error", ["raise", "nan"])
 def test_deep_images_after_a_fit_on_others_are_refused(on_error, photos, tmp_path):
-    """The error is about all images, so ``on_error`` does not turn it into NaN."""
+    """An array is refused as a whole. A deep file among others is one unreadable image."""
     fitted = COFTDetector(TinyNet(), max_iter=0, on_error=on_error).fit(photos)
+    with pytest.raises(ValueError, match="bit_depth"):
+        fitted.predict(camera(2, 0))
     files = [tmp_path / "0.png", tmp_path / "1.png"]
-    for file, image in zip(files, camera(2, 0), strict=True):
+    for file, image in zip(files, (camera(1, 0)[0], photos[0]), strict=True):
         Image.fromarray(image).save(file)
-    for X in (camera(2, 0), files):
+    if on_error == "raise":
         with pytest.raises(ValueError, match="bit_depth"):
-            fitted.predict(X)
+            fitted.score_samples(files)
+    else:
+        with pytest.warns(UserWarning, match="bit_depth"):
+            scores = fitted.score_samples(files)
+        assert_array_equal(np.isnan(scores), [True, False])
 
 
 def test_one_image_in_place_of_many_is_refused(photos):
