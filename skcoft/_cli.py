@@ -184,8 +184,8 @@ def _fit(options: argparse.Namespace) -> int:
         verbose=int(sys.stderr.isatty()),
     ).fit(shots)
     if calibration is not None:
-        max_fpr = 0.05 if options.max_fpr is None else options.max_fpr
-        detector.set_threshold(calibration, max_fpr=max_fpr)
+        rate = {} if options.max_fpr is None else {"max_fpr": options.max_fpr}
+        detector.set_threshold(calibration, **rate)
     detector.save(options.output)
     print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
     return SUCCESS

@@ -119,7 +119,7 @@ class BackboneScore:
         components: dict[str, ScoreComponent],
         views: Views,
     ) -> "BackboneScore":
-        """Fit components on a support; those that need patches have got them before."""
+        """Fit components on a support. Patches must have been added to those that need them."""
         fitted = {name: component.fit(support) for name, component in components.items()}
         return cls(encoder, scale, support, fitted, views)
 

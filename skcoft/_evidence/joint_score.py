@@ -100,11 +100,9 @@ class JointScore:
         for i, backbone_score in enumerate(self.backbone_scores):
             by_name = {name: method for (index, name), method in methods.items() if index == i}
             if by_name:
-                scaled, patches = (
-                    backbone_score.scaled,
-                    bool(with_patches(backbone_score.components)),
-                )
-                results = cached(memory, Encoder.summarize, scaled, inputs, by_name, patches)
+                needs_patches = bool(with_patches(backbone_score.components))
+                arguments = backbone_score.scaled, inputs, by_name, needs_patches
+                results = cached(memory, Encoder.summarize, *arguments)
                 summaries |= {(i, name): values for name, values in results.items()}
         return summaries
 

@@ -17,7 +17,7 @@ from .._evidence.standardization import Standardization
 from .._evidence.threshold import labels_from_decision
 from .._model import FittedModel
 from .._network.module_state import copy_module
-from .._utils.files import atomic_write
+from .._utils.files import atomic_write, check_output_path
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
 from .graph import DetectorGraph, MapSize
@@ -35,11 +35,9 @@ STD_TOL, VALUE_TOL = 1e-3, 1e-5
 
 def check_export(path: str | os.PathLike[str]) -> Path:
     """Return the path of an ONNX file; raise if it cannot be written or a package is missing."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
-    if path.is_dir():
+    if Path(path).is_dir():
         raise ValueError(f"path={str(path)!r} is a folder. Name a file in it.")
+    path = check_output_path(path)
     for name in ONNX_PACKAGES:
         import_package(name)
     return path

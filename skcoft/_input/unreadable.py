@@ -42,7 +42,7 @@ def score_readable(
     Raises
     ------
     ValueError
-        If X as a whole cannot be scored. So it is if no image can be read, unless all are files.
+        If X as a whole cannot be scored, or if no image can be read and not all are files.
     """
     scores, unreadable = [], []
     for chunk_first, chunk in iter_chunks(X):

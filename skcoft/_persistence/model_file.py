@@ -16,7 +16,7 @@ from safetensors.numpy import save as as_safetensors
 from .._network.backbone import ARCHITECTURE_NAME
 from .._parameters import DETECTOR_CONSTRAINTS, EMBEDDER_CONSTRAINTS
 from .._utils.device import resolve_device
-from .._utils.files import atomic_write
+from .._utils.files import as_file_path, atomic_write, check_output_path
 from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
@@ -32,9 +32,7 @@ def save_detector(
     path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any]
 ) -> None:
     """Write the parameters and fitted attributes of a detector to a model file."""
-    path = _model_path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
+    path = check_output_path(path)
     check_names(parameters["backbone"], fitted["embedder_"].backbone)
     writer = Writer()
     model = {
@@ -60,7 +58,7 @@ def load_detector(
 ) -> Any:
     """Make a detector of class ``cls`` from a model file."""
     target = None if device is None else str(resolve_device(device))
-    path = _model_path(path)
+    path = as_file_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file path={str(path)!r}.")
     metadata, arrays = read(path)
@@ -174,13 +172,3 @@ def _written_by(metadata: dict[str, str]) -> str:
 
 def _version_text(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in VERSIONS)
-
-
-def _model_path(path: Any) -> Path:
-    """Return a path as Path; raise if it is not a path, or is the path of a folder."""
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise TypeError(f"path must be a str or a path-like object; got {path!r}.")
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"path={str(path)!r} is a folder. Name a file.")
-    return path

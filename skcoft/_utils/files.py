@@ -7,13 +7,19 @@ from typing import Any
 from uuid import uuid4
 
 
-def check_output_path(path: Any) -> Path:
-    """Return the path of a file to write; raise an error if it cannot be written there."""
+def as_file_path(path: Any) -> Path:
+    """Return a path as Path; raise an error if it is not a path, or is the path of a folder."""
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"path must be a str or a path-like object; got {path!r}.")
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder. Pass the path of a file.")
+    return path
+
+
+def check_output_path(path: Any) -> Path:
+    """Return the path of a file to write; raise an error if it cannot be written there."""
+    path = as_file_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist. Create it.")
     return path

@@ -306,5 +306,5 @@ def test_densities_as_graphs(density):
     known = {"groups": groups} if isinstance(density, KernelDensity) else {}
     density.fit(X, **known)
     rows = np.concatenate([X, rng.normal(size=(4, 20)) * 10])
-    found = graph_of_density(density)(torch.from_numpy(rows))
-    assert_allclose(found, density.score_samples(rows), rtol=1e-10)
+    log_density = graph_of_density(density)(torch.from_numpy(rows))
+    assert_allclose(log_density, density.score_samples(rows), rtol=1e-10)
