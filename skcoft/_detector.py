@@ -28,7 +28,7 @@ from ._evidence.threshold import (
 from ._export.onnx import check_export, export_onnx
 from ._input.chunks import iter_chunks
 from ._input.columns import check_columns
-from ._input.labels import are_classes, check_labels, split_by_label
+from ._input.labels import are_classes, check_labels, normal_positions, split_by_label
 from ._input.reader import ReadOptions, read_input
 from ._input.recognize import Source, as_rereadable
 from ._input.shots import parse_groups
@@ -51,7 +51,7 @@ from ._utils.params import check_parameters, number, unwrap_single
 from ._utils.torch_context import torch_defaults
 from ._utils.warning import warn_user
 
-MAX_NAMED_IMAGES = 5  # unreadable images that a warning names
+MAX_NAMED_IMAGES = 5  # unreadable or suspect images that a warning names
 
 
 @with_shared_docs
@@ -114,8 +114,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     contamination : "auto" or float in (0, 0.5], default="auto"
         How the threshold is set. ``"auto"`` computes it from scores of the shots, each held out,
         so that about 5 % of unseen normal images fall below it. With 1 or 2 shots (a warning says
-        so) and with stronger fine-tuning than the default, more do. A float is the share of the
-        training images that is called anomalous, as elsewhere in scikit-learn.
+        so) and with stronger fine-tuning than the default, more do. The rule uses median and MAD,
+        so that a wrong image among the shots hardly moves it; a warning names such images. A float
+        is the share of the training images that is called anomalous, as elsewhere in scikit-learn.
     on_error : {"raise", "nan"}, default="raise"
         What happens if an image is unreadable when images are scored. ``"raise"`` raises an error.
         ``"nan"`` gives the image the score NaN, which ``predict`` calls anomalous, and warns.
@@ -152,6 +153,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     shot_ids_ : ndarray of shape (n_images,)
         Shot of each training image, named by the index of the shot's first image. Duplicates and
         the images of a group are one shot and have one held-out score.
+    suspect_shots_ : ndarray of shape (n_suspects,)
+        Indices of training images that score far below the others, each held out, and may not be
+        normal. The limit is that of a Student test by median and MAD, at a level of 1 % for all
+        shots together.
     history_ : dict of str to ndarray of shape (n_iterations,)
         Loss per iteration: ``"loss"`` and its unweighted terms ``"contrastive"``, ``"positive"``
         and ``"negative"``.
@@ -308,6 +313,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             model = FittedModel.fit(self, encoders, data)
             embedder = make_embedder(parameters, encoders, histories, fitted_columns(self))
             self.embedder_, self._model = embedder, model
+        self._warn_of_suspects(inputs, y)
         return self
 
     def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
@@ -347,9 +353,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         inputs = self._read(X)
         images, _ = split_by_label(inputs, y, inputs.defaults.allows_class_labels)
         with UPDATE_LOCK, torch_defaults():
-            replaced = self._model.threshold.source
+            replaced, first = self._model.threshold.source, len(self._model.registry.ids)
             self._model = self._model.extend(self, images, parse_groups(inputs, y, groups))
         self._warn_of_moved_threshold(replaced)
+        self._warn_of_suspects(inputs, y, first)
         return self
 
     def embed(self, X: ImagesLike) -> np.ndarray:
@@ -967,6 +974,11 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """Shot of each training image."""
         return fitted_model(self).registry.ids
 
+    @property
+    def suspect_shots_(self) -> np.ndarray:
+        """Indices of the training images that may not be normal."""
+        return fitted_model(self).suspect_images
+
     history_ = property(attrgetter("embedder_.history_"), doc="Loss per iteration.")
     n_iter_ = property(attrgetter("embedder_.n_iter_"), doc="Number of fine-tuning iterations.")
     device_ = property(attrgetter("embedder_.device_"), doc="Device in use.")
@@ -1009,6 +1021,25 @@ class COFTDetector(OutlierMixin, BaseEstimator):
                 f"Their scores are NaN, and they count as anomalous. {reasons}"
             )
         return scores
+
+    def _warn_of_suspects(self, inputs: Any, y: Any, first: int = 0) -> None:
+        """Name the suspect shots among the training images of a call; earlier calls had some.
+
+        If ``contamination`` is a number, the user knows that some images are anomalous.
+        """
+        suspects = self.suspect_shots_
+        suspects = suspects[suspects >= first] - first
+        if self.contamination != "auto" or not len(suspects):
+            return
+        positions = normal_positions(y, len(inputs))[suspects]
+        names = ", ".join(inputs.name_of(int(i)) for i in positions[:MAX_NAMED_IMAGES])
+        more = ", ..." if len(positions) > MAX_NAMED_IMAGES else ""
+        subject = "a training image" if len(suspects) == 1 else f"{len(suspects)} training images"
+        warn_user(
+            f"X holds {subject} far less normal than the others: {names}{more}. Look at them. "
+            "Leave out images with a defect or of another object and fit again; add images like "
+            "the others. See suspect_shots_."
+        )
 
     def _warn_of_duplicates(self, scores: np.ndarray, n_duplicates: int) -> None:
         """Warn if calibration images are training images, or duplicates of each other."""

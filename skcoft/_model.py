@@ -15,14 +15,15 @@ from ._evidence.threshold import (
     automatic_offset,
     check_finite_scores,
     map_threshold,
+    suspect_shots,
 )
 from ._input.defaults import InputDefaults
 from ._input.mask import hide_outside
 from ._input.recognize import Source
-from ._input.shots import ShotRegistry, mean_per_shot
+from ._input.shots import ShotRegistry
 from ._input.unreadable import UnreadableImage, score_readable
 from ._network.encoder import Encoder, concat_embeddings, embeddings_of, match_inputs
-from ._network.support import SHOT, VIEW
+from ._network.support import VIEW
 from ._training.data import TrainingData
 from ._utils.cache import cached
 from ._utils.settings import DetectorSettings
@@ -76,22 +77,20 @@ class FittedModel:
         registry: ShotRegistry,
     ) -> "FittedModel":
         """Join scores of backbones and set the threshold by the shots, each held out."""
-        joint, support = JointScore(backbone_scores), backbone_scores[0].support
-        held_out, roles = joint.held_out_scores(), support.roles[support.is_calibration]
-        calibration_scores = mean_per_shot(held_out[roles == SHOT], registry.ids)
+        joint, support = JointScore.with_clusters(backbone_scores), backbone_scores[0].support
+        held_out = joint.held_out_scores()
+        is_view = support.roles[support.is_calibration] == VIEW
+        calibration_scores = joint.per_shot(held_out)
         check_finite_scores(calibration_scores, f"held-out shots (density={settings.density!r})")
         if settings.contamination == "auto":
-            value = automatic_offset(calibration_scores, held_out[roles == VIEW])
+            # all clusters are on the scale of the first one, so its shots set the threshold
+            first_cluster = joint.by_cluster()[0]
+            value = automatic_offset(calibration_scores[first_cluster], held_out[is_view])
         else:
             percent = 100 * float(settings.contamination)
             value = float(np.percentile(joint.score_training(), percent))
-        return cls(
-            joint,
-            registry,
-            calibration_scores,
-            Threshold(value),
-            map_threshold(joint, roles, registry.ids),
-        )
+        limit = map_threshold(joint, is_view)
+        return cls(joint, registry, calibration_scores, Threshold(value), limit)
 
     def extend(self, settings: DetectorSettings, images: Any, groups: Any) -> "FittedModel":
         """Return the model with more training images, without fine-tuning."""
@@ -125,8 +124,13 @@ class FittedModel:
     @property
     def embeddings(self) -> np.ndarray:
         """Embeddings of the training images, of shape (n_images, d)."""
-        supports = [score.support for score in self.full_size_scores]
-        return concat_embeddings([support.embeddings[support.is_shot] for support in supports])
+        return self.joint.embeddings
+
+    @property
+    def suspect_images(self) -> np.ndarray:
+        """Indices of the training images whose shot scores far below the others, held out."""
+        names = np.unique(self.registry.ids)[suspect_shots(self.joint)]
+        return np.flatnonzero(np.isin(self.registry.ids, names))
 
     def match(self, inputs: Any) -> Any:
         """Return input with the model's mask; raise ValueError if its format differs."""
@@ -186,9 +190,8 @@ class FittedModel:
 
     def maps(self, inputs: Any) -> Iterator[np.ndarray]:
         """Yield the anomaly map of each image at the size of the image."""
-        methods = {key: part.log_maps for key, part in self.joint.map_components().items()}
         with torch_defaults():
-            maps = self.joint.maps(self.joint.summarize(inputs, methods))
+            maps = self.joint.maps(self.joint.summarize(inputs, self.joint.map_methods()))
         images = self.mapped_images(inputs)
         for anomaly_map, size in zip(maps, images.sizes, strict=True):
             yield hide_outside(resize_map(anomaly_map, size), images.mask)

@@ -1,14 +1,18 @@
 """The joint score: scores of all components on one scale, added."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from .._network.encoder import Encoder, Features
+from .._input.shots import mean_per_shot
+from .._network.encoder import Encoder, Features, concat_embeddings, embeddings_of
+from .._network.support import SHOT, Support
 from .._utils.cache import cached
 from .backbone_score import BackboneScore, with_patches
+from .clusters import ClusterScales, cluster_shots, nearest
 from .component import MapComponent, ScoreComponent, has_maps, score_training
 from .maps import mean_map
 from .standardization import Standardization
@@ -26,10 +30,16 @@ class JointScore:
     and by the weight of the component and the scale of the images. So neither the scale of a
     component nor the number of values behind it decides its influence.
 
+    If the shots are of several clusters, such as two products, an image belongs to the cluster of
+    the nearest shot. Its score and map are brought to the scale of the first cluster, by the
+    held-out scores of both clusters.
+
     Attributes
     ----------
     backbone_scores : list of BackboneScore
         Fitted components of each backbone and scale.
+    cluster_labels : ndarray of shape (n_images,) or None
+        Cluster of each training image, from 0. None if there is one cluster.
     components : dict of (int, str) to ScoreComponent
         The same components by index of the backbone score and name.
     standardizations : dict of (int, str) to Standardization
@@ -40,8 +50,11 @@ class JointScore:
         Factors of the scores; 1 for the first component.
     """
 
-    def __init__(self, backbone_scores: list[BackboneScore]) -> None:
+    def __init__(
+        self, backbone_scores: list[BackboneScore], cluster_labels: np.ndarray | None = None
+    ) -> None:
         self.backbone_scores = backbone_scores
+        self.cluster_labels = cluster_labels
         self.components: dict[ComponentKey, ScoreComponent] = {
             (i, name): component
             for i, backbone_score in enumerate(backbone_scores)
@@ -61,29 +74,122 @@ class JointScore:
             self.means[key] = self.standardizations[key].mean
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"backbone_scores": self.backbone_scores}  # the rest is derived
+        # the rest is derived
+        return {
+            "backbone_scores": self.backbone_scores,
+            "cluster_labels": self.cluster_labels,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    @classmethod
+    def with_clusters(cls, backbone_scores: list[BackboneScore]) -> "JointScore":
+        """Return the joint score with the clusters that the embeddings of the shots form.
+
+        Rows of a table are one cluster.
+        """
+        joint, support = cls(backbone_scores), backbone_scores[0].support
+        if not backbone_scores[0].encoder.network.defaults.needs_backbone:
+            return joint
+        labels = cluster_shots(joint.embeddings, support.shot_ids[support.is_shot])
+        return cls(backbone_scores, labels) if labels.any() else joint
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """Embeddings of the training images at full resolution, of shape (n_images, d)."""
+        supports = [score.support for score in self.backbone_scores if score.scale == 1]
+        return concat_embeddings([support.embeddings[support.is_shot] for support in supports])
+
+    @cached_property
+    def score_scales(self) -> ClusterScales:
+        """The scales of the joint scores of the clusters."""
+        return self._scales_of(self._raw_held_out_scores())
+
+    @cached_property
+    def map_scales(self) -> ClusterScales:
+        """The scales of the lowest values of the clusters' maps, before their sign is changed."""
+        return self._scales_of(-self._raw_held_out_maxima())
+
+    def by_cluster(self) -> list[np.ndarray]:
+        """Return a mask of the shots (n_shots,) for each cluster."""
+        if self.cluster_labels is None:
+            return [np.full(self._support.n_shots, True)]
+        labels = self._label_per_shot()
+        return [labels == label for label in range(labels.max() + 1)]
+
+    def per_shot(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of values of the calibration rows for each shot, without its views."""
+        is_shot = self._support.roles[self._support.is_calibration] == SHOT
+        return mean_per_shot(values[is_shot], self._support.shot_ids[self._support.is_shot])
+
     def held_out_scores(self) -> np.ndarray:
         """Return joint scores of the calibration rows, each computed without its shot."""
-        return self._add(
-            {key: component.held_out_scores for key, component in self.components.items()}
-        )
+        return self._rescale(self._raw_held_out_scores(), self._calibration_clusters())
 
     def score_training(self) -> np.ndarray:
         """Return joint scores of the shots by the components that were fitted on them."""
-        return self._add(
+        scores = self._add(
             {
                 (i, name): score_training(component, self.backbone_scores[i].support)
                 for (i, name), component in self.components.items()
             }
         )
+        return self._rescale(scores, self.cluster_labels)
 
     def score(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
         """Return scores of images from the summaries of all components."""
-        return self._add({key: self.components[key].score(summaries[key]) for key in summaries})
+        scores = self._add({key: self.components[key].score(summaries[key]) for key in summaries})
+        return self._rescale(scores, self._assign(summaries))
+
+    def _rescale(self, scores: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
+        """Return scores of images of some clusters on one scale."""
+        return scores if clusters is None else self.score_scales.apply(scores, clusters)
+
+    def _rescale_maps(self, maps: Any, clusters: np.ndarray | None) -> Any:
+        """Return maps of images of some clusters, or their maxima, on one scale."""
+        if clusters is None:
+            return maps
+        return [
+            -self.map_scales.apply(-each, cluster)
+            for each, cluster in zip(maps, clusters, strict=True)
+        ]
+
+    def _assign(self, summaries: Mapping[ComponentKey, Any]) -> np.ndarray | None:
+        """Return the cluster of each image, that of the nearest shot; None if there is one."""
+        if self.cluster_labels is None:
+            return None
+        rows = concat_embeddings([summaries[key] for key in self.embedding_keys])
+        return self.cluster_labels[nearest(self.embeddings, rows)]
+
+    @property
+    def embedding_keys(self) -> list[ComponentKey]:
+        """Keys of the summaries that are embeddings at full resolution."""
+        return [(i, "image") for i, score in enumerate(self.backbone_scores) if score.scale == 1]
+
+    def _calibration_clusters(self) -> np.ndarray | None:
+        """Return the cluster of each calibration row; None if there is one cluster."""
+        if self.cluster_labels is None:
+            return None
+        support = self._support
+        return self.cluster_labels[support.shot_ids[support.is_calibration]]
+
+    def _label_per_shot(self) -> np.ndarray:
+        labels = np.asarray(self.cluster_labels)
+        return labels[np.unique(self._support.shot_ids[self._support.is_shot])]
+
+    def _scales_of(self, values: np.ndarray) -> ClusterScales:
+        """Return the scales of values of the calibration rows."""
+        return ClusterScales.from_held_out(self.per_shot(values), self._label_per_shot())
+
+    @property
+    def _support(self) -> Support:
+        return self.backbone_scores[0].support
+
+    def _raw_held_out_scores(self) -> np.ndarray:
+        return self._add(
+            {key: component.held_out_scores for key, component in self.components.items()}
+        )
 
     def _add(self, scores: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
         weighted = [self.weights[key] * (scores[key] - self.means[key]) for key in scores]
@@ -125,20 +231,28 @@ class JointScore:
             key: component for key, component in self.components.items() if has_maps(component)
         }
 
-    def maps(self, log_maps: Mapping[ComponentKey, Iterable[np.ndarray]]) -> list[np.ndarray]:
-        """Return anomaly maps (h, w) of images from the log maps of components.
+    def map_methods(self) -> dict[ComponentKey, Callable[[Features], np.ndarray]]:
+        """Return what :meth:`summarize` computes for :meth:`maps`."""
+        log_maps = {key: component.log_maps for key, component in self.map_components().items()}
+        keys = [] if self.cluster_labels is None else self.embedding_keys
+        return {**log_maps, **dict.fromkeys(keys, embeddings_of)}
+
+    def maps(self, summaries: Mapping[ComponentKey, Iterable[np.ndarray]]) -> list[np.ndarray]:
+        """Return anomaly maps (h, w) of images from the summaries of :meth:`map_methods`.
 
         Each map is standardised: 0 is the mean held-out score of the component, and 1 is one
         standard deviation below. The result is the weighted mean over components, on the finest of
         their grids. Weights are the areas of the images, because larger images show more exactly
         where a defect is.
         """
+        log_maps = {key: summaries[key] for key in self.map_components()}
         standardised = [
             [self._standardise_map(key, log_map) for log_map in maps]
             for key, maps in log_maps.items()
         ]
         weights = self._map_weights(log_maps)
-        return [mean_map(maps, weights) for maps in zip(*standardised, strict=True)]
+        maps = [mean_map(each, weights) for each in zip(*standardised, strict=True)]
+        return self._rescale_maps(maps, self._assign(summaries))
 
     def map_maxima(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
         """Return an upper bound of the anomaly map of each image, from summaries.
@@ -146,15 +260,20 @@ class JointScore:
         It is the mean of the components' maxima, and the maximum of the map if these are at the
         same location.
         """
-        return self._mean_maxima(
+        maxima = self._mean_maxima(
             {
                 key: component.minima(summaries[key])
                 for key, component in self.map_components().items()
             }
         )
+        return np.asarray(self._rescale_maps(maxima, self._assign(summaries)))
 
     def held_out_map_maxima(self) -> np.ndarray:
         """Return these bounds for the calibration rows, each computed without its shot."""
+        maxima = self._raw_held_out_maxima()
+        return np.asarray(self._rescale_maps(maxima, self._calibration_clusters()))
+
+    def _raw_held_out_maxima(self) -> np.ndarray:
         return self._mean_maxima(
             {key: component.held_out_minima for key, component in self.map_components().items()}
         )

@@ -1,22 +1,17 @@
 """The threshold between normal and anomalous scores, p-values and labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
 
-from .._input.shots import mean_per_shot
-from .._network.support import SHOT, VIEW
 from .._utils.warning import warn_user
 from .joint_score import JointScore
-
-TARGET_FPR = 0.05  # of the automatic threshold
-MIN_SHOTS = 3  # needed to estimate how scores vary
+from .limits import MIN_SHOTS, is_suspect, lower_limit
 
 
 @dataclass(frozen=True)
@@ -49,34 +44,24 @@ def automatic_offset(scores: np.ndarray, view_scores: np.ndarray) -> float:
     return lower_limit(scores, view_scores)
 
 
-def lower_limit(scores: np.ndarray, view_scores: Sequence[float] | np.ndarray) -> float:
-    """Return the limit below which about 5 % of new normal images score.
-
-    It is the lower end of a one-sided Student prediction interval, which is wider for fewer shots.
-    A held-out score sums up n - 1 distances to other shots, and any two scores share one distance.
-    So they correlate by about 1 / (n - 1): they vary less than scores of new images, and their
-    mean varies as 2 / n. Two shots have a single distance, which does not show how it varies. For
-    one or two shots, the limit is the lowest score of the shots and their views.
-
-    ``scores`` are the held-out scores of the n shots, and ``view_scores`` those of their views.
-    """
-    n = len(scores)
-    if n < MIN_SHOTS:
-        return float(min([*scores, *view_scores]))
-    std = scores.std(ddof=1) / np.sqrt(1 - 1 / (n - 1))
-    width = stats.t.ppf(1 - TARGET_FPR, n - 1) * np.sqrt(1 + 2 / n)
-    return float(scores.mean() - width * std)
-
-
-def map_threshold(joint: JointScore, roles: np.ndarray, shot_ids: np.ndarray) -> float | None:
+def map_threshold(joint: JointScore, is_view: np.ndarray) -> float | None:
     """Return the value that the maps of about 5 % of new normal images exceed; None without maps.
 
-    ``roles`` are those of the calibration rows, and ``shot_ids`` the shots of the images.
+    ``is_view`` says which calibration rows are views.
     """
     if not joint.map_components():
         return None
     minima = -joint.held_out_map_maxima()
-    return -lower_limit(mean_per_shot(minima[roles == SHOT], shot_ids), minima[roles == VIEW])
+    return -lower_limit(joint.per_shot(minima)[joint.by_cluster()[0]], minima[is_view])
+
+
+def suspect_shots(joint: JointScore) -> np.ndarray:
+    """Return which shots score far below the other shots of their cluster, see `is_suspect`."""
+    scores = joint.per_shot(joint.held_out_scores())
+    suspect = np.zeros(len(scores), dtype=bool)
+    for cluster in joint.by_cluster():
+        suspect[cluster] = is_suspect(scores[cluster])
+    return suspect
 
 
 def check_finite_scores(scores: np.ndarray, name: str) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._evidence.backbone_score import BackboneScore
+from .._evidence.clusters import ClusterScales
 from .._evidence.component import ScoreComponent
 from .._evidence.joint_score import JointScore
 from .._evidence.maps import enlarge_maps
@@ -53,6 +54,8 @@ class DetectorGraph(nn.Module):
         )
         self.weights = doubles([joint.weights[key] for key in joint.components])
         self.means = doubles([joint.means[key] for key in joint.components])
+        self.full_size = [i for i, _ in joint.embedding_keys]
+        self.clusters = None if joint.cluster_labels is None else ClusterGraph(joint)
         self.offset = doubles(offset)
         map_keys = list(joint.map_components())
         self.output_names = ["score", "decision", "label"] + ["anomaly_map"] * bool(map_keys)
@@ -69,12 +72,18 @@ class DetectorGraph(nn.Module):
                 self(torch.zeros(1, 3, *shape))  # computes the matrices of every resizing
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        scores, log_maps = [], []
+        scores, log_maps, embeddings = [], [], []
         for index, graph in zip(self.network_indices, self.backbone_scores, strict=True):
-            component_scores, component_maps = graph(self.networks[index], inputs)
+            component_scores, component_maps, features = graph(self.networks[index], inputs)
             scores += component_scores
             log_maps += component_maps
+            embeddings.append(features)
         joint = ((torch.stack(scores, 1) - self.means) * self.weights).sum(1)
+        maps = [self.mean_map(log_maps)] if log_maps else []
+        if self.clusters is not None:
+            labels = self.clusters.assign([embeddings[i] for i in self.full_size])
+            joint = self.clusters.rescale(joint, labels)
+            maps = [self.clusters.rescale_maps(each, labels).float() for each in maps]
         # NaN is never within the limits
         low, high = (
             (-np.inf, np.inf) if self.shape is None else (-FLOAT_RANGE_TOL, 1 + FLOAT_RANGE_TOL)
@@ -83,7 +92,7 @@ class DetectorGraph(nn.Module):
         score = torch.where(is_valid, joint, float("nan"))
         decision = score - self.offset
         label = torch.where(torch.isfinite(decision) & (decision >= 0), 1, -1)
-        return (score, decision, label) + ((self.mean_map(log_maps),) if log_maps else ())
+        return (score, decision, label, *maps)
 
     def mean_map(self, log_maps: list[torch.Tensor]) -> torch.Tensor:
         """Return anomaly maps as :meth:`JointScore.maps`, at the size of the images."""
@@ -100,8 +109,37 @@ class DetectorGraph(nn.Module):
         return maps if self.inside is None else torch.where(self.inside > 0, maps, float("nan"))
 
 
+class ClusterGraph(nn.Module):
+    """Scores and maps of images of several clusters on one scale, as :class:`JointScore`."""
+
+    labels: torch.Tensor
+
+    def __init__(self, joint: JointScore) -> None:
+        super().__init__()
+        shots = joint.embeddings
+        self.shots, self.half_norms = doubles(shots.T), doubles(np.square(shots).sum(1) / 2)
+        self.register_buffer("labels", torch.as_tensor(joint.cluster_labels))
+        scales = [joint.score_scales, *([joint.map_scales] if joint.map_components() else [])]
+        self.medians = nn.ParameterList(doubles(each.medians) for each in scales)
+        self.widths = nn.ParameterList(doubles(each.widths) for each in scales)
+
+    def assign(self, embeddings: list[torch.Tensor]) -> torch.Tensor:
+        """Return the cluster of the shot nearest to each image."""
+        rows = torch.cat(embeddings, 1) / len(embeddings) ** 0.5
+        return self.labels[(rows @ self.shots - self.half_norms).argmax(1)]
+
+    def rescale(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return scores (n,) on the scale of the first cluster."""
+        return ClusterScales(self.medians[0], self.widths[0]).apply(scores, labels)
+
+    def rescale_maps(self, maps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return maps (n, h, w) on the scale of the first cluster."""
+        scales = ClusterScales(self.medians[1][:, None, None], self.widths[1][:, None, None])
+        return -scales.apply(-maps, labels)
+
+
 class BackboneGraph(nn.Module):
-    """Scores of the components of one backbone at one scale, and their log maps.
+    """Scores and log maps of the components of one backbone at one scale, and its embeddings.
 
     Parameters
     ----------
@@ -131,7 +169,7 @@ class BackboneGraph(nn.Module):
 
     def forward(
         self, network: Backbone, inputs: torch.Tensor
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         if self.shape not in (None, self.size):
             inputs = self.resize(inputs, self.size).clamp(0, 1)
         if self.inside is not None:
@@ -159,7 +197,7 @@ class BackboneGraph(nn.Module):
             if self.mask is not None:  # maps (n, 1, k) of the patches inside
                 maps = [each.flatten(1)[:, self.nearest].unflatten(1, grid) for each in maps]
             log_maps += maps
-        return scores, log_maps
+        return scores, log_maps, embeddings
 
     def choose_patches(self, mask: np.ndarray, grid: MapSize) -> None:
         """Set the indices of the patches inside the mask, and the nearest of these to each patch.

@@ -84,7 +84,7 @@ def on_cpu(model: FittedModel) -> FittedModel:
         for encoder in model.encoders
     }
     scores = [replace(s, encoder=copies[id(s.encoder)]) for s in model.joint.backbone_scores]
-    return replace(model, joint=JointScore(scores))
+    return replace(model, joint=JointScore(scores, model.joint.cluster_labels))
 
 
 def read_values(inputs: Any, bit_depth: int | None) -> tuple[torch.Tensor, MapSize | None]:

@@ -100,6 +100,11 @@ def split_by_label(
     return inputs.take(labels == 1), inputs.take(labels == -1) if -1 in labels else None
 
 
+def normal_positions(y: npt.ArrayLike | None, n: int) -> np.ndarray:
+    """Return the positions in X of the images that are fitted on, those not labelled -1."""
+    return np.arange(n) if y is None else np.flatnonzero(np.asarray(y) != -1)
+
+
 def asks_for_labelled(negatives: Any) -> bool:
     """Whether ``negatives`` contains ``"labelled"``."""
     return "labelled" in as_list(negatives)

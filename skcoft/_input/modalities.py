@@ -37,6 +37,10 @@ class Modalities:
     def __len__(self) -> int:
         return len(next(iter(self.by_modality.values())))
 
+    def name_of(self, i: int) -> str:
+        """Return how messages call a sample: as its first image."""
+        return next(iter(self.by_modality.values())).name_of(i)
+
     def cache_key(self) -> list[Images]:
         """Return the values that results kept on disk depend on."""
         return list(self.by_modality.values())

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._utils.warning import warn_user
 from .images import item_name
+from .labels import normal_positions
 from .types import InputData
 
 
@@ -105,8 +106,7 @@ def parse_groups(
     if len(set(np.shape(groups)) - {1}) > 1:
         raise ValueError(f"groups must have the shape (n,); got {np.shape(groups)}.")
     values = np.asarray(column_or_1d(groups))
-    if y is not None and -1 in np.asarray(y):
-        values = values[np.asarray(y) == 1]
+    values = values[normal_positions(y, len(values))]
     return [None if is_missing_group(group) else group for group in values.tolist()]
 
 

@@ -39,6 +39,10 @@ class Table:
         """The table itself."""
         return {None: self}
 
+    def name_of(self, i: int) -> str:
+        """Return how messages call a row."""
+        return f"X[{i}]"
+
     def cache_key(self) -> list[np.ndarray]:
         """Return the values that results kept on disk depend on."""
         return [self.values]

@@ -59,6 +59,9 @@ class InputData(Protocol):
 
     def __len__(self) -> int: ...
 
+    def name_of(self, i: int) -> str:
+        """Return how messages call a sample: by its path, or by its position in X."""
+
     def take(self, mask: np.ndarray) -> Self:
         """Return the samples for which the boolean ``mask`` is true."""
 

@@ -11,7 +11,8 @@ from typing import Any
 from .._evidence.threshold import Threshold
 from .._model import FittedModel
 
-ADDED = {"Encoder": {"modality": None}}  # fields that format 1 lacks
+# fields that formats 1 and 2 lack
+ADDED = {"Encoder": {"modality": None}, "JointScore": {"cluster_labels": None}}
 # Class -> its module, its name and its fields today; only what has another name.
 RENAMED: dict[str, tuple[str, str, dict[str, str]]] = {
     "Backbone": ("_network.backbone", "Backbone", {"depths": "layers"}),

@@ -91,7 +91,7 @@ CLASSES: dict[type, dict[str, FieldType]] = {
         "components": {str: is_component},
         "views": {("n_views", "n_probes", "mirror"): Integral},
     },
-    JointScore: {"backbone_scores": [BackboneScore]},
+    JointScore: {"backbone_scores": [BackboneScore], "cluster_labels": ("i N", None)},
     FittedModel: {
         "joint": JointScore,
         "registry": ShotRegistry,
