@@ -16,6 +16,7 @@ from sklearn.utils import Bunch, ClassifierTags
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._embedder import embedder_parameters, make_embedder
+from ._evidence.limits import is_suspect
 from ._evidence.maps import regions_from_map
 from ._evidence.prompts import check_prompts
 from ._evidence.threshold import (
@@ -600,7 +601,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         if not isinstance(max_fpr, Real) or not 0 < max_fpr < 1:
             raise ValueError(f"max_fpr must be a number between 0 and 1; got {max_fpr!r}.")
         model = fitted_model(self)
-        measured = [model.calibration_of(i, self.memory) for i in self._iter_inputs(X)]
+        measured, names = [], []
+        for inputs in self._iter_inputs(X):
+            measured.append(model.calibration_of(inputs, self.memory))
+            names += [inputs.name_of(i) for i in range(len(inputs))]
         scores, map_maxima = (
             np.concatenate(column) for column in list(zip(*measured, strict=True))[:2]
         )
@@ -614,6 +618,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         self._warn_of_duplicates(scores, n_duplicates)
         source = f"set_threshold(max_fpr={max_fpr})"
         model = model.with_threshold(conformal_offset(scores, max_fpr), source)
+        self._warn_of_low_scores(scores, names, max_fpr)
         threshold = -conformal_offset(-map_maxima, max_fpr) if len(map_maxima) else None
         self._model = replace(model, calibration_scores=scores, map_threshold=threshold)
         return self
@@ -1012,12 +1017,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """Score the readable images; return NaN for the others and warn of them."""
         scores, unreadable = fitted_model(self).score_readable(X, self._read, self.memory)
         if unreadable:
-            named = unreadable[:MAX_NAMED_IMAGES]
-            more = ", ..." if len(unreadable) > len(named) else ""
-            positions = ", ".join(f"X[{image.index}]" for image in named)
-            reasons = " ".join(image.reason for image in named)
+            positions = list_names([f"X[{image.index}]" for image in unreadable])
+            reasons = " ".join(image.reason for image in unreadable[:MAX_NAMED_IMAGES])
             warn_user(
-                f"{len(unreadable)} of {len(scores)} images are unreadable: {positions}{more}. "
+                f"{len(unreadable)} of {len(scores)} images are unreadable: {positions}. "
                 f"Their scores are NaN, and they count as anomalous. {reasons}"
             )
         return scores
@@ -1032,11 +1035,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         if self.contamination != "auto" or not len(suspects):
             return
         positions = normal_positions(y, len(inputs))[suspects]
-        names = ", ".join(inputs.name_of(int(i)) for i in positions[:MAX_NAMED_IMAGES])
-        more = ", ..." if len(positions) > MAX_NAMED_IMAGES else ""
+        names = list_names([inputs.name_of(int(i)) for i in positions])
         subject = "a training image" if len(suspects) == 1 else f"{len(suspects)} training images"
         warn_user(
-            f"X holds {subject} far less normal than the others: {names}{more}. Look at them. "
+            f"X holds {subject} far less normal than the others: {names}. Look at them. "
             "Leave out images with a defect or of another object and fit again; add images like "
             "the others. See suspect_shots_."
         )
@@ -1056,6 +1058,20 @@ class COFTDetector(OutlierMixin, BaseEstimator):
                 "one, as duplicates have. Duplicates count as one image, so more unseen images "
                 "may be flagged than max_fpr says. Leave them out."
             )
+
+    def _warn_of_low_scores(self, scores: np.ndarray, names: list[str], max_fpr: float) -> None:
+        """Warn of calibration images with suspect scores, if one of them sets the threshold."""
+        offset, suspects = conformal_offset(scores, max_fpr), np.flatnonzero(is_suspect(scores))
+        if not (scores[suspects] >= offset).any():
+            return
+        others = np.delete(scores, suspects)
+        suspects = suspects[np.argsort(scores[suspects])]
+        warn_user(
+            f"{len(suspects)} of the {len(scores)} images of X score far below the others and "
+            f"pull the threshold down to {offset:.6g}: {list_names([names[i] for i in suspects])}."
+            f" The lowest score of the others is {others.min():.6g}. Look at these images. Leave "
+            "out those with a defect, or fit on images like them."
+        )
 
     def _warn_of_moved_threshold(self, replaced: str | None) -> None:
         """Warn if ``partial_fit`` replaced a threshold, or does not meet ``contamination``."""
@@ -1078,6 +1094,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags = ClassifierTags(multi_class=False)  # what score takes as y
         return tags
+
+
+def list_names(names: list[str]) -> str:
+    """Return the first names for a message."""
+    n_more = len(names) - MAX_NAMED_IMAGES
+    return ", ".join(names[:MAX_NAMED_IMAGES]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
 def fitted_model(detector: COFTDetector) -> FittedModel:

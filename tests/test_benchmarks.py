@@ -339,3 +339,38 @@ def test_neighbours(data, weights):
     torch.set_num_threads(threads)
     assert ["pixel_auroc" in row for row in rows] == [False, True]
     assert re.fullmatch(r"pixel [\d.]+, fit [\d.]+ s, \d+ ms, \d+ MiB", describe(rows))
+
+
+def test_wrong_shots(data, capsys):
+    from dirty import is_different, main, split_anomalies
+    from fewshot import load_tasks
+
+    (task,) = load_tasks(data / "parts.npz")
+    bad, anomalies = split_anomalies(task, seed=0, n_bad=2, n_test=2)
+    tested = np.concatenate(list(anomalies.values()))
+    assert len(bad) == 2 and len(tested) == 2 + 1  # of four spots and three dents
+    assert not any((tested == image).all(axis=(1, 2)).any() for image in bad)
+    assert is_different(np.arange(8.0), -20) and not is_different(np.arange(8.0), 0)
+    options = "{'weights': None, 'max_iter': 0, 'image_size': 32}"
+    arguments = ["--data", data, "--sets", "parts", "--numbers", "4", "--seeds", "1"]
+    main(list(map(str, [*arguments, "--max-test", "4", "--detector", options])))
+    settings, columns, *lines = capsys.readouterr().out.splitlines()
+    assert settings == "4 shots, 1 seeds, max_test=4" and columns.split() == ["mean", "parts"]
+    labels = [line[:42].strip() for line in lines]
+    assert labels[:4] == [
+        f"4 shots, 0 wrong, {name}" for name in ("auroc", "detected", "flagged", "warned")
+    ]
+    assert "4 shots, 2 wrong, differ" in labels
+    assert all(0 <= float(line[42:].split()[0]) <= 100 for line in lines)
+
+
+def test_mixtures_of_products(data, capsys):
+    from dirty import main
+
+    options = "{'weights': None, 'max_iter': 0, 'image_size': 32}"
+    mixture = ["--shots", "4", "--mixtures", "parts+things/a", "--sets", "parts,things"]
+    arguments = ["--data", data, *mixture, "--seeds", "1", "--max-test", "4"]
+    main(list(map(str, [*arguments, "--detector", options])))
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "product" and len(lines) == 2
+    assert lines[0].startswith("parts in parts+things/a") and len(lines[1].split()) == 7

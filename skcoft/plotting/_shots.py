@@ -40,6 +40,8 @@ class NearestShotsDisplay:
         A caption above each image.
     name : str, default=None
         Title of the figure.
+    suspects : sequence of int, default=()
+        Indices of shots that may not be normal. Their titles are red and say so.
 
     Attributes
     ----------
@@ -74,6 +76,7 @@ class NearestShotsDisplay:
     indices: np.ndarray
     captions: Sequence[str] | None = None
     name: str | None = None
+    suspects: Sequence[int] | np.ndarray = ()
 
     @classmethod
     def from_estimator(
@@ -90,6 +93,8 @@ class NearestShotsDisplay:
         figure: "Figure | SubFigure | None" = None,
     ) -> "NearestShotsDisplay":
         """Find the nearest shots with a fitted detector and plot them.
+
+        Suspect shots (``suspect_shots_``) are marked.
 
         Parameters
         ----------
@@ -140,6 +145,7 @@ class NearestShotsDisplay:
             indices=indices,
             captions=captions,
             name=name,
+            suspects=detector.suspect_shots_,
         )
         return display.plot(ax, figure=figure, n_cols=n_cols)
 
@@ -242,7 +248,10 @@ class NearestShotsDisplay:
             above.imshow(image)
             for axes, distance, index in zip(below, distances, indices, strict=True):
                 axes.imshow(self.shots[index])
-                axes.set_title(f"shot {index}: {distance:#.3g}", fontsize="small", pad=3)
+                title = f"shot {index}: {distance:#.3g}"
+                axes.set_title(title, fontsize="small", pad=3)
+                if index in self.suspects:
+                    axes.set_title(f"{title}\nsuspect", fontsize="small", pad=3, color="C3")
         return self
 
     def _check_neighbors(self) -> None:

@@ -172,6 +172,7 @@ def table(
     caption: str,
     columns: Sequence[tuple[str, str]],
     rows: Iterable[tuple[Sequence[str], str]],
+    label: str = "All images",
 ) -> str:
     """Return a table of columns (heading, class) and rows (cells as HTML, class)."""
     head = "".join(
@@ -187,7 +188,7 @@ def table(
         for cells, row_class in rows
     ]
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="All images"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(body)
         + "\n</tbody></table></div>"

@@ -22,6 +22,7 @@ from .._persistence.model_file import VERSIONS
 from .._utils.files import atomic_write, check_output_path
 from .._utils.params import check_argument, number
 from . import _html
+from ._advice import suspect_section, threshold_section
 from ._histogram import ANOMALOUS_COLOR, INK, NORMAL_COLOR, format_score, histogram
 from ._images import REPORT_IMAGE_SIDE, load_image, overlay, to_data_uri
 from ._tables import as_collection, image_names, score_images
@@ -44,8 +45,9 @@ def write_report(
 
     The report shows how many images are anomalous, a histogram of the scores with the threshold,
     the images with the lowest scores beside their anomaly maps, a table of all images, and the
-    settings of the detector. It lists unreadable images. The file has no scripts and loads nothing
-    from elsewhere, so you can send or print it.
+    settings of the detector. It lists unreadable images, and training images that may not be
+    normal. With labels it shows what other thresholds would detect. The file has no scripts and
+    loads nothing from elsewhere, so you can send or print it.
 
     Parameters
     ----------
@@ -124,7 +126,9 @@ def write_report(
         )
         if len(unreadable)
         else "",
+        suspect_section(detector, shots),
         _score_section(detector, results, labels),
+        threshold_section(detector, results, labels, items, names),
         _lowest_scores(detector, items, results, names, order[:worst], shots) if worst else "",
         _table_of_images(results, labels, names, [*unreadable, *order]),
         _settings(detector),
@@ -306,6 +310,7 @@ def _settings(detector: COFTDetector) -> str:
         ("modalities", ", ".join(str(name) for name in names if name is not None) or "one image"),
         ("training images (shots)", len(detector.embeddings_)),
         ("iterations of fine-tuning", detector.n_iter_),
+        ("training images that may not be normal", len(detector.suspect_shots_)),
         ("threshold", f"{detector.offset_:.6g}"),
         ("calibration scores", len(detector.calibration_scores_)),
         ("parameters changed from defaults", ", ".join(changed) or "none"),

@@ -9,8 +9,8 @@ from golden import stripes
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector
-from skcoft._evidence.maps import regions_from_map
 from skcoft._evidence.limits import lower_limit
+from skcoft._evidence.maps import regions_from_map
 from skcoft._evidence.threshold import conformal_offset
 from skcoft._network.support import MIRROR, SHOT
 from skcoft.report import write_regions
