@@ -1036,12 +1036,22 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             return
         positions = normal_positions(y, len(inputs))[suspects]
         names = list_names([inputs.name_of(int(i)) for i in positions])
-        subject = "a training image" if len(suspects) == 1 else f"{len(suspects)} training images"
-        warn_user(
-            f"X holds {subject} far less normal than the others: {names}. Look at them. "
-            "Leave out images with a defect or of another object and fit again; add images like "
-            "the others. See suspect_shots_."
+        subject, advice = (
+            f"{len(suspects)} training images",
+            (
+                "Leave out those with a defect or another object and fit again. If they are normal, "
+                "add images like them."
+            ),
         )
+        if len(suspects) == 1:
+            subject, advice = (
+                "a training image",
+                (
+                    "If it shows a defect or another object, leave it out and fit again. If it is "
+                    "normal, add images like it."
+                ),
+            )
+        warn_user(f"X holds {subject} far less normal than the others: {names}. {advice}")
 
     def _warn_of_duplicates(self, scores: np.ndarray, n_duplicates: int) -> None:
         """Warn if calibration images are training images, or duplicates of each other."""
