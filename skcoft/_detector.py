@@ -1036,20 +1036,17 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             return
         positions = normal_positions(y, len(inputs))[suspects]
         names = list_names([inputs.name_of(int(i)) for i in positions])
-        subject, advice = (
-            f"{len(suspects)} training images",
-            (
-                "Leave out those with a defect or another object and fit again. If they are normal, "
-                "add images like them."
-            ),
-        )
         if len(suspects) == 1:
-            subject, advice = (
-                "a training image",
-                (
-                    "If it shows a defect or another object, leave it out and fit again. If it is "
-                    "normal, add images like it."
-                ),
+            subject = "a training image"
+            advice = (
+                "If it shows a defect or another object, leave it out and fit again. If it is "
+                "normal, add images like it."
+            )
+        else:
+            subject = f"{len(suspects)} training images"
+            advice = (
+                "Leave out those with a defect or another object and fit again. If they are "
+                "normal, add images like them."
             )
         warn_user(f"X holds {subject} far less normal than the others: {names}. {advice}")
 
