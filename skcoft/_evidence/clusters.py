@@ -16,6 +16,7 @@ MIN_CLUSTER_SHOTS = 4  # fewer do not show how their scores vary
 MAX_CLUSTERS = 8
 # Shots of one data set reach a silhouette of 0.26 in our measurements, shots of two 0.38 or more.
 MIN_SILHOUETTE = 0.32
+MIN_WIDTH_RATIO = 4  # of the scales of two clusters; widths of few shots differ by chance
 MAX_COMPARED_SHOTS = 1000  # bounds memory, which grows with the square
 
 
@@ -95,6 +96,12 @@ class ClusterScales:
         medians = np.array([median_and_deviation(each)[0] for each in by_cluster])
         widths = medians - [lower_limit(each) for each in by_cluster]
         return cls(medians, np.where(widths > 0, widths, 1.0))
+
+    @property
+    def differ(self) -> bool:
+        """Whether one threshold for all clusters, without rescaling, would fail for some."""
+        differs_in_level = np.ptp(self.medians) > self.widths.min()
+        return bool(differs_in_level or np.ptp(np.log(self.widths)) > np.log(MIN_WIDTH_RATIO))
 
     def apply(self, scores: Any, labels: Any) -> Any:
         """Return scores of images of some clusters on the scale of the first cluster."""

@@ -87,13 +87,15 @@ class JointScore:
     def with_clusters(cls, backbone_scores: list[BackboneScore]) -> "JointScore":
         """Return the joint score with the clusters that the embeddings of the shots form.
 
-        Rows of a table are one cluster.
+        There is one cluster if held-out scores do not differ between clusters. Rows of a table
+        are one cluster.
         """
         joint, support = cls(backbone_scores), backbone_scores[0].support
         if not backbone_scores[0].encoder.network.defaults.needs_backbone:
             return joint
         labels = cluster_shots(joint.embeddings, support.shot_ids[support.is_shot])
-        return cls(backbone_scores, labels) if labels.any() else joint
+        clustered = cls(backbone_scores, labels)
+        return clustered if labels.any() and clustered.score_scales.differ else joint
 
     @property
     def embeddings(self) -> np.ndarray:

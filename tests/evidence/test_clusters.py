@@ -76,6 +76,14 @@ def test_scales_bring_medians_and_limits_together():
     assert (np.argsort(second) == np.argsort(scores[12:])).all()
 
 
+def test_scales_differ_in_level_or_in_width():
+    medians = np.array([0.0, 0.0])
+    assert not ClusterScales(medians, np.array([10.0, 39.0])).differ
+    assert ClusterScales(medians, np.array([10.0, 41.0])).differ
+    assert not ClusterScales(np.array([0.0, 9.0]), np.array([10.0, 20.0])).differ
+    assert ClusterScales(np.array([11.0, 0.0]), np.array([10.0, 20.0])).differ
+
+
 def test_equal_scores_keep_their_differences():
     scales = ClusterScales.from_held_out(
         np.r_[np.full(4, 3.0), np.full(4, 5.0)], np.repeat([0, 1], 4)
