@@ -55,7 +55,6 @@ class PatchDensity:
         "kde": PatchKDE,
         "held_out_scores": "f8 K",
         "held_out_minima": "f8 K",
-        "in_sample_scores": "f8 N",
         "patch_means": "f8 R e",
         "weight": Real,
     }
@@ -65,7 +64,7 @@ class PatchDensity:
         self.seed = seed
         self.coresets: dict[int, np.ndarray] = {}
         self.bandwidth: float | None = None
-        self.held_out_scores = self.held_out_minima = self.in_sample_scores = np.empty(0)
+        self.held_out_scores = self.held_out_minima = np.empty(0)
         self.patch_means: Any = None  # an array after add_patches
 
     @classmethod
@@ -80,7 +79,7 @@ class PatchDensity:
         return cls(encoder.seed) if settings.local and encoder.has_patches else None
 
     def add_patches(self, support: Support) -> None:
-        """Add the kernels of new shots and score these shots, held out and in sample."""
+        """Add the kernels of new shots and score these shots, held out."""
         patches = cast(list[np.ndarray], support.patches)
         means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
         earlier = means[:0] if self.patch_means is None else self.patch_means
@@ -91,8 +90,6 @@ class PatchDensity:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
         self._add_kernels(patches, groups)
-        scores = [score_patches(self.kde, patches[i])[0] for i in np.flatnonzero(support.is_shot)]
-        self.in_sample_scores = np.append(self.in_sample_scores, scores)
         rows = np.flatnonzero(support.is_calibration)
         scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
         self.held_out_scores = np.append(self.held_out_scores, scores)
@@ -147,10 +144,6 @@ class PatchDensity:
     def minima(self, summary: np.ndarray) -> np.ndarray:
         """Return the log density of the least likely patch of each image."""
         return summary[:, 1]
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots under all kernels, including their own."""
-        return self.in_sample_scores
 
     def log_maps(self, features: Features) -> np.ndarray:
         """Return the log density in nats at every patch (n, h, w).
