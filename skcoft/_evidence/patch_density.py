@@ -18,7 +18,7 @@ from .patch_kde import PatchKDE
 from .torch_density import LogKernelDensity
 
 MAX_KERNELS = 2048  # shared among the shots
-MIN_KERNELS_PER_SHOT = 32
+MAX_KERNEL_SHOTS = 64  # shots that have kernels, if there are more
 SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
 MAX_RATIO = 100.0  # maximum within/between ratio
 
@@ -26,15 +26,16 @@ MAX_RATIO = 100.0  # maximum within/between ratio
 class PatchDensity:
     """Kernel density of the patch embeddings of the shots, see :class:`ScoreComponent`.
 
-    Memory is bounded, because every shot is reduced to its share of ``MAX_KERNELS`` kernels. They
-    are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv 2106.08265). So
-    a shot is left out by leaving out its kernels. If shots are added later, the scores of earlier
-    shots stay as they are.
+    Memory and time are bounded, because every shot is reduced to its share of ``MAX_KERNELS``
+    kernels. They are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv
+    2106.08265). So a shot is left out by leaving out its kernels. If there are more than
+    ``MAX_KERNEL_SHOTS`` shots, only so many of them, chosen at random, have kernels. If shots are
+    added later, the scores of earlier shots stay as they are.
 
     Attributes
     ----------
     coresets : dict of group to ndarray of shape (n_kernels, d)
-        Kernels of each shot, sorted so that the first ones are the most spread out.
+        Kernels of each shot that has some, sorted so that the first ones are the most spread out.
     kde : PatchKDE
         Density of all kernels.
     patch_means : ndarray of shape (n_rows, d)
@@ -96,9 +97,9 @@ class PatchDensity:
         self.held_out_minima = np.append(self.held_out_minima, minima)
 
     def _add_kernels(self, patches: list[np.ndarray], groups: np.ndarray) -> None:
-        names = np.unique(groups)
-        per_group = max(MAX_KERNELS // len({*self.coresets, *names}), MIN_KERNELS_PER_SHOT)
-        for name in names:
+        names = self._choose_shots({*self.coresets, *groups.tolist()})
+        per_group = MAX_KERNELS // len(names)
+        for name in np.unique(groups[np.isin(groups, names)]).tolist():
             arrays = [patches[row] for row in np.flatnonzero(groups == name)]
             if name in self.coresets:  # more images of an earlier shot
                 arrays.insert(0, self.coresets[name])
@@ -111,9 +112,21 @@ class PatchDensity:
             )
             self.coresets[name] = points[chosen]
         # the first ones are spread out most
-        self.coresets = {name: points[:per_group] for name, points in self.coresets.items()}
+        self.coresets = {
+            name: points[:per_group] for name, points in self.coresets.items() if name in names
+        }
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
+
+    def _choose_shots(self, names: set[int]) -> list[int]:
+        """Return the shots that have kernels: those with the lowest of seeded random numbers.
+
+        So it does not matter whether shots were passed to one call or to several.
+        """
+        if len(names) <= MAX_KERNEL_SHOTS:
+            return sorted(names)
+        ranks = {name: np.random.default_rng([self.seed, abs(name)]).random() for name in names}
+        return sorted(names, key=ranks.__getitem__)[:MAX_KERNEL_SHOTS]
 
     def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
         """Return the density of some shots, with the bandwidth of the first fit of all shots."""
@@ -121,10 +134,11 @@ class PatchDensity:
 
     def _score_held_out(self, patches: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
         scores = np.empty((len(patches), 2))
-        for name in np.unique(groups):
+        for name in np.unique(groups).tolist():
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
-            density = self._fit_density(others or self.coresets)
+            has_kernels = others and len(others) < len(self.coresets)
+            density = self._fit_density(others) if has_kernels else self.kde
             scores[rows] = [score_patches(density, patches[row]) for row in rows]
         return scores
 

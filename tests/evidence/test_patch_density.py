@@ -6,9 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._evidence.patch_density import (
+    MAX_KERNEL_SHOTS,
     MAX_KERNELS,
     MAX_RATIO,
-    MIN_KERNELS_PER_SHOT,
     SCORED_SHARE,
     PatchDensity,
     mean_of_lowest,
@@ -65,7 +65,7 @@ def features(n, seed=0):
 
 
 def test_numbers_of_kernels_and_positions():
-    assert (MAX_KERNELS, MIN_KERNELS_PER_SHOT, SCORED_SHARE, MAX_RATIO) == (2048, 32, 0.01, 100)
+    assert (MAX_KERNELS, MAX_KERNEL_SHOTS, SCORED_SHARE, MAX_RATIO) == (2048, 64, 0.01, 100)
 
 
 def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
@@ -77,8 +77,26 @@ def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
     own = mean_of_lowest(part.kde.log_maps(torch.from_numpy(positions[3:4])))[0]
     assert part.held_out_scores[3] < own - 100
     learned(grid(80, seed=1), part=part, first=12)
-    assert {len(points) for points in part.coresets.values()} == {MIN_KERNELS_PER_SHOT}
+    assert len(part.coresets) == MAX_KERNEL_SHOTS
+    assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // MAX_KERNEL_SHOTS}
     assert len(part.held_out_scores) == len(part.patch_means) == 92
+
+
+def test_shots_with_kernels_are_a_random_subset_of_many():
+    """The same one, in whatever calls the shots come; every shot is held out."""
+    positions = grid(80)[:, :6, :6]
+    together, _ = learned(positions)
+    apart, _ = learned(positions[:50])
+    learned(positions[50:], part=apart, first=50)
+    assert set(together.coresets) == set(apart.coresets)
+    chosen = np.sort(list(together.coresets))
+    assert len(chosen) == MAX_KERNEL_SHOTS and 0 < np.sum(chosen >= 50) < 30
+    assert set(learned(positions, part=PatchDensity(1))[0].coresets) != set(together.coresets)
+    for row in (chosen[3], np.setdiff1d(np.arange(80), chosen)[3]):
+        others = [points for name, points in together.coresets.items() if name != row]
+        fitted = PatchKDE(np.concatenate(others), together.bandwidth)
+        log_map = fitted.log_maps(torch.from_numpy(positions[row])[None])
+        assert together.held_out_scores[row] == mean_of_lowest(log_map)[0]
 
 
 def test_kernels_are_spread_and_seeded():
