@@ -117,7 +117,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         so that about 5 % of unseen normal images fall below it. With 1 or 2 shots (a warning says
         so) and with stronger fine-tuning than the default, more do. The rule uses median and MAD,
         so that a wrong image among the shots hardly moves it; a warning names such images. A float
-        is the share of the training images that is called anomalous, as elsewhere in scikit-learn.
+        is the share of the training images that is called anomalous, as elsewhere in scikit-learn:
+        the threshold is that percentile of ``held_out_scores_``. Pass one to find outliers in
+        unlabelled images by :meth:`fit_predict`.
     on_error : {"raise", "nan"}, default="raise"
         What happens if an image is unreadable when images are scored. ``"raise"`` raises an error.
         ``"nan"`` gives the image the score NaN, which ``predict`` calls anomalous, and warns.
@@ -147,6 +149,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     calibration_scores_ : ndarray of shape (n_calibration,)
         Calibration scores, from which p-values are computed: those of the shots, each held out, or
         those of the images passed to :meth:`set_threshold`.
+    held_out_scores_ : ndarray of shape (n_images,)
+        Score of each training image by densities of the other shots, in the order of X and then
+        of every ``partial_fit``. Duplicates and the images of a group are held out together.
+        ``score_samples`` returns these scores for training images.
     embedder_ : COFTEmbedder
         The fitted embedder.
     embeddings_ : ndarray of shape (n_images, d)
@@ -320,9 +326,8 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
         """Add normal images to the density and set the threshold anew, without fine-tuning.
 
-        If ``contamination`` is a number, the share of all images below the threshold is only close
-        to it, because the patch scores of earlier images are not computed again. A warning says
-        so.
+        The held-out patch scores of earlier images stay as they are. They do not count the later
+        images.
 
         Parameters
         ----------
@@ -393,6 +398,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         - with labelled anomalies, the score of a linear head;
         - with ``prompts``, the log odds of the texts.
 
+        An image of ``fit`` or ``partial_fit`` gets its held-out score (``held_out_scores_``),
+        because it would find itself normal otherwise. It is recognised by its embeddings, on the
+        device of the fit. A mirrored, resized or newly compressed copy is a new image.
+
         Parameters
         ----------
         X : images or tabular data, see the user guide
@@ -456,7 +465,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         return labels_from_decision(self.decision_function(X))
 
     def fit_predict(self, X: ImagesLike, y: Any = None, groups: Any = None) -> np.ndarray:
-        """Fit, then label each image of X.
+        """Fit, then label each image of X by its held-out score.
+
+        This is outlier detection: X may hold anomalies that nobody has labelled. Set
+        ``contamination`` to their expected share.
 
         Parameters
         ----------
@@ -888,6 +900,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ``decision``, ``label`` and, if the detector draws maps, ``anomaly_map``; see the user
         guide.
 
+        The file does not recognise training images: it scores them as new images, which look more
+        normal than by ``score_samples``.
+
         Before it is written, the file is run on X by ``onnxruntime`` and compared with the
         detector on a CPU. Runtimes round single precision differently. So scores may differ by
         0.001 standard deviations of the held-out scores plus 1e-5 of the distance from the
@@ -968,6 +983,11 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     def calibration_scores_(self) -> np.ndarray:
         """Calibration scores, from which p-values are computed."""
         return fitted_model(self).calibration_scores
+
+    @property
+    def held_out_scores_(self) -> np.ndarray:
+        """Score of each training image by densities of the other shots."""
+        return fitted_model(self).joint.held_out_image_scores()
 
     @property
     def embeddings_(self) -> np.ndarray:
@@ -1054,9 +1074,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         """Warn if calibration images are training images, or duplicates of each other."""
         if n_duplicates:
             warn_user(
-                f"{n_duplicates} of the {len(scores)} images of X are training images. They look "
-                "more normal than unseen images, so more of these will be flagged than max_fpr "
-                "says. Pass other images."
+                f"{n_duplicates} of the {len(scores)} images of X are training images. The "
+                "network was trained on them, so they may look more normal than unseen images, "
+                "and more of these will be flagged than max_fpr says. Pass other images."
             )
         n_equal = len(scores) - len(np.unique(scores))
         if n_equal and fitted_model(self).defaults.warns_of_equal_scores:
@@ -1081,17 +1101,11 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         )
 
     def _warn_of_moved_threshold(self, replaced: str | None) -> None:
-        """Warn if ``partial_fit`` replaced a threshold, or does not meet ``contamination``."""
+        """Warn if ``partial_fit`` replaced a threshold that the user had set."""
         if replaced is not None:
             warn_user(
                 f"partial_fit replaced the threshold set by {replaced}. It follows "
                 f"contamination={self.contamination!r} now. Set the threshold again."
-            )
-        if self.contamination != "auto" and fitted_model(self).has_maps:
-            warn_user(
-                f"contamination={self.contamination!r} is only met exactly by fit. The patch "
-                "scores of earlier images are not computed again, so another share of all images "
-                "is below the threshold. Call fit or set_threshold, or use contamination='auto'."
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ class FittedModel:
             value = automatic_offset(calibration_scores[first_cluster], held_out[is_view])
         else:
             percent = 100 * float(settings.contamination)
-            value = float(np.percentile(joint.score_training(), percent))
+            value = float(np.percentile(joint.held_out_image_scores(), percent))
         limit = map_threshold(joint, is_view)
         return cls(joint, registry, calibration_scores, Threshold(value), limit)
 
@@ -158,8 +158,19 @@ class FittedModel:
             return self.joint.summarize(inputs, methods, memory)
 
     def score(self, inputs: Any, memory: Any = None) -> np.ndarray:
-        """Return scores of shape (n,); higher means more normal."""
-        return self.joint.score(self.summarize(inputs, memory))
+        """Return scores of shape (n,), held-out scores of training images; higher is normal."""
+        return self._score_summary(self.summarize(inputs, memory))[0]
+
+    def score_as_new(self, inputs: Any) -> np.ndarray:
+        """Return scores of shape (n,) that treat training images as new images."""
+        return self.joint.score(self.summarize(inputs))
+
+    def _score_summary(self, summary: dict[Any, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores, and the mask of training images, whose scores are held-out scores."""
+        scores, indices = self.joint.score(summary), self.joint.recognize(summary)
+        is_training = indices >= 0
+        scores[is_training] = self.joint.held_out_image_scores()[indices[is_training]]
+        return scores, is_training
 
     def score_readable(
         self, X: Any, read: Callable[..., Any], memory: Any = None, first: int = 0
@@ -186,7 +197,8 @@ class FittedModel:
         """Return scores, largest values of maps (if any), and the number of training images."""
         summary = self.summarize(inputs, memory)
         maxima = self.joint.map_maxima(summary) if self.has_maps else np.empty(0)
-        return self.joint.score(summary), maxima, self.joint.count_shots(summary)
+        scores, is_training = self._score_summary(summary)
+        return scores, maxima, int(is_training.sum())
 
     def maps(self, inputs: Any) -> Iterator[np.ndarray]:
         """Yield the anomaly map of each image at the size of the image."""

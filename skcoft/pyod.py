@@ -39,8 +39,9 @@ class PyODDetector(BaseDetector):
     detector_ : COFTDetector
         The fitted detector, which also computes anomaly maps.
     decision_scores_ : ndarray of shape (n_samples,)
-        Anomaly scores of the shots. Each is computed by a density that was fitted without the
-        shot. Duplicates share one score.
+        Anomaly scores of the training samples, in the order of X. Each is computed by densities
+        that were fitted without the sample and its duplicates. ``decision_function`` returns the
+        same scores for these samples.
     threshold_ : float
         Higher scores are labelled 1.
     labels_ : ndarray of shape (n_samples,)
@@ -92,8 +93,7 @@ class PyODDetector(BaseDetector):
             raise TypeError(f"detector must be a COFTDetector or None; got {detector!r}.")
         self.detector_ = clone(detector).fit(X)
         self._set_n_classes(None)
-        _, shots = np.unique(self.detector_.shot_ids_, return_inverse=True)
-        self.decision_scores_ = -self.detector_.calibration_scores_[shots]
+        self.decision_scores_ = -self.detector_.held_out_scores_
         self._process_decision_scores()
         return self
 

@@ -18,6 +18,8 @@ from golden import ROWS, rounded
 from safetensors.torch import save_file
 
 from skcoft import COFTDetector, __version__
+from skcoft._detector import fitted_model
+from skcoft._evidence.threshold import conformal_pvalues
 
 DATA = Path(__file__).with_name("data")
 RELEASE = __version__.split(".dev")[0]
@@ -70,20 +72,26 @@ def fit_images():
 CASES = {"rows": (fit_tabular, ROWS), "images": (fit_images, tiles(shift=5))}
 
 
+def score_as_new(detector, X):
+    """Return the scores of X; 0.1.0 did not recognise training images."""
+    return fitted_model(detector).score_as_new(detector._read(X))
+
+
 def measure(name, detector):
     """Return the detector's results for the queries of a case: a dict of lists of numbers."""
     X = CASES[name][1]
+    scores = score_as_new(detector, X)
     results = {
-        "scores": detector.score_samples(X),
+        "scores": scores,
         "offset": [detector.offset_],
-        "p-values": detector.predict_pvalue(X),
+        "p-values": conformal_pvalues(detector.calibration_scores_, scores),
         "distances": detector.kneighbors(X)[0][:, 0],
     }
     if name == "images":
         results["maps"] = detector.anomaly_map(X)[:, ::8, ::8].ravel()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # partial_fit replaces the threshold that was set
-        results["scores after more shots"] = detector.partial_fit(X[:2]).score_samples(X)
+        results["scores after more shots"] = score_as_new(detector.partial_fit(X[:2]), X)
     return {key: np.asarray(values, dtype=float).tolist() for key, values in results.items()}
 
 

@@ -210,9 +210,52 @@ def test_held_out_scores_are_calibration_scores(task):
     automatic = detector().fit(shots)
     share = detector(contamination=0.25).fit(shots)
     assert_array_equal(share.calibration_scores_, automatic.calibration_scores_)
-    assert (automatic.calibration_scores_ < automatic.score_samples(shots)).all()
+    assert_array_equal(automatic.calibration_scores_, automatic.held_out_scores_)
     more = automatic.partial_fit(task[1][:3])
     assert more.calibration_scores_.shape == (11,)
+
+
+def test_training_images_get_their_held_out_scores(task):
+    """Whatever else is in the call, and in any order; other images are scored as they were."""
+    shots, X, _ = task
+    fitted = detector().fit(shots)
+    held_out = fitted.held_out_scores_
+    plain = fitted._model.score_as_new(fitted._read(shots))
+    assert (held_out < plain).all()
+    assert_array_equal(fitted.score_samples(shots), held_out)
+    order = [5, 0, 7]
+    mixed = fitted.score_samples(np.concatenate([X[:3], shots[order], X[3:5]]))
+    assert_array_equal(mixed[3:6], held_out[order])
+    assert_array_equal(mixed[[0, 1, 2, 6, 7]], fitted._model.score_as_new(fitted._read(X[:5])))
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(restored.score_samples(shots), held_out)
+    fitted.partial_fit(X[:3])
+    assert fitted.held_out_scores_.shape == (11,)
+    both = np.concatenate([shots, X[:3]])
+    assert_array_equal(fitted.score_samples(both), fitted.held_out_scores_)
+
+
+def test_duplicates_and_groups_are_held_out_together(task):
+    shots = task[0]
+    fitted = detector().fit(shots, groups=[0, 0, 1, 2, 3, 4, 5, 6])
+    alone = detector().fit(shots)
+    assert_array_equal(fitted.score_samples(shots), fitted.held_out_scores_)
+    assert fitted.calibration_scores_[0] == fitted.held_out_scores_[:2].mean()
+    assert (alone.held_out_scores_ != fitted.held_out_scores_)[:2].all()
+    with pytest.warns(UserWarning, match="duplicate"):
+        twice = detector().fit(np.concatenate([shots, shots[2:3]]))
+    assert twice.held_out_scores_[8] == twice.held_out_scores_[2]
+
+
+def test_anomalies_among_the_training_images_are_detected():
+    """As scikit-learn's outlier detectors do; by its own kernels, an anomaly looks normal."""
+    rows = np.random.default_rng(0).normal(size=(40, 20))
+    rows[36:] *= 2
+    y = np.repeat([1, -1], [36, 4])
+    fitted = COFTDetector(max_iter=0, contamination=0.1, random_state=0)
+    assert_array_equal(fitted.fit_predict(rows), y)
+    assert fitted.score(rows, y) == 1
+    assert roc_auc_score(y, fitted._model.score_as_new(fitted._read(rows))) < 0.97
 
 
 def test_nineteen_images_suffice_for_a_false_positive_rate_of_5_percent(task):

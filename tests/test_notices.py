@@ -109,19 +109,15 @@ def test_features_that_are_not_finite_of_some_images(photos):
             method(white)
 
 
-def test_a_share_of_images_after_more_of_them(photos):
-    """It is met in fit; then a warning says that it no longer is, but for whole images alone."""
-    for local in (True, False):
-        fitted = detector(contamination=0.25, local=local).fit(photos[:8])
-        assert (fitted.predict(photos[:8]) == -1).mean() == 0.25
-        if local:
-            with pytest.warns(UserWarning):
-                fitted.partial_fit(photos[8:])
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                fitted.partial_fit(photos[8:])
-            assert (fitted.predict(photos) == -1).mean() == 0.25
+@pytest.mark.parametrize("local", [True, False])
+def test_a_share_of_images_after_more_of_them(local, photos):
+    """It is met in fit and after every ``partial_fit``."""
+    fitted = detector(contamination=0.25, local=local).fit(photos[:8])
+    assert (fitted.predict(photos[:8]) == -1).mean() == 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.partial_fit(photos[8:])
+    assert (fitted.predict(photos) == -1).mean() == 0.25
 
 
 class Maps(TinyNet):

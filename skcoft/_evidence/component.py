@@ -1,6 +1,6 @@
 """Components of the anomaly score: what a component offers, and which components there are."""
 
-from typing import Any, ClassVar, Protocol, Self, TypeGuard, cast
+from typing import Any, ClassVar, Protocol, Self, TypeGuard
 
 import numpy as np
 from torch import nn
@@ -73,9 +73,6 @@ class PatchComponent(ScoreComponent, Protocol):
         This is called before ``fit``, also in ``partial_fit``.
         """
 
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return scores of the shots by the component that was fitted on them."""
-
 
 class MapComponent(ScoreComponent, Protocol):
     """A component with anomaly maps; it needs patches.
@@ -109,13 +106,6 @@ COMPONENTS: dict[str, type[ScoreComponent]] = {
 def has_maps(component: ScoreComponent) -> TypeGuard[MapComponent]:
     """Return whether a component has anomaly maps."""
     return hasattr(component, "log_maps")
-
-
-def score_training(component: ScoreComponent, support: Support) -> np.ndarray:
-    """Return scores of the shots by the component that was fitted on them."""
-    if component.needs_patches:
-        return cast(PatchComponent, component).score_training(support)
-    return component.score(support.embeddings[support.is_shot])
 
 
 def component_state_fields() -> dict[type, dict[str, Any]]:

@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from .._input.shots import mean_per_shot
 from .._network.encoder import Encoder, Features, concat_embeddings, embeddings_of
@@ -13,7 +12,7 @@ from .._network.support import SHOT, Support
 from .._utils.cache import cached
 from .backbone_score import BackboneScore, with_patches
 from .clusters import ClusterScales, cluster_shots, nearest
-from .component import MapComponent, ScoreComponent, has_maps, score_training
+from .component import MapComponent, ScoreComponent, has_maps
 from .maps import mean_map
 from .standardization import Standardization
 
@@ -129,15 +128,10 @@ class JointScore:
         """Return joint scores of the calibration rows, each computed without its shot."""
         return self._rescale(self._raw_held_out_scores(), self._calibration_clusters())
 
-    def score_training(self) -> np.ndarray:
-        """Return joint scores of the shots by the components that were fitted on them."""
-        scores = self._add(
-            {
-                (i, name): score_training(component, self.backbone_scores[i].support)
-                for (i, name), component in self.components.items()
-            }
-        )
-        return self._rescale(scores, self.cluster_labels)
+    def held_out_image_scores(self) -> np.ndarray:
+        """Return the joint score of each training image, computed without its shot."""
+        support = self.backbone_scores[0].support
+        return self.held_out_scores()[support.is_shot[support.is_calibration]]
 
     def score(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
         """Return scores of images from the summaries of all components."""
@@ -214,18 +208,30 @@ class JointScore:
                 summaries |= {(i, name): values for name, values in results.items()}
         return summaries
 
-    def count_shots(self, summaries: Mapping[ComponentKey, np.ndarray]) -> int:
-        """Return the number of images that are shots, by their embeddings for all backbones."""
-        is_shot = [
-            cdist(
-                summaries[i, "image"],
-                score.support.embeddings[score.support.is_shot],
-                metric="chebyshev",
-            ).min(axis=1)
-            < EQUAL_EMBEDDING_TOL
-            for i, score in enumerate(self.backbone_scores)
-        ]
-        return int(np.count_nonzero(np.all(is_shot, axis=0)))
+    def recognize(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
+        """Return the index of the training image that each image equals; -1 for new images.
+
+        Images are equal if their embeddings are, for all backbones and scales. Equal embeddings
+        have equal means, so only training images whose mean is equal are compared. These are few,
+        and the cost per image hardly depends on the number of training images.
+        """
+        shots = [score.support.embeddings[score.support.is_shot] for score in self.backbone_scores]
+        images = [summaries[i, "image"] for i in range(len(shots))]
+        means, image_means = shots[0].mean(axis=1), images[0].mean(axis=1)
+        order = np.argsort(means, kind="stable")
+        first, last = (
+            np.searchsorted(means[order], image_means + sign * EQUAL_EMBEDDING_TOL)
+            for sign in (-1, 1)
+        )
+        indices = np.full(len(image_means), -1)
+        for i in np.flatnonzero(first < last):
+            candidates = np.sort(order[first[i] : last[i]])
+            is_equal = [
+                np.abs(shot_rows[candidates] - rows[i]).max(axis=1) < EQUAL_EMBEDDING_TOL
+                for shot_rows, rows in zip(shots, images, strict=True)
+            ]
+            indices[i] = next(iter(candidates[np.all(is_equal, axis=0)]), -1)
+        return indices
 
     def map_components(self) -> dict[ComponentKey, MapComponent]:
         """Return the components that have anomaly maps."""

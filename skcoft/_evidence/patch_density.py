@@ -18,7 +18,7 @@ from .patch_kde import PatchKDE
 from .torch_density import LogKernelDensity
 
 MAX_KERNELS = 2048  # shared among the shots
-MIN_KERNELS_PER_SHOT = 32
+MAX_KERNEL_SHOTS = 64  # shots that have kernels, if there are more
 SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
 MAX_RATIO = 100.0  # maximum within/between ratio
 
@@ -26,15 +26,16 @@ MAX_RATIO = 100.0  # maximum within/between ratio
 class PatchDensity:
     """Kernel density of the patch embeddings of the shots, see :class:`ScoreComponent`.
 
-    Memory is bounded, because every shot is reduced to its share of ``MAX_KERNELS`` kernels. They
-    are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv 2106.08265). So
-    a shot is left out by leaving out its kernels. If shots are added later, the scores of earlier
-    shots stay as they are.
+    Memory and time are bounded, because every shot is reduced to its share of ``MAX_KERNELS``
+    kernels. They are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv
+    2106.08265). So a shot is left out by leaving out its kernels. If there are more than
+    ``MAX_KERNEL_SHOTS`` shots, only so many of them, chosen at random, have kernels. If shots are
+    added later, the scores of earlier shots stay as they are.
 
     Attributes
     ----------
     coresets : dict of group to ndarray of shape (n_kernels, d)
-        Kernels of each shot, sorted so that the first ones are the most spread out.
+        Kernels of each shot that has some, sorted so that the first ones are the most spread out.
     kde : PatchKDE
         Density of all kernels.
     patch_means : ndarray of shape (n_rows, d)
@@ -55,7 +56,6 @@ class PatchDensity:
         "kde": PatchKDE,
         "held_out_scores": "f8 K",
         "held_out_minima": "f8 K",
-        "in_sample_scores": "f8 N",
         "patch_means": "f8 R e",
         "weight": Real,
     }
@@ -65,7 +65,7 @@ class PatchDensity:
         self.seed = seed
         self.coresets: dict[int, np.ndarray] = {}
         self.bandwidth: float | None = None
-        self.held_out_scores = self.held_out_minima = self.in_sample_scores = np.empty(0)
+        self.held_out_scores = self.held_out_minima = np.empty(0)
         self.patch_means: Any = None  # an array after add_patches
 
     @classmethod
@@ -80,7 +80,7 @@ class PatchDensity:
         return cls(encoder.seed) if settings.local and encoder.has_patches else None
 
     def add_patches(self, support: Support) -> None:
-        """Add the kernels of new shots and score these shots, held out and in sample."""
+        """Add the kernels of new shots and score these shots, held out."""
         patches = cast(list[np.ndarray], support.patches)
         means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
         earlier = means[:0] if self.patch_means is None else self.patch_means
@@ -91,17 +91,15 @@ class PatchDensity:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
         self._add_kernels(patches, groups)
-        scores = [score_patches(self.kde, patches[i])[0] for i in np.flatnonzero(support.is_shot)]
-        self.in_sample_scores = np.append(self.in_sample_scores, scores)
         rows = np.flatnonzero(support.is_calibration)
         scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
         self.held_out_scores = np.append(self.held_out_scores, scores)
         self.held_out_minima = np.append(self.held_out_minima, minima)
 
     def _add_kernels(self, patches: list[np.ndarray], groups: np.ndarray) -> None:
-        names = np.unique(groups)
-        per_group = max(MAX_KERNELS // len({*self.coresets, *names}), MIN_KERNELS_PER_SHOT)
-        for name in names:
+        names = self._choose_shots({*self.coresets, *groups.tolist()})
+        per_group = MAX_KERNELS // len(names)
+        for name in np.unique(groups[np.isin(groups, names)]).tolist():
             arrays = [patches[row] for row in np.flatnonzero(groups == name)]
             if name in self.coresets:  # more images of an earlier shot
                 arrays.insert(0, self.coresets[name])
@@ -114,9 +112,21 @@ class PatchDensity:
             )
             self.coresets[name] = points[chosen]
         # the first ones are spread out most
-        self.coresets = {name: points[:per_group] for name, points in self.coresets.items()}
+        self.coresets = {
+            name: points[:per_group] for name, points in self.coresets.items() if name in names
+        }
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
+
+    def _choose_shots(self, names: set[int]) -> list[int]:
+        """Return the shots that have kernels: those with the lowest of seeded random numbers.
+
+        So it does not matter whether shots were passed to one call or to several.
+        """
+        if len(names) <= MAX_KERNEL_SHOTS:
+            return sorted(names)
+        ranks = {name: np.random.default_rng([self.seed, abs(name)]).random() for name in names}
+        return sorted(names, key=ranks.__getitem__)[:MAX_KERNEL_SHOTS]
 
     def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
         """Return the density of some shots, with the bandwidth of the first fit of all shots."""
@@ -124,10 +134,11 @@ class PatchDensity:
 
     def _score_held_out(self, patches: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
         scores = np.empty((len(patches), 2))
-        for name in np.unique(groups):
+        for name in np.unique(groups).tolist():
             others = {g: points for g, points in self.coresets.items() if g != name}
             rows = np.flatnonzero(groups == name)
-            density = self._fit_density(others or self.coresets)
+            has_kernels = others and len(others) < len(self.coresets)
+            density = self._fit_density(others) if has_kernels else self.kde
             scores[rows] = [score_patches(density, patches[row]) for row in rows]
         return scores
 
@@ -147,10 +158,6 @@ class PatchDensity:
     def minima(self, summary: np.ndarray) -> np.ndarray:
         """Return the log density of the least likely patch of each image."""
         return summary[:, 1]
-
-    def score_training(self, support: Support) -> np.ndarray:
-        """Return the scores of the shots under all kernels, including their own."""
-        return self.in_sample_scores
 
     def log_maps(self, features: Features) -> np.ndarray:
         """Return the log density in nats at every patch (n, h, w).

@@ -20,7 +20,7 @@ from .._utils.settings import EmbedderSettings
 from .._utils.warning import warn_user
 from .backbone import Backbone
 from .factory import build_backbone
-from .support import Support
+from .support import PROBE, Support
 from .tabular import TabularNetwork
 from .views import Augmentation, Loader, make_views, mirrors_are_normal
 
@@ -238,7 +238,8 @@ class Encoder:
                 embeddings[rows] = features.embeddings
                 if features.patches is not None:
                     for row, image in zip(rows, features.patches.cpu().numpy(), strict=True):
-                        patches[row] = image
+                        is_probe = support.roles[row] == PROBE
+                        patches[row] = mean_patch(image) if is_probe else image
         return replace(
             support,
             embeddings=embeddings,
@@ -358,6 +359,11 @@ def _describe_modalities(names: Iterable[str | int | None]) -> str:
     """Return what a message calls samples with these modalities."""
     names = list(names)
     return "one image per sample" if names == [None] else f"samples of the modalities {names}"
+
+
+def mean_patch(patches: np.ndarray) -> np.ndarray:
+    """Return the mean of patch embeddings (h, w, e), (1, 1, e), float64."""
+    return patches.mean(axis=(0, 1), dtype=np.float64, keepdims=True)
 
 
 def embeddings_of(features: Features) -> np.ndarray:

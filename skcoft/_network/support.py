@@ -36,8 +36,9 @@ class Support:
         their mirror images. With fewer than ``MIN_CALIBRATION_SHOTS`` shots, these are too few
         scores, so views are included.
     patches : list of ndarrays of shape (h, w, e) or None
-        Patch embeddings of every row. With a mask, only patches inside it, (1, k, e). None if they
-        were dropped, because they are large.
+        Patch embeddings of every row. With a mask, only patches inside it, (1, k, e). Those of
+        probes are reduced to their mean, (1, 1, e). None if they were dropped, because they are
+        large.
     standardizer : HeldOutStandardizer or None
         For tabular data: embeds the rows again with some of them held out.
     anomaly_embeddings : ndarray of shape (n_anomalies, d) or None

@@ -13,6 +13,7 @@ from .._model import FittedModel
 
 # fields that formats 1 and 2 lack
 ADDED = {"Encoder": {"modality": None}, "JointScore": {"cluster_labels": None}}
+REMOVED = {"LocalDensity": {"in_sample_scores"}}  # fields that are of no use today
 # Class -> its module, its name and its fields today; only what has another name.
 RENAMED: dict[str, tuple[str, str, dict[str, str]]] = {
     "Backbone": ("_network.backbone", "Backbone", {"depths": "layers"}),
@@ -87,7 +88,8 @@ def upgrade(name: str, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the class name and the state that an object of formats 1 and 2 has today."""
     _, new_name, fields = RENAMED.get(name, ("", name, {}))
     state = {**ADDED.get(name, {}), **state}
-    state = {fields.get(field, field): value for field, value in state.items()}
+    removed = REMOVED.get(name, set())
+    state = {fields.get(f, f): value for f, value in state.items() if f not in removed}
     if "components" in state:
         components = state["components"].items()
         state["components"] = {COMPONENT_NAMES.get(key, key): part for key, part in components}

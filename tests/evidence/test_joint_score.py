@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from skcoft._evidence.backbone_score import BackboneScore
-from skcoft._evidence.joint_score import JointScore
+from skcoft._evidence.joint_score import EQUAL_EMBEDDING_TOL, JointScore
 from skcoft._evidence.maps import resize_map
+from skcoft._network.support import Support
 
 
 class Part:
@@ -20,9 +23,6 @@ class Part:
     def score(self, kept):
         return kept
 
-    def score_training(self, support):
-        return self.held_out_scores + 1
-
 
 def joint(*parts):
     return JointScore([BackboneScore(None, 1, None, dict(zip("abc", parts, strict=False)), {})])
@@ -34,7 +34,6 @@ A, B = (0, "a"), (0, "b")
 def test_one_part_is_left_as_it_is():
     alone = joint(Part([5.0, 7.0]))
     assert_allclose(alone.held_out_scores(), [5, 7])
-    assert_allclose(alone.score_training(), [6, 8])
     assert_allclose(alone.score({A: np.array([1.0, 2.0])}), [1, 2])
 
 
@@ -42,9 +41,47 @@ def test_others_are_brought_to_the_scale_of_the_first_and_weighed():
     """Scores vary alike over held-out shots, times the part's weight; means are taken away."""
     both = joint(Part([5.0, 7.0]), Part([100.0, 140.0], weight=3))  # deviations of 1 and 20
     assert_allclose(both.held_out_scores(), [5 - 3, 7 + 3])
-    assert_allclose(both.score_training(), [6 + 3 / 20 * -19, 8 + 3 / 20 * 21])
     kept = {A: np.array([6.0]), B: np.array([160.0])}
     assert_allclose(both.score(kept), [6 + 3 * 2])
+
+
+def supported(*embeddings):
+    """A joint score of two backbones or more, with these embeddings of the shots."""
+    scores = [
+        BackboneScore(
+            None,
+            1,
+            replace(Support.allot(range(len(rows)), 0, False), embeddings=np.array(rows)),
+            {"image": Part(np.arange(len(rows)) + 0.5)},
+            {},
+        )
+        for rows in embeddings
+    ]
+    return JointScore(scores)
+
+
+def test_training_images_are_recognised_by_their_embeddings_for_all_backbones():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2, 50, 6))
+    rows[:, 7, [0, 1]] = rows[:, 3, [1, 0]]  # equal means, but another embedding
+    rows[:, 7, 2:] = rows[:, 3, 2:]
+    rows[:, 30] = rows[:, 20]  # a duplicate
+    fitted = supported(*rows)
+    images = rows[:, [3, 7, 49, 20, 30]].copy()
+    images[:, 2] += 0.9 * EQUAL_EMBEDDING_TOL * np.array([1, -1, 1, -1, 1, -1])
+    summaries = {(i, "image"): images[i] for i in (0, 1)}
+    assert fitted.recognize(summaries).tolist() == [3, 7, 49, 20, 20]
+    summaries[1, "image"][0, 5] += 1.1 * EQUAL_EMBEDDING_TOL
+    assert fitted.recognize(summaries).tolist() == [-1, 7, 49, 20, 20]
+    new = {(i, "image"): rng.normal(size=(4, 6)) for i in (0, 1)}
+    assert fitted.recognize(new).tolist() == [-1] * 4
+
+
+def test_held_out_scores_of_images_are_those_of_rows_that_are_shots():
+    scores = np.arange(8.0)
+    support = Support.allot(range(4), 0, True)  # rows of shots, then of mirror images
+    both = JointScore([BackboneScore(None, 1, support, {"a": Part(scores)}, {})])
+    assert_allclose(both.held_out_image_scores(), [0, 1, 2, 3])
 
 
 def test_a_third_part_is_added_likewise():

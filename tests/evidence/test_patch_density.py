@@ -6,9 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._evidence.patch_density import (
+    MAX_KERNEL_SHOTS,
     MAX_KERNELS,
     MAX_RATIO,
-    MIN_KERNELS_PER_SHOT,
     SCORED_SHARE,
     PatchDensity,
     mean_of_lowest,
@@ -65,7 +65,7 @@ def features(n, seed=0):
 
 
 def test_numbers_of_kernels_and_positions():
-    assert (MAX_KERNELS, MIN_KERNELS_PER_SHOT, SCORED_SHARE, MAX_RATIO) == (2048, 32, 0.01, 100)
+    assert (MAX_KERNELS, MAX_KERNEL_SHOTS, SCORED_SHARE, MAX_RATIO) == (2048, 64, 0.01, 100)
 
 
 def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
@@ -74,10 +74,29 @@ def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
     part, _ = learned(positions)
     assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 12}
     assert part.held_out_scores.argmin() == 3
-    assert part.held_out_scores[3] < part.in_sample_scores[3] - 100
+    own = mean_of_lowest(part.kde.log_maps(torch.from_numpy(positions[3:4])))[0]
+    assert part.held_out_scores[3] < own - 100
     learned(grid(80, seed=1), part=part, first=12)
-    assert {len(points) for points in part.coresets.values()} == {MIN_KERNELS_PER_SHOT}
-    assert len(part.held_out_scores) == len(part.in_sample_scores) == len(part.patch_means) == 92
+    assert len(part.coresets) == MAX_KERNEL_SHOTS
+    assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // MAX_KERNEL_SHOTS}
+    assert len(part.held_out_scores) == len(part.patch_means) == 92
+
+
+def test_shots_with_kernels_are_a_random_subset_of_many():
+    """The same one, in whatever calls the shots come; every shot is held out."""
+    positions = grid(80)[:, :6, :6]
+    together, _ = learned(positions)
+    apart, _ = learned(positions[:50])
+    learned(positions[50:], part=apart, first=50)
+    assert set(together.coresets) == set(apart.coresets)
+    chosen = np.sort(list(together.coresets))
+    assert len(chosen) == MAX_KERNEL_SHOTS and 0 < np.sum(chosen >= 50) < 30
+    assert set(learned(positions, part=PatchDensity(1))[0].coresets) != set(together.coresets)
+    for row in (chosen[3], np.setdiff1d(np.arange(80), chosen)[3]):
+        others = [points for name, points in together.coresets.items() if name != row]
+        fitted = PatchKDE(np.concatenate(others), together.bandwidth)
+        log_map = fitted.log_maps(torch.from_numpy(positions[row])[None])
+        assert together.held_out_scores[row] == mean_of_lowest(log_map)[0]
 
 
 def test_kernels_are_spread_and_seeded():
@@ -93,7 +112,7 @@ def test_kernels_are_spread_and_seeded():
     assert not np.array_equal(other.coresets[0], learned(grid(4))[0].coresets[0])
 
 
-def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
+def test_held_out_scores_are_those_of_the_other_kernels():
     """Of every calibrating row, at the bandwidth of the first fit of all."""
     part, support = learned(grid(10), n_views=0, mirror=True)
     assert list(part.coresets) == [0, 1, 2, 3, 4]
@@ -104,14 +123,12 @@ def test_scores_held_out_and_in_sample_are_those_of_the_kernels():
         positions = torch.from_numpy(support.patches[row])[None]
         assert part.held_out_scores[row] == mean_of_lowest(fitted.log_maps(positions))[0]
         assert part.held_out_minima[row] == fitted.log_maps(positions).min()
-    assert_array_equal(part.in_sample_scores, mean_of_lowest(part.log_maps(features(10)))[:5])
-    assert_array_equal(part.score_training(support), part.in_sample_scores)
 
 
 @pytest.mark.parametrize(("n_shots", "n_scores"), [(3, 3 * 3), (4, 4)])
 def test_views_of_few_shots_are_held_out_too(n_shots, n_scores):
     part, _ = learned(grid(3 * n_shots), n_views=2)
-    assert len(part.held_out_scores) == n_scores and len(part.in_sample_scores) == n_shots
+    assert len(part.held_out_scores) == n_scores
 
 
 def test_of_a_single_shot_every_view_is_held_out_alone():
@@ -123,12 +140,11 @@ def test_of_a_single_shot_every_view_is_held_out_alone():
 
 def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
     part, _ = learned(grid(4))
-    before = part.held_out_scores, part.in_sample_scores, part.bandwidth
+    before = part.held_out_scores, part.bandwidth
     learned(grid(4, seed=1) * 3, part=part, first=4)
     assert_array_equal(part.held_out_scores[:4], before[0])
     assert len(part.held_out_minima) == 8
-    assert_array_equal(part.in_sample_scores[:4], before[1])
-    assert part.bandwidth == before[2]
+    assert part.bandwidth == before[1]
     assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 8}
 
 
@@ -212,7 +228,8 @@ def test_contamination_is_a_share_of_the_shots():
     fitted = COFTDetector(**params).fit(stripes(8))
     assert np.sum(fitted.predict(stripes(8)) == -1) == 2
     fitted.partial_fit(stripes(4, seed=9))
-    assert np.sum(fitted.decision_function(stripes(8)) < 0) <= 4
+    both = np.concatenate([stripes(8), stripes(4, seed=9)])
+    assert np.sum(fitted.predict(both) == -1) == 3
 
 
 def test_scores_join_both_densities(tiny_net):
@@ -249,7 +266,6 @@ def test_mirror_images_of_shots_count_as_normal(tiny_net, n_shots):
     mirrored = fitted.embed(shots[:, :, ::-1])
     assert_array_equal(support.embeddings[support.roles == MIRROR], mirrored)
     assert len(part.held_out_scores) == n_shots * (2 if n_shots >= 4 else 10)
-    assert len(part.in_sample_scores) == n_shots
     own = support.roles[support.is_calibration] == SHOT
     assert_array_equal(fitted.calibration_scores_, fitted._model.joint.held_out_scores()[own])
 
@@ -306,12 +322,12 @@ def test_without_local_density(tiny_net):
         def forward_intermediates(self, images):
             raise NotImplementedError
 
-    shots = stripes(4)
+    shots, new = stripes(4), stripes(4, seed=1)
     rows = COFTDetector(max_iter=0, random_state=0).fit(np.random.default_rng(0).random((8, 3)))
     vectors = COFTDetector(Vectors(), max_iter=0, random_state=0).fit(shots)
     other = COFTDetector(OtherMaps(), max_iter=0, random_state=0).fit(shots)
     off = COFTDetector(tiny_net, local=False, max_iter=0, n_views=0, random_state=0).fit(shots)
-    assert_array_equal(off.score_samples(shots), off.density_.score_samples(off.embed(shots)))
+    assert_array_equal(off.score_samples(new), off.density_.score_samples(off.embed(new)))
     refused = [(fitted.anomaly_map, shots) for fitted in (vectors, other, off)]
     refused.append((rows.anomaly_map, np.ones((2, 3))))
     refused.append((COFTDetector(tiny_net, local="auto").fit, shots))

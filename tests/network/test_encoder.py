@@ -81,6 +81,19 @@ def test_support_holds_shots_mirror_images_and_seeded_views(encoder, images):
     assert bare.patches is None
 
 
+def test_only_the_mean_patch_of_probes_is_stored(encoder, images):
+    """Patches of many images need much memory, and probes have no kernels."""
+    n, options = len(images), dict(mirror=True, with_patches=True)
+    views = encoder.embed_shots(images, 2, **options)
+    probes = encoder.embed_shots(images, 1, n_probes=1, **options)
+    assert_array_equal(probes.embeddings, views.embeddings)
+    for row in range(3 * n):
+        assert_array_equal(probes.patches[row], views.patches[row])
+    for row in range(3 * n, 4 * n):
+        expected = views.patches[row].mean(axis=(0, 1), dtype=np.float64)
+        assert_array_equal(probes.patches[row], expected[None, None])
+
+
 def test_shots_are_decoded_once(encoder, images, monkeypatch):
     """Shots that do not fit into the cache are decoded batch by batch in every round."""
     assert CACHE_BYTES >= 11 * 3 * 16 * 16 * 4
