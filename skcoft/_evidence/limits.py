@@ -8,7 +8,7 @@ from scipy import stats
 TARGET_FPR = 0.05  # of the automatic threshold
 MIN_SHOTS = 3  # needed to estimate how scores vary
 MAX_DOF = 3  # held-out scores have heavier tails than normal deviates
-MAD_EFFICIENCY = 0.37  # of the MAD, relative to the standard deviation of normal deviates
+MAD_EFFICIENCY = 0.5  # of the MAD of few scores, relative to their standard deviation
 SUSPECT_RATE = 0.01  # of fits on clean shots in which a shot is called suspect, for heavy tails
 MIN_SHOTS_TO_SUSPECT = 4
 
