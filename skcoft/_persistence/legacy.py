@@ -1,6 +1,6 @@
 """What earlier versions called the classes and attributes that files and pickles hold.
 
-Model files of formats 1 and 2 name classes and their fields. Pickles of 0.1.0 also name modules.
+Model files of formats 1 to 3 name classes and their fields. Pickles of 0.1.0 also name modules.
 """
 
 import sys
@@ -11,7 +11,15 @@ from typing import Any
 from .._evidence.threshold import Threshold
 from .._model import FittedModel
 
-ADDED = {"Encoder": {"modality": None}}  # fields that format 1 lacks
+# Fields that earlier formats lack, by the name of the class in them.
+ADDED: dict[str, dict[str, None]] = {
+    "Encoder": {"modality": None},
+    "Support": {"moves": None, "move_ids": None, "patch_moves": None},
+    "Kernels": {"metric": None},
+    "PatchKDE": {"metric": None},
+    "LocalDensity": {"metric": None},
+    "PatchDensity": {"metric": None},
+}
 # Class -> its module, its name and its fields today; only what has another name.
 RENAMED: dict[str, tuple[str, str, dict[str, str]]] = {
     "Backbone": ("_network.backbone", "Backbone", {"depths": "layers"}),
@@ -83,7 +91,7 @@ MODULES = {
 
 
 def upgrade(name: str, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the class name and the state that an object of formats 1 and 2 has today."""
+    """Return the class name and the state that an object of formats 1 to 3 has today."""
     _, new_name, fields = RENAMED.get(name, ("", name, {}))
     state = {**ADDED.get(name, {}), **state}
     state = {fields.get(field, field): value for field, value in state.items()}
