@@ -42,6 +42,7 @@ import skcoft
 from skcoft import COFTDetector
 from skcoft._evidence.backbone_score import N_PROBES
 from skcoft._network.bn_folding import unfold
+from skcoft._network.encoder import N_CHANGES
 from skcoft._network.factory import build_backbone
 from skcoft.datasets import make_plates
 
@@ -145,7 +146,8 @@ def compare_networks(
         network = build_network()
         bare_fit(network, training_shape, args.iterations, n_batches=3)
         bare_forward(network, [torch.rand(len(shots), 3, *training_shape)])  # center
-        bare_forward(network, random_images((2 + N_PROBES) * len(shots)))  # shots, mirror images
+        n_rounds = 2 + N_PROBES + N_CHANGES  # shots, mirror images, probes, changes
+        bare_forward(network, random_images(n_rounds * len(shots)))
 
     table.compare("fit / bare loop", lambda: make_detector().fit(shots), bare_passes)
     network = build_network()

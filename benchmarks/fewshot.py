@@ -192,9 +192,12 @@ def print_header(args: argparse.Namespace, tasks: list[Task], prefix: str = "") 
 
 
 def print_line(label: str, values: Sequence[float], note: str = "") -> None:
-    """Print a line of a table: label, mean over the tasks, value of each task, note."""
+    """Print a line of a table: label, mean over the tasks, value of each task, note.
+
+    A value that is NaN does not count in the mean.
+    """
     cells = " ".join(f"{value:8.1f}" for value in values)
-    print(f"{label:{LABEL}s} {np.mean(values):5.1f} {cells}  {note}".rstrip(), flush=True)
+    print(f"{label:{LABEL}s} {np.nanmean(values):5.1f} {cells}  {note}".rstrip(), flush=True)
 
 
 def evaluate(expression: str, **names: Any) -> Any:

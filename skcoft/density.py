@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
-from sklearn.utils import gen_batches
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ._utils.params import any_of, check_parameters, number, one_of
@@ -92,7 +92,13 @@ class KernelDensity(DensityMixin, BaseEstimator):
         self.bandwidth = bandwidth
         self.covariance_type = covariance_type
 
-    def fit(self, X: npt.ArrayLike, y: None = None, groups: npt.ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: None = None,
+        groups: npt.ArrayLike | None = None,
+        moves: npt.ArrayLike | None = None,
+    ) -> Self:
         """Place a kernel on every row and choose the bandwidth.
 
         Parameters
@@ -106,6 +112,10 @@ class KernelDensity(DensityMixin, BaseEstimator):
             Every group counts once in ``"scale"``, and its rows are left out together in
             ``"loo"``. If groups differ in size, kernels are weighted so that every group has the
             same weight. By default each row is a group.
+        moves : array-like of shape (n_moves, n_features), default=None
+            Differences between rows that should score alike, such as the embeddings of an image
+            with and without noise. Their mean square is added to the covariance, so that
+            they count less in distances. Ignored if ``covariance_type="spherical"``.
 
         Returns
         -------
@@ -117,12 +127,13 @@ class KernelDensity(DensityMixin, BaseEstimator):
         ValueError
             If a parameter or X is invalid, or X and groups differ in length.
         """
-        return self._fit(X, groups)
+        return self._fit(X, groups, moves)
 
     def _fit(
         self,
         X: npt.ArrayLike,
         groups: npt.ArrayLike | None,
+        moves: npt.ArrayLike | None,
         fitted: "KernelDensity | None" = None,
     ) -> Self:
         """Fit; use kernels of the volume of those of ``fitted``, if it is given."""
@@ -134,9 +145,9 @@ class KernelDensity(DensityMixin, BaseEstimator):
         if self.covariance_type == "full":
             self._shape = GaussianDensity()
             if fitted is None or fitted._shape is None:
-                self._shape.fit(rows)
+                self._shape.fit(rows, moves=moves)
             else:
-                self._shape.fit_at_scale_of(fitted._shape, rows)
+                self._shape.fit_at_scale_of(fitted._shape, rows, moves)
         rows = self._whiten(rows)
         weights = group_weights(groups)
         self._center = np.average(rows, axis=0, weights=weights)
@@ -156,7 +167,11 @@ class KernelDensity(DensityMixin, BaseEstimator):
         return self
 
     def fit_at_scale_of(
-        self, fitted: "KernelDensity", X: npt.ArrayLike, groups: npt.ArrayLike | None = None
+        self,
+        fitted: "KernelDensity",
+        X: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        moves: npt.ArrayLike | None = None,
     ) -> Self:
         """Fit with the bandwidth of another fitted estimator.
 
@@ -168,6 +183,8 @@ class KernelDensity(DensityMixin, BaseEstimator):
             Locations of the kernels.
         groups : array-like of shape (n_samples,), default=None
             Group of each row, as in ``fit``.
+        moves : array-like of shape (n_moves, n_features), default=None
+            As in ``fit``.
 
         Returns
         -------
@@ -175,7 +192,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
             The fitted estimator. Its scores and those of ``fitted`` are on the same scale.
         """
         self.set_params(bandwidth=fitted.bandwidth_)
-        return self._fit(X, groups, fitted)
+        return self._fit(X, groups, moves, fitted)
 
     def score_samples(self, X: npt.ArrayLike) -> np.ndarray:
         """Return the log density of each row.
@@ -283,7 +300,7 @@ class GaussianDensity(DensityMixin, BaseEstimator):
     def __init__(self, shrinkage: float | Literal["oas", "ledoit_wolf"] = "oas") -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
+    def fit(self, X: npt.ArrayLike, y: None = None, moves: npt.ArrayLike | None = None) -> Self:
         """Estimate the mean and the shrunk covariance.
 
         Parameters
@@ -292,6 +309,9 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             The rows to fit.
         y : None
             Ignored.
+        moves : array-like of shape (n_moves, n_features), default=None
+            Differences between rows that should score alike, such as the embeddings of an image
+            with and without noise. Their mean square is added to the covariance.
 
         Returns
         -------
@@ -322,8 +342,14 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         ridge = self.shrinkage_ * variances.sum() / d
         if ridge <= np.finfo(np.float64).tiny:  # all rows are equal; any scale ranks the same
             ridge = 1.0
+        spanned = (1 - self.shrinkage_) * variances
+        if moves is not None:
+            moves = check_moves(moves, d)
+            spans = np.sqrt(spanned)[:, None] * directions, moves / len(moves) ** 0.5
+            _, singular, directions = np.linalg.svd(np.concatenate(spans), full_matrices=False)
+            spanned = np.square(singular)
         self._directions = directions.T
-        self._set_variances((1 - self.shrinkage_) * variances + ridge, ridge)
+        self._set_variances(spanned + ridge, ridge)
         return self
 
     def _set_variances(self, spanned: np.ndarray, ridge: float) -> None:
@@ -333,7 +359,12 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         self._excess_precision = 1 / spanned - 1 / ridge
         self.log_determinant_ = np.log(spanned).sum() + (d - len(spanned)) * np.log(ridge)
 
-    def fit_at_scale_of(self, fitted: "GaussianDensity", X: npt.ArrayLike) -> Self:
+    def fit_at_scale_of(
+        self,
+        fitted: "GaussianDensity",
+        X: npt.ArrayLike,
+        moves: npt.ArrayLike | None = None,
+    ) -> Self:
         """Fit, then scale the covariance to the determinant of that of another estimator.
 
         Parameters
@@ -342,13 +373,15 @@ class GaussianDensity(DensityMixin, BaseEstimator):
             A fitted estimator, usually of a larger set that includes X.
         X : array-like of shape (n_samples, n_features)
             The rows to fit.
+        moves : array-like of shape (n_moves, n_features), default=None
+            As in ``fit``.
 
         Returns
         -------
         GaussianDensity
             The fitted estimator. Its scores and those of ``fitted`` are on the same scale.
         """
-        self.fit(X)
+        self.fit(X, moves=moves)
         factor = np.exp((fitted.log_determinant_ - self.log_determinant_) / len(self.location_))
         self._set_variances(self._spanned * factor, self._ridge * factor)
         return self
@@ -452,6 +485,17 @@ DENSITY_STATE_FIELDS: dict[type, dict[str, Any]] = {
         "feature_names_in_": np.ndarray,
     },
 }
+
+
+def check_moves(moves: npt.ArrayLike, n_features: int) -> np.ndarray:
+    """Return moves as an array (n_moves, n_features); raise ValueError if they are invalid."""
+    array: np.ndarray = check_array(moves, dtype=np.float64, input_name="moves")
+    if array.shape[1] != n_features:
+        raise ValueError(
+            f"moves has {array.shape[1]} features, but X has {n_features}. Pass differences "
+            "between rows of X."
+        )
+    return array
 
 
 def log_constant(

@@ -245,6 +245,44 @@ def test_thresholds(data, capsys):
         assert all(0 <= float(line.split()[-1]) <= 100 for line in lines)
 
 
+def test_changes_of_images():
+    from shifts import CHANGES, WHITE_BALANCE, change_images
+
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(60, 190, (2, 16, 20, 1)), 3, 3).repeat(3, 1).astype(np.uint8)
+    changed = {name: change_images(images, change) for name, change in CHANGES.items()}
+    assert all(x.shape == images.shape and x.dtype == np.uint8 for x in changed.values())
+    for sigma in (1, 2, 4):
+        difference = changed[f"noise, sigma {sigma}"].astype(float) - images
+        assert difference.std() == pytest.approx(np.hypot(sigma, 12**-0.5), rel=0.05)
+    for sign in (-1, 1):
+        ratio = changed[f"exposure {10 * sign:+d} %"].mean() / images.mean()
+        assert ratio == pytest.approx(1 + sign / 10, abs=0.002)
+    assert_array_equal(changed["shift by 3 pixels"][:, :, 3:], images[:, :, :-3])
+    red, green, blue = np.moveaxis(changed[WHITE_BALANCE], 3, 0)
+    assert red.mean() > green.mean() > blue.mean()
+    assert_array_equal(green, images[..., 1])
+    black, white = (np.full((1, 8, 8), value, dtype=np.uint8) for value in (0, 255))
+    for name, change in CHANGES.items():
+        if name != WHITE_BALANCE and "noise" not in name:  # clipped, not wrapped around
+            assert change_images(black, change).max() == 0
+            assert change_images(white, change).min() >= 229
+
+
+def test_shifts(data, capsys):
+    from shifts import CHANGES, WHITE_BALANCE
+
+    run("shifts", data, "--shots", "4", "--max-test", "3", "--detector", SMALL)
+    _, columns, *lines = capsys.readouterr().out.splitlines()
+    assert columns.split() == ["mean", "parts"]
+    figures = "normal flagged", "anomalies flagged", "AUROC"
+    labels = [f"{name}, {figure}" for name in ["unchanged", *CHANGES] for figure in figures]
+    assert [line[: len(label)] for line, label in zip(lines, labels, strict=True)] == labels
+    for line in lines:
+        value = float(line.split()[-1])
+        assert np.isnan(value) if line.startswith(WHITE_BALANCE) else 0 <= value <= 100
+
+
 def test_large_photographs(tmp_path, capsys):
     import large
 

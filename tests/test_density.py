@@ -360,6 +360,46 @@ def test_fit_at_scale_of_keeps_the_shape_of_the_part(rows, n):
     assert not np.allclose(own.score_samples(rows), expected)
 
 
+@pytest.mark.parametrize("n", [4, 40])
+def test_moves_add_their_mean_square_to_the_covariance(rows, n):
+    moves = np.random.default_rng(1).normal(size=(3, 6)) * [5, 1, 1, 1, 0, 0]
+    covariance = ShrunkCovariance(shrinkage=0.3).fit(rows[:n]).covariance_ + moves.T @ moves / 3
+    gaussian = GaussianDensity(0.3).fit(rows[:n], moves=moves)
+    expected = multivariate_normal(rows[:n].mean(0), covariance).logpdf(rows)
+    assert_allclose(gaussian.score_samples(rows), expected)
+    fitted = GaussianDensity(0.3).fit_at_scale_of(GaussianDensity().fit(rows), rows[:n], moves)
+    factor = np.exp((fitted.log_determinant_ - gaussian.log_determinant_) / 6)
+    expected = multivariate_normal(rows[:n].mean(0), factor * covariance).logpdf(rows)
+    assert_allclose(fitted.score_samples(rows), expected)
+
+
+def test_moves_shape_the_kernels(rows):
+    """A query that differs from a kernel by a move scores higher than without moves."""
+    moves, query = np.eye(6)[:1] * 3, rows[:1] + np.eye(6)[0] * 3
+    fitted = KernelDensity(covariance_type="full").fit(rows[:4], moves=moves)
+    again = KernelDensity().fit_at_scale_of(fitted, rows[:4], moves=moves)
+    again.set_params(covariance_type="full").fit_at_scale_of(fitted, rows[:4], moves=moves)
+    assert_allclose(again.score_samples(rows), fitted.score_samples(rows))
+    shape = GaussianDensity().fit(rows[:4], moves=moves)
+    expected = KernelDensity().fit(shape.whiten(rows[:4])).score_samples(shape.whiten(rows))
+    difference = fitted.score_samples(rows) - expected
+    assert_allclose(difference, difference[0])
+    plain = KernelDensity(covariance_type="full").fit(rows[:4])
+    loss, plain_loss = (
+        density.score_samples(rows[:1]) - density.score_samples(query)
+        for density in (fitted, plain)
+    )
+    assert loss < plain_loss / 4
+    spherical = KernelDensity().fit(rows[:4], moves=moves).score_samples(rows)
+    assert_array_equal(spherical, KernelDensity().fit(rows[:4]).score_samples(rows))
+
+
+@pytest.mark.parametrize("moves", [np.ones((2, 5)), np.full((1, 6), np.nan), np.ones(6), []])
+def test_moves_that_are_invalid(rows, moves):
+    with pytest.raises(ValueError, match="moves|array"):
+        GaussianDensity().fit(rows, moves=moves)
+
+
 def test_fit_at_scale_of_places_kernels_on_the_part(rows):
     whole = KernelDensity("loo").fit(rows)
     fitted = KernelDensity().fit_at_scale_of(whole, rows[:9])

@@ -52,7 +52,8 @@ class ImageDensity:
     def fit(self, support: Support) -> Self:
         """Fit the density, and densities of the other shots for held-out scores."""
         support = support.without_probes()
-        self.fitted = fit_density(self.density, support.embeddings, support.shot_ids)
+        rows = support.embeddings, support.shot_ids, support.moves
+        self.fitted = fit_density(self.density, *rows)
         groups, is_calibration = support.groups, support.is_calibration
         # the views of a single shot are left out one by one, which changes the scale of most
         # densities
@@ -60,9 +61,8 @@ class ImageDensity:
         if len(groups) == 1 or single:
             self.held_out_scores = self.score(support.embeddings[is_calibration])
         else:
-            self.held_out_scores = score_held_out(
-                self.fitted, support.embeddings_held_out, groups, is_calibration
-            )
+            held_out = support.embeddings_held_out, groups, is_calibration, support.moves_held_out
+            self.held_out_scores = score_held_out(self.fitted, *held_out)
         return self
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
@@ -145,10 +145,15 @@ def build_density(density: Any, encoder: Encoder) -> BaseEstimator:
     return DENSITIES[density](encoder.network.defaults) if isinstance(density, str) else density
 
 
-def fit_density(density: Any, embeddings: np.ndarray, shot_ids: np.ndarray) -> Any:
-    """Return a clone of a density, fitted on embeddings; pass shots as groups if it takes any."""
+def fit_density(
+    density: Any,
+    embeddings: np.ndarray,
+    shot_ids: np.ndarray,
+    moves: np.ndarray | None = None,
+) -> Any:
+    """Return a clone of a density, fitted on embeddings; see :func:`fit_options`."""
     density = clone(density)
-    options = {"groups": shot_ids} if has_fit_parameter(density, "groups") else {}
+    options = fit_options(density, shot_ids, moves)
     try:
         density.fit(embeddings, **options)
     except ValueError as error:  # for example, more neighbours than rows
@@ -163,6 +168,12 @@ def fit_density(density: Any, embeddings: np.ndarray, shot_ids: np.ndarray) -> A
             "with score_samples, for which higher is more normal."
         )
     return density
+
+
+def fit_options(density: Any, shot_ids: np.ndarray, moves: np.ndarray | None) -> dict[str, Any]:
+    """Return shots as groups and moves by harmless changes, each if ``density.fit`` takes it."""
+    options = {"groups": shot_ids, "moves": moves}
+    return {key: value for key, value in options.items() if has_fit_parameter(density, key)}
 
 
 def is_pyod_detector(fitted: Any) -> bool:
@@ -204,6 +215,7 @@ def score_held_out(
     embed: Callable[[np.ndarray], np.ndarray],
     groups: np.ndarray,
     is_scored: np.ndarray,
+    moves_of: Callable[[np.ndarray], np.ndarray | None] = lambda is_training: None,
 ) -> np.ndarray:
     """Return scores of some rows by densities that were fitted without the group of the row.
 
@@ -221,15 +233,18 @@ def score_held_out(
         Group of each row.
     is_scored : ndarray of bool, shape (n_rows,)
         Rows to score.
+    moves_of : callable
+        Returns how harmless changes move the embeddings of the rows of a mask, if it is known.
     """
     scores = np.full(len(groups), np.nan)
     for train, test in leave_groups_out(groups):
-        embeddings = embed(np.isin(np.arange(len(groups)), train))
+        is_training = np.isin(np.arange(len(groups)), train)
+        embeddings, moves = embed(is_training), moves_of(is_training)
         test = test[is_scored[test]]
         if hasattr(fitted, "fit_at_scale_of"):
-            options = {"groups": groups[train]} if has_fit_parameter(fitted, "groups") else {}
+            options = fit_options(fitted, groups[train], moves)
             fold = clone(fitted).fit_at_scale_of(fitted, embeddings[train], **options)
         else:
-            fold = fit_density(fitted, embeddings[train], groups[train])
+            fold = fit_density(fitted, embeddings[train], groups[train], moves)
         scores[test] = score_embeddings(fold, embeddings[test])
     return scores[is_scored]

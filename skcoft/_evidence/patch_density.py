@@ -14,7 +14,7 @@ from .._network.patches import MAX_PATCHES
 from .._network.support import Support
 from .._utils.settings import DetectorSettings
 from .._utils.warning import warn_user
-from .patch_kde import PatchKDE
+from .patch_kde import PatchKDE, metric_of_moves
 from .torch_density import LogKernelDensity
 
 MAX_KERNELS = 2048  # shared among the shots
@@ -53,6 +53,7 @@ class PatchDensity:
         "seed": Integral,
         "coresets": {Integral: "f4 _ e"},
         "bandwidth": Real,
+        "metric": ("f4 e e", None),
         "kde": PatchKDE,
         "held_out_scores": "f8 K",
         "held_out_minima": "f8 K",
@@ -65,6 +66,7 @@ class PatchDensity:
         self.seed = seed
         self.coresets: dict[int, np.ndarray] = {}
         self.bandwidth: float | None = None
+        self.metric: np.ndarray | None = None
         self.held_out_scores = self.held_out_minima = np.empty(0)
         self.patch_means: Any = None  # an array after add_patches
 
@@ -90,13 +92,16 @@ class PatchDensity:
         if not self.coresets and support.n_shots == 1:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
-        self._add_kernels(patches, groups)
+        self._add_kernels(patches, groups, support.patch_moves)
         rows = np.flatnonzero(support.is_calibration)
         scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
         self.held_out_scores = np.append(self.held_out_scores, scores)
         self.held_out_minima = np.append(self.held_out_minima, minima)
 
-    def _add_kernels(self, patches: list[np.ndarray], groups: np.ndarray) -> None:
+    def _add_kernels(
+        self, patches: list[np.ndarray], groups: np.ndarray, moves: list[np.ndarray] | None
+    ) -> None:
+        is_first_fit = not self.coresets
         names = self._choose_shots({*self.coresets, *groups.tolist()})
         per_group = MAX_KERNELS // len(names)
         for name in np.unique(groups[np.isin(groups, names)]).tolist():
@@ -115,6 +120,9 @@ class PatchDensity:
         self.coresets = {
             name: points[:per_group] for name, points in self.coresets.items() if name in names
         }
+        if is_first_fit and moves:
+            spherical = self._fit_density(self.coresets)
+            self.metric = metric_of_moves(moves, spherical.bandwidth)
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
 
@@ -129,8 +137,8 @@ class PatchDensity:
         return sorted(names, key=ranks.__getitem__)[:MAX_KERNEL_SHOTS]
 
     def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
-        """Return the density of some shots, with the bandwidth of the first fit of all shots."""
-        return PatchKDE(np.concatenate(list(coresets.values())), self.bandwidth)
+        """Return the density of some shots, with bandwidth and metric of the first fit of all."""
+        return PatchKDE(np.concatenate(list(coresets.values())), self.bandwidth, self.metric)
 
     def _score_held_out(self, patches: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
         scores = np.empty((len(patches), 2))

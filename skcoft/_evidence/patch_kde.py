@@ -1,5 +1,6 @@
 """Kernel density of patch embeddings: many rows, in single precision, on the network's device."""
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -26,6 +27,8 @@ class PatchKDE:
         Locations of the kernels.
     bandwidth : float or None
         Standard deviation of the kernels. None means Scott's rule.
+    metric : ndarray of shape (d, d) or None
+        Matrix by which points and rows are multiplied first, see :func:`metric_of_moves`.
     """
 
     state_fields: ClassVar[dict[str, Any]] = {
@@ -34,9 +37,17 @@ class PatchKDE:
         "scaled": "f4 k e",
         "exponents": "f4 k",
         "constant": Real,
+        "metric": ("f4 e e", None),
     }
 
-    def __init__(self, points: np.ndarray, bandwidth: float | None = None) -> None:
+    def __init__(
+        self,
+        points: np.ndarray,
+        bandwidth: float | None = None,
+        metric: np.ndarray | None = None,
+    ) -> None:
+        self.metric = metric
+        points = points if metric is None else points @ metric
         center = points.mean(axis=0, dtype=np.float64)
         centered = points - center
         self.bandwidth = scott_bandwidth(centered, len(points)) if bandwidth is None else bandwidth
@@ -46,6 +57,8 @@ class PatchKDE:
         self.exponents = (-0.5 * np.square(scaled).sum(axis=1)).astype(np.float32)
         n, d = points.shape
         self.constant = float(log_constant(n, d, self.bandwidth))
+        if metric is not None:
+            self.constant -= float(np.linalg.slogdet(metric.astype(np.float64))[1])
 
     def to_torch(self, device: torch.device | str = "cpu") -> LogKernelDensity:
         """Return the density as a module on a device."""
@@ -54,7 +67,9 @@ class PatchKDE:
             torch.tensor(array, device=device)
             for array in (self.center, self.scaled, self.exponents)
         )
-        return LogKernelDensity(center, self.bandwidth, scaled, exponents, self.constant)
+        metric = None if self.metric is None else torch.tensor(self.metric, device=device)
+        constants = self.bandwidth, scaled, exponents, self.constant
+        return LogKernelDensity(center, *constants, metric)
 
     @torch.inference_mode()
     def log_maps(self, patches: torch.Tensor) -> np.ndarray:
@@ -68,3 +83,23 @@ class PatchKDE:
         """Number of rows per chunk, bounded by scikit-learn's ``working_memory``."""
         budget = get_config()["working_memory"] * 2**20
         return int(np.clip(budget // (4 * len(self.scaled)), 1, MAX_CHUNK_ROWS))
+
+
+def metric_of_moves(moves: Sequence[np.ndarray], bandwidth: float) -> np.ndarray:
+    """Return the symmetric matrix (d, d) that makes kernels wider in the directions of moves.
+
+    Spherical kernels of points that are multiplied by it have, in the space of the points, the
+    covariance of kernels of the bandwidth plus the mean square of the moves.
+
+    Parameters
+    ----------
+    moves : sequence of ndarrays of shape (..., d)
+        Differences between patches that should score alike.
+    bandwidth : float
+        Standard deviation of the kernels.
+    """
+    rows = [move.reshape(-1, move.shape[-1]).astype(np.float64) for move in moves]
+    second_moment = sum(each.T @ each for each in rows) / sum(map(len, rows))
+    variances, directions = np.linalg.eigh(second_moment)
+    scales = (1 + variances.clip(min=0) / bandwidth**2) ** -0.5
+    return ((directions * scales) @ directions.T).astype(np.float32)

@@ -25,6 +25,8 @@ class LogKernelDensity(nn.Module):
         -0.5 times the squared norm of each point, plus the log weight of its kernel.
     constant : float or tensor
         Logarithm of the divisor, see :func:`skcoft.density.log_constant`.
+    metric : tensor of shape (d, d) or None
+        Matrix by which rows are multiplied first.
     """
 
     def __init__(
@@ -34,14 +36,17 @@ class LogKernelDensity(nn.Module):
         points: torch.Tensor,
         exponents: torch.Tensor,
         constant: Any,
+        metric: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.metric = None if metric is None else nn.Parameter(metric, False)
         self.center, self.points = nn.Parameter(center, False), nn.Parameter(points, False)
         self.exponents = nn.Parameter(exponents, False)
         self.bandwidth, self.constant = bandwidth, constant
 
     def forward(self, rows: torch.Tensor, chunk_size: int | None = None) -> torch.Tensor:
         """Return the log density (n,) of rows (n, d), in float64 on the CPU."""
+        rows = rows if self.metric is None else rows @ self.metric
         z = (rows - self.center) / self.bandwidth
         chunks = [z] if chunk_size is None else z.split(chunk_size)
         sums = torch.cat(

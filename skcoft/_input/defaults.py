@@ -25,6 +25,9 @@ class InputDefaults:
     fits_densities_on_views : bool
         Whether densities are fitted on views for ``n_views="auto"``. Views of photographs cost
         accuracy in our measurements; mirror images do not.
+    has_harmless_changes : bool
+        Whether changed training samples are embedded as well, with noise, other exposures and
+        less resolution.
     needs_backbone : bool
         Whether the network is a backbone; ``backbone`` is ignored otherwise.
     allows_class_labels : bool
@@ -45,6 +48,7 @@ class InputDefaults:
     kernel_covariance: Literal["spherical", "full"]
     trains_on_one_shot: bool
     fits_densities_on_views: bool
+    has_harmless_changes: bool
     needs_backbone: bool
     allows_class_labels: bool
     may_be_unreadable: bool
@@ -60,6 +64,7 @@ IMAGE_DEFAULTS = InputDefaults(
     kernel_covariance="full",
     trains_on_one_shot=False,
     fits_densities_on_views=False,
+    has_harmless_changes=True,
     needs_backbone=True,
     allows_class_labels=False,
     may_be_unreadable=True,
@@ -74,6 +79,7 @@ TABULAR_DEFAULTS = InputDefaults(
     kernel_covariance="spherical",
     trains_on_one_shot=True,
     fits_densities_on_views=True,
+    has_harmless_changes=False,
     needs_backbone=False,
     allows_class_labels=True,
     may_be_unreadable=False,

@@ -24,6 +24,7 @@ from .types import EncoderLike, Modality
 
 CACHE_BYTES = 2**30
 BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
+NOISE = 4 / 255  # standard deviation of harmless noise
 MAX_BLACK = 1 / 255  # images without a greater value are black, and probably masks of 0 and 1
 
 
@@ -265,6 +266,22 @@ class Images:
         for i, values in prefetch(decode, indices, self.n_jobs):
             yield i, _to_rgb(values, bit_depth)
 
+    def add_noise(
+        self, images: torch.Tensor, indices: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return loaded images as if they had been photographed with noise.
+
+        The noise is drawn for every pixel of the image before resizing. Gray images get gray
+        noise.
+        """
+        size = images.shape[-2], images.shape[-1]
+        noisy = []
+        for i, image in zip(map(int, indices), images.cpu(), strict=True):
+            channels = 1 if (image == image[:1]).all() else 3
+            noise = torch.randn((1, channels, *self.sizes[i]), generator=generator)
+            noisy.append((image + NOISE * interpolate(noise, size)[0]).clamp_(0, 1))
+        return self._fill_outside(torch.stack(noisy), indices, size).to(images.device)
+
     def _fill_outside(
         self, images: torch.Tensor, indices: torch.Tensor, size: ImageSize
     ) -> torch.Tensor:
@@ -333,6 +350,10 @@ def _white(images: torch.Tensor, bit_depth: int | None) -> int:
 
 def resize(images: torch.Tensor, size: ImageSize) -> torch.Tensor:
     """Resize images (n, c, H, W) with values 0..1 to a size."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True).clamp_(0, 1)
+    same = tuple(images.shape[-2:]) == tuple(size)
+    return images if same else interpolate(images, size).clamp_(0, 1)
+
+
+def interpolate(values: torch.Tensor, size: ImageSize) -> torch.Tensor:
+    """Resize values (n, c, H, W) of any range to a size."""
+    return F.interpolate(values, size, mode="bilinear", antialias=True)

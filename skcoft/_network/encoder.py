@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .._input.defaults import check_same_type
-from .._input.images import Images
+from .._input.images import Images, interpolate
 from .._input.mask import nearest_inside, patches_inside
 from .._input.modalities import Modalities
 from .._input.sizing import Sizing
@@ -31,6 +32,9 @@ MAX_ACCELERATOR_BATCH_PIXELS = 2**24
 # Scales for networks that take images of any size: small defects show in the large image, large
 # defects in the small one. 1 is the size of the images. Fine-tuning uses the last scale.
 SCALES = (1, 1 / 2)
+EXPOSURES = 0.9, 1.1  # brightness relative to a shot
+N_CHANGES = len(EXPOSURES) + 2  # harmless changes: exposures, noise and half the resolution
+MAX_CHANGED_SHOTS = 16  # enough to show how harmless changes move embeddings
 MAX_TRAINING_PIXELS = 260**2 / 2  # per image in fine-tuning, if image_size is None
 
 Inputs = Images | Modalities | Table
@@ -206,7 +210,7 @@ class Encoder:
         ids: npt.ArrayLike | None = None,
         first: int = 0,
     ) -> Support:
-        """Embed shots, their mirror images, views and probes for densities.
+        """Embed shots, their mirror images, views and probes for densities, and harmless changes.
 
         Parameters
         ----------
@@ -240,18 +244,50 @@ class Encoder:
                     for row, image in zip(rows, features.patches.cpu().numpy(), strict=True):
                         is_probe = support.roles[row] == PROBE
                         patches[row] = mean_patch(image) if is_probe else image
-        return replace(
+        support = replace(
             support,
             embeddings=embeddings,
             patches=patches if with_patches else None,
             standardizer=standardizer,
+        )
+        if not self.network.defaults.has_harmless_changes:
+            return support
+        return self._embed_changes(shots, prepared[0], support, groups, self.seed + first)
+
+    def _embed_changes(
+        self, shots: Any, load: Loader, support: Support, groups: list[np.ndarray], seed: int
+    ) -> Support:
+        """Return the support with moves, of the first ``MAX_CHANGED_SHOTS`` images."""
+        noise = torch.Generator().manual_seed(seed)
+        images = self.select_modality(shots)
+        changed: list[Loader] = [
+            lambda indices: images.add_noise(load(indices), indices, noise),
+            *(partial(_expose, load, factor) for factor in EXPOSURES),
+            lambda indices: _halve_resolution(load(indices)),
+        ]
+        groups = [group[group < MAX_CHANGED_SHOTS] for group in groups]
+        with_patches, scale = support.patches is not None, len(changed) ** 0.5
+        moves, move_ids, patch_moves = [], [], []
+        for load_changed in changed:
+            for indices, features in self.iter_features(load_changed, groups, with_patches):
+                moves.append(scale * (features.embeddings - support.embeddings[indices]))
+                move_ids.append(support.shot_ids[indices])
+                if support.patches is not None and features.patches is not None:
+                    before = np.stack([support.patches[i] for i in indices])
+                    patch_moves += list(scale * (features.patches.cpu().numpy() - before))
+        return replace(
+            support,
+            moves=np.concatenate(moves),
+            move_ids=np.concatenate(move_ids),
+            patch_moves=patch_moves if with_patches else None,
         )
 
     def _support_loaders(
         self, shots: Inputs, mirror: bool, n_drawn: int, seed: int
     ) -> list[Loader]:
         """Return the loader of each round: images, mirror images, views, probes."""
-        load = self.load(shots, cache=mirror or n_drawn > 0)
+        changes = self.network.defaults.has_harmless_changes
+        load = self.load(shots, cache=mirror or n_drawn > 0 or changes)
         views = make_views(self.augmentation, self.network)
         generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -340,6 +376,18 @@ class Encoder:
         elif device.type not in ("cpu", "cuda") and not is_available(device):
             self.device = "cpu"
         self.network.to(self.device)
+
+
+def _expose(load: Loader, factor: float, indices: torch.Tensor) -> torch.Tensor:
+    """Return a batch that is brighter by a factor."""
+    return (load(indices) * factor).clamp_(max=1)
+
+
+def _halve_resolution(images: torch.Tensor) -> torch.Tensor:
+    """Return a batch (n, c, H, W) without the details that half of its pixels cannot show."""
+    height, width = images.shape[-2:]
+    half = interpolate(images, (max(1, height // 2), max(1, width // 2)))
+    return interpolate(half, (height, width))
 
 
 def match_inputs(encoders: Sequence[Encoder], inputs: Inputs) -> Inputs:

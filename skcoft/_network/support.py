@@ -43,6 +43,13 @@ class Support:
         For tabular data: embeds the rows again with some of them held out.
     anomaly_embeddings : ndarray of shape (n_anomalies, d) or None
         Embeddings of labelled anomalies, if they are used.
+    moves : ndarray of shape (n_moves, d) or None
+        How harmless changes of an image, such as noise, move its embedding. They are scaled so
+        that their mean square is the sum over the kinds of change. None for tabular data.
+    move_ids : ndarray of shape (n_moves,) or None
+        The shot of each move.
+    patch_moves : list of ndarrays of shape (h, w, e) or None
+        The same of patch embeddings. None if they were dropped.
     """
 
     embeddings: np.ndarray
@@ -52,6 +59,9 @@ class Support:
     patches: list | None = None
     standardizer: HeldOutStandardizer | None = None
     anomaly_embeddings: np.ndarray | None = None
+    moves: np.ndarray | None = None
+    move_ids: np.ndarray | None = None
+    patch_moves: list | None = None
 
     @classmethod
     def allot(cls, ids: npt.ArrayLike, n_views: int, mirror: bool, n_probes: int = 0) -> "Support":
@@ -102,10 +112,15 @@ class Support:
             name: np.concatenate([getattr(self, name), getattr(added, name)])
             for name in ROW_ARRAYS
         }
+        # a model of an earlier version has no moves and stays without
+        has_moves = self.moves is not None and added.moves is not None
+        for name in ("moves", "move_ids"):
+            arrays = getattr(self, name), getattr(added, name)
+            rows[name] = np.concatenate(arrays) if has_moves else None
         standardizer = None
         if self.standardizer is not None and added.standardizer is not None:
             standardizer = self.standardizer.extend(added.standardizer)
-        return replace(self, **rows, patches=None, standardizer=standardizer)
+        return replace(self, **rows, standardizer=standardizer).without_patches()
 
     def embeddings_held_out(self, is_training: np.ndarray) -> np.ndarray:
         """Return embeddings of all rows that use the training rows only.
@@ -116,6 +131,13 @@ class Support:
             return self.embeddings
         return self.standardizer.embed(is_training, self.embeddings)
 
+    def moves_held_out(self, is_training: np.ndarray) -> np.ndarray | None:
+        """Return the moves of shots that have training rows; all moves of a single shot."""
+        if self.moves is None or self.move_ids is None or self.n_shots == 1:
+            return self.moves
+        moves = self.moves[np.isin(self.move_ids, self.shot_ids[is_training])]
+        return moves if len(moves) else None
+
     def without_probes(self) -> "Support":
         """Return the rows that densities are fitted on."""
         rows = self.roles != PROBE
@@ -125,4 +147,4 @@ class Support:
 
     def without_patches(self) -> "Support":
         """Return the support without patch embeddings."""
-        return replace(self, patches=None)
+        return replace(self, patches=None, patch_moves=None)

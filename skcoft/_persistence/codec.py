@@ -20,7 +20,7 @@ from .fields import Sizes
 from .legacy import upgrade
 from .schema import check_state, storable_classes
 
-FORMAT = 3  # of the files that this version writes; it also reads earlier formats
+FORMAT = 4  # of the files that this version writes; it also reads earlier formats
 
 # NumPy scalars are written as such, because sums round differently with Python numbers.
 NUMBERS = {name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")}
@@ -181,7 +181,7 @@ class Reader:
     def _make(self, name: str, nodes: dict[str, Any]) -> Any:
         """Return an object of a class and the nodes of its state."""
         state = {field: self.decode(node) for field, node in nodes.items()}
-        if self.format_version < 3:
+        if self.format_version < FORMAT:
             name, state = upgrade(name, state)
         if name not in self._classes:
             raise ValueError(f"it names the class {name!r}, which a model file does not hold")

@@ -1,6 +1,6 @@
 """What earlier versions called the classes and attributes that files and pickles hold.
 
-Model files of formats 1 and 2 name classes and their fields. Pickles of 0.1.0 also name modules.
+Model files of formats 1 to 3 name classes and their fields. Pickles of 0.1.0 also name modules.
 """
 
 import sys
@@ -11,9 +11,18 @@ from typing import Any
 from .._evidence.threshold import Threshold
 from .._model import FittedModel
 
-# fields that formats 1 and 2 lack
-ADDED = {"Encoder": {"modality": None}, "JointScore": {"cluster_labels": None}}
-REMOVED = {"LocalDensity": {"in_sample_scores"}}  # fields that are of no use today
+# Fields that earlier formats lack, by the name of the class in them.
+ADDED: dict[str, dict[str, None]] = {
+    "Encoder": {"modality": None},
+    "Support": {"moves": None, "move_ids": None, "patch_moves": None},
+    "Kernels": {"metric": None},
+    "PatchKDE": {"metric": None},
+    "LocalDensity": {"metric": None},
+    "PatchDensity": {"metric": None},
+    "JointScore": {"cluster_labels": None},
+}
+# Fields that are of no use today.
+REMOVED = {name: {"in_sample_scores"} for name in ("LocalDensity", "PatchDensity")}
 # Class -> its module, its name and its fields today; only what has another name.
 RENAMED: dict[str, tuple[str, str, dict[str, str]]] = {
     "Backbone": ("_network.backbone", "Backbone", {"depths": "layers"}),
@@ -85,7 +94,7 @@ MODULES = {
 
 
 def upgrade(name: str, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the class name and the state that an object of formats 1 and 2 has today."""
+    """Return the class name and the state that an object of formats 1 to 3 has today."""
     _, new_name, fields = RENAMED.get(name, ("", name, {}))
     state = {**ADDED.get(name, {}), **state}
     removed = REMOVED.get(name, set())

@@ -83,6 +83,9 @@ CLASSES: dict[type, dict[str, FieldType]] = {
         "patches": None,
         "standardizer": (HeldOutStandardizer, None),
         "anomaly_embeddings": ("f8 m d", None),
+        "moves": ("f8 q d", None),
+        "move_ids": ("i q", None),
+        "patch_moves": None,
     },
     BackboneScore: {
         "encoder": Encoder,

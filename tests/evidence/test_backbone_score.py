@@ -63,7 +63,7 @@ def test_densities_do_not_see_probes(photos):
     )
     seen = support.roles != PROBE
     fresh = KernelDensity(covariance_type="full")
-    fresh.fit(support.embeddings[seen], groups=support.shot_ids[seen])
+    fresh.fit(support.embeddings[seen], groups=support.shot_ids[seen], moves=support.moves)
     X = fitted.embed(photos)
     assert_array_equal(whole.fitted.score_samples(X), fresh.score_samples(X))
     assert len(local.patch_means) == len(support.roles) == 5 * 6

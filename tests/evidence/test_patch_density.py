@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,10 @@ from skcoft._evidence.patch_density import (
     mean_of_lowest,
     within_between_ratio,
 )
-from skcoft._evidence.patch_kde import PatchKDE
+from skcoft._evidence.patch_kde import PatchKDE, metric_of_moves
+from skcoft._input.defaults import IMAGE_DEFAULTS
+from skcoft._input.images import Images
+from skcoft._network.backbone import Backbone
 from skcoft._network.encoder import Features
 from skcoft._network.patches import MAX_PATCHES
 from skcoft._network.support import MIRROR, SHOT, Support
@@ -44,12 +49,17 @@ def detector():
     return COFTDetector(local=True, max_iter=2, random_state=0).fit(stripes(8))
 
 
-def learned(positions, n_views=0, mirror=False, part=None, first=0):
+def learned(positions, n_views=0, mirror=False, part=None, first=0, moves=None):
     """A part that has learned of shots (n, h, w, d) with views; and their support."""
     rounds = 1 + mirror + n_views
     rows = Support.allot(np.arange(len(positions) // rounds) + first, n_views, mirror)
     support = Support(
-        positions.mean(axis=(1, 2)), rows.shot_ids, rows.roles, rows.is_calibration, positions
+        positions.mean(axis=(1, 2)),
+        rows.shot_ids,
+        rows.roles,
+        rows.is_calibration,
+        positions,
+        patch_moves=moves,
     )
     part = part or PatchDensity(0)
     part.add_patches(support)
@@ -146,6 +156,24 @@ def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
     assert len(part.held_out_minima) == 8
     assert part.bandwidth == before[1]
     assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 8}
+
+
+def test_kernels_are_wide_in_the_directions_of_the_first_moves():
+    moves = [np.array([3.0, 0, 0, 0], dtype=np.float32) * grid(1, seed=2)[0][..., :1]]
+    part, support = learned(grid(4), moves=moves)
+    plain, _ = learned(grid(4))
+    assert_array_equal(part.metric, metric_of_moves(moves, plain.bandwidth))
+    assert part.metric[0, 0] < 0.5 and part.metric[1, 1] > 0.99
+    others = np.concatenate([points for shot, points in part.coresets.items() if shot != 2])
+    expected = PatchKDE(others, part.bandwidth, part.metric)
+    maps = expected.log_maps(torch.from_numpy(support.patches[2])[None])
+    assert part.held_out_scores[2] == mean_of_lowest(maps)[0]
+    metric = part.metric
+    learned(grid(4, seed=1), part=part, first=4, moves=[10 * moves[0]])
+    assert_array_equal(part.metric, metric)
+    assert_array_equal(part.kde.metric, metric)
+    learned(grid(4, seed=1), part=plain, first=4, moves=moves)  # of an earlier version
+    assert plain.metric is None and plain.kde.metric is None
 
 
 def test_kept_of_a_batch_is_its_score():
@@ -374,3 +402,23 @@ def test_likeness_is_bounded_for_equal_shots_and_one_without_a_pair(n_views):
     assert within_between_ratio(np.ones_like(points), support) == 1
     one = Support.allot(range(1), n_views, mirror=False)
     assert within_between_ratio(points[: len(one.roles)], one) == 1
+
+
+def test_noise_raises_the_anomaly_score_less_than_without_moves(monkeypatch):
+    """By standard deviations of the held-out scores of shots without noise."""
+    rng = np.random.default_rng(0)
+    x = np.arange(96) + rng.uniform(0, 8, (20, 1, 1))
+    clean = np.broadcast_to(128 + 60 * np.sin(x * np.pi / 4), (20, 64, 96))
+    shots, normal = clean[:8].astype(np.uint8), clean[8:]
+    noisy = (normal + rng.normal(0, 3, normal.shape)).astype(np.uint8)
+
+    def loss():
+        fitted = COFTDetector(max_iter=0, random_state=0).fit(shots)
+        scores = fitted.calibration_scores_
+        return (scores.mean() - fitted.score_samples(noisy).mean()) / scores.std()
+
+    loss_with_moves = loss()
+    without = replace(IMAGE_DEFAULTS, has_harmless_changes=False)
+    monkeypatch.setattr(Backbone, "defaults", without)
+    monkeypatch.setattr(Images, "defaults", without)
+    assert loss_with_moves < 0.5 * loss()

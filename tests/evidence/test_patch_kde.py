@@ -3,8 +3,10 @@ import pytest
 import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
 
-from skcoft._evidence.patch_kde import PatchKDE
+from skcoft._evidence.patch_kde import PatchKDE, metric_of_moves
 from skcoft.density import KernelDensity
 
 
@@ -63,3 +65,22 @@ def test_equal_points_have_a_density(value):
     points = np.full((32, 8), value, dtype=np.float32)
     maps = PatchKDE(points).log_maps(torch.full((1, 2, 2, 8), value))
     assert_allclose(maps, -4 * np.log(2 * np.pi))
+
+
+def test_a_metric_adds_the_mean_square_of_moves_to_the_covariance_of_kernels():
+    points, rows = units(12, 4), units(1, 2, 3, 4, seed=1)
+    moves = [units(2, 3, 4, seed=2) * [1, 0.1, 0.1, 0], units(4, 1, 4, seed=3) * 0.2]
+    metric = metric_of_moves(moves, 0.3)
+    assert metric.dtype == np.float32
+    stacked = np.concatenate([move.reshape(-1, 4) for move in moves])
+    covariance = 0.3**2 * np.eye(4) + stacked.T @ stacked / 10
+    expected = [
+        logsumexp([multivariate_normal(point, covariance).logpdf(row) for point in points])
+        for row in rows.reshape(-1, 4)
+    ]
+    maps = PatchKDE(points, 0.3, metric).log_maps(torch.from_numpy(rows))
+    assert_allclose(maps.ravel(), np.array(expected) - np.log(12), rtol=1e-5, atol=1e-4)
+
+
+def test_a_metric_of_small_moves_changes_nothing():
+    assert_allclose(metric_of_moves([np.zeros((3, 2))], 1.0), np.eye(2))

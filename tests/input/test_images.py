@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input.images import BIT_DEPTHS, Images
+from skcoft._input.images import BIT_DEPTHS, NOISE, Images
 from skcoft._input.pixels import FLOAT_RANGE_TOL
 from skcoft._input.reader import ReadOptions, read_input
 
@@ -375,6 +375,31 @@ def test_rows_stay_rows():
         rows = read(kind)
         assert not isinstance(rows, Images)
         assert_array_equal(rows.values, X)
+
+
+def test_noise_is_that_of_the_photograph():
+    """It is drawn per pixel, so a smaller image has less. Gray images have gray noise."""
+    assert NOISE == 4 / 255
+    images = Images(torch.full((4, 3, 64, 64), 0.5))
+    indices, generator = torch.arange(4), torch.Generator()
+
+    def noise_of(images, side):
+        batch = images.load(indices, (side, side))
+        return (images.add_noise(batch, indices, generator.manual_seed(0)) - batch).numpy()
+
+    assert noise_of(images, 64).std() == pytest.approx(NOISE, rel=0.02)
+    assert noise_of(images, 16).std() < NOISE / 2.5
+    assert_array_equal(noise_of(images, 64)[:, 0], noise_of(images, 64)[:, 1])
+    coloured = Images(torch.tensor([0.4, 0.5, 0.6])[:, None, None].expand(4, 3, 64, 64).clone())
+    red, green, _ = np.moveaxis(noise_of(coloured, 64), 1, 0)
+    assert abs(np.corrcoef(red.ravel(), green.ravel())[0, 1]) < 0.05
+    white = torch.ones(4, 3, 64, 64)
+    assert Images(white).add_noise(white, indices, generator).max() == 1
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[:32] = True
+    filled = noise_of(images.masked(mask), 64)
+    assert filled[:, :, :32].std() == pytest.approx(NOISE, rel=0.02)
+    assert filled[:, :, 32:].std(axis=(2, 3)).max() < 1e-6
 
 
 @pytest.mark.parametrize("as_list", [False, True])

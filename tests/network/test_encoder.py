@@ -3,16 +3,26 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import TinyNet
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft._input.images import CACHE_BYTES, Images
 from skcoft._input.modalities import Modalities
 from skcoft._input.table import Table
-from skcoft._network.encoder import embeddings_of, match_inputs
+from skcoft._network.encoder import (
+    EXPOSURES,
+    MAX_CHANGED_SHOTS,
+    N_CHANGES,
+    embeddings_of,
+    match_inputs,
+)
 from skcoft._network.support import MIRROR, SHOT, VIEW
 from skcoft._network.views import make_views
+
+ROUNDS = torch.arange(11).split(8)  # the batches of the images below
+PATCHES = {"patches": lambda features: features.patches.numpy()}
 
 
 @pytest.fixture
@@ -104,8 +114,35 @@ def test_shots_are_decoded_once(encoder, images, monkeypatch):
     assert len(calls) == 1
     monkeypatch.setattr("skcoft._input.images.CACHE_BYTES", 11 * 3 * 16 * 16 * 4 - 1)
     uncached = encoder.embed_shots(images, 2, mirror=False, with_patches=False)
-    assert len(calls) == 1 + 3 * 2
+    assert len(calls) == 1 + (3 + 4) * 2  # images, two views and four changes
     assert_array_equal(uncached.embeddings, cached.embeddings)
+
+
+def test_moves_are_those_of_noise_exposure_and_resolution(encoder, images):
+    assert EXPOSURES == (0.9, 1.1) and N_CHANGES == 4
+    support = encoder.embed_shots(images, 1, mirror=True, with_patches=True, first=5)
+    assert_array_equal(support.move_ids, np.tile(np.arange(5, 16), 4))
+    generator = torch.Generator().manual_seed(encoder.seed + 5)
+    noisy = [images.add_noise(images.items[rows], rows, generator) for rows in ROUNDS]
+    exposed = [(images.items * factor).clamp(max=1) for factor in EXPOSURES]
+    half = F.interpolate(images.items, (8, 8), mode="bilinear", antialias=True)
+    soft = F.interpolate(half, (16, 16), mode="bilinear")
+    changed = [encoder.embed(Images(items)) for items in (torch.cat(noisy), *exposed, soft)]
+    moves = np.concatenate([2 * (rows - support.embeddings[:11]) for rows in changed])
+    assert_allclose(support.moves, moves, atol=1e-6)
+    patches = encoder.summarize(Images(exposed[1]), PATCHES, with_patches=True)["patches"]
+    expected = 2 * (patches - np.stack(support.patches[:11]))
+    assert_allclose(support.patch_moves[22:33], expected, atol=1e-6)
+    whole = encoder.embed_shots(images, 1, mirror=True, with_patches=False, first=5)
+    assert whole.patch_moves is None
+    assert_array_equal(whole.moves, support.moves)
+
+
+def test_only_the_first_shots_are_changed(encoder):
+    assert MAX_CHANGED_SHOTS == 16
+    images = Images(torch.rand(18, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    support = encoder.embed_shots(images, 0, mirror=False, with_patches=False)
+    assert_array_equal(support.move_ids, np.tile(np.arange(16), 4))
 
 
 @pytest.mark.parametrize(

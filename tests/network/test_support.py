@@ -63,5 +63,29 @@ def test_extend_appends_rows_and_drops_patches():
         halves = getattr(first, name), getattr(added, name)
         assert_array_equal(getattr(joined, name), np.concatenate(halves))
     assert joined.is_calibration.sum() == 5 * 2 + 2 * 3  # with views of the two
+    assert joined.moves is None
+    moves = np.ones((10, 2))
+    first = dataclasses.replace(first, moves=moves, move_ids=np.tile(np.arange(5), 2))
+    # a model of an earlier version stays without
+    assert added.extend(first).moves is None and added.extend(first).move_ids is None
+    added = dataclasses.replace(
+        added, moves=2 * moves[:4], move_ids=np.array([5, 6, 5, 6]), patch_moves=[]
+    )
+    joined = first.extend(added)
+    assert_array_equal(joined.moves[:, 0], [1] * 10 + [2] * 4)
+    assert_array_equal(joined.move_ids, [*range(5), *range(5), 5, 6, 5, 6])
+    assert joined.patch_moves is None
     assert first.without_patches().patches is None
     assert first.patches is not None
+
+
+def test_moves_of_a_held_out_shot_are_left_out():
+    support = make_support(3, 1, True)
+    assert support.moves_held_out(support.shot_ids != 1) is None
+    moves = np.arange(6.0)[:, None]
+    support = dataclasses.replace(support, moves=moves, move_ids=np.tile(np.arange(3), 2))
+    assert_array_equal(support.moves_held_out(support.shot_ids != 1)[:, 0], [0, 2, 3, 5])
+    rare = dataclasses.replace(support, moves=moves[:2], move_ids=np.array([1, 1]))
+    assert rare.moves_held_out(support.shot_ids != 1) is None
+    single = dataclasses.replace(make_support(1, 2, False), moves=moves, move_ids=np.zeros(6))
+    assert_array_equal(single.moves_held_out(np.array([False, True, True])), moves)

@@ -75,8 +75,8 @@ def test_files_of_others(path):
 
 
 def test_files_of_a_newer_format(content, path):
-    forge(content, path, metadata={"format_version": "4", "versions": '{"skcoft": "9.0"}'})
-    assert_refused(path, "format 4, .* up to 3")
+    forge(content, path, metadata={"format_version": "5", "versions": '{"skcoft": "9.0"}'})
+    assert_refused(path, "format 5, .* up to 4")
 
 
 def forge(content, path, change=lambda model: None, arrays=None, metadata=None):
