@@ -13,6 +13,8 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.torch import save_file
 
+from skcoft import COFTDetector
+from skcoft._network.encoder import Features
 from skcoft.datasets import make_plates
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -220,6 +222,60 @@ def test_components_alone_and_joined(data, capsys):
     assert header.split() == ["image", "x1", "patch", "x1", "joined"]
     assert row.startswith("parts ") and row.split()[1:] == mean.split()[1:]
     assert all(0 <= float(value) <= 100 for value in row.split()[1:])
+
+
+def test_pools(data, capsys, monkeypatch):
+    pytest.importorskip("pyod")
+    import pools
+
+    rows, clean = pools.draw_pool(np.repeat([True, False], [20, 7]), 10, 0.2, seed=1)
+    assert len({*rows[:8], *clean}) == 8 + pools.N_CLEAN and rows[:8].max() < 20
+    assert len(rows) == 10 and (rows[8:] >= 20).all()
+    monkeypatch.setattr(pools, "SHARES", (0.2, 0.4))
+    run("pools", data, "--pool", "10", "--detector", SMALL)
+    *_, title, shares, own, held_out, gate, clean, forest, lof, knn, soft, musc = (
+        capsys.readouterr().out.splitlines()
+    )
+    assert title == "1 tasks, 1 seeds from 0, pools of 10" and shares.split() == ["20%", "40%"]
+    assert own.startswith("own kernels ") and held_out.startswith("held out ")
+    for line in (own, held_out, gate, clean, forest, lof, knn, soft, musc):
+        assert all(0 <= float(cell) <= 100 for cell in line.split()[-2:])
+    run("pools", data, "--pool", "10", "--detector", SMALL, "--max-iter", "1")
+    tuned = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.rsplit(maxsplit=2)[0] for line in tuned] == ["own kernels", "held out"]
+
+
+def test_scores_of_a_pool_are_those_of_the_detector(data):
+    """The features are embedded once, for all pools."""
+    import pools
+    from fewshot import load_tasks
+
+    (task,) = load_tasks(data / "parts.npz")
+    parameters = {"backbone": "resnet10t", "weights": None, "image_size": 32, "max_iter": 0}
+    embedded = pools.EmbeddedTask(task, parameters)
+    rows, _ = pools.draw_pool(embedded.is_normal, 10, 0.2, seed=0)
+    joint = embedded.fit(rows)
+    detector = COFTDetector(random_state=0, **parameters).fit(embedded.images[rows])
+    images = [joint.components[0, "image"], detector._model.joint.components[0, "image"]]
+    np.testing.assert_allclose(images[0].held_out_scores, images[1].held_out_scores, rtol=1e-5)
+    patches = [joint.components[0, "patch"], detector._model.joint.components[0, "patch"]]
+    np.testing.assert_allclose(patches[0].held_out_scores, patches[1].held_out_scores, rtol=1e-5)
+    summary = detector._model.summarize(detector._read(embedded.images[rows]))
+    expected = patches[1].score(summary[0, "patch"])
+    actual = patches[0].summarize(
+        Features(None, torch.from_numpy(np.stack(embedded.patches(rows))), None)
+    )
+    np.testing.assert_allclose(patches[0].score(actual), expected, rtol=1e-5)
+
+
+def test_a_patch_memory_leaves_the_image_itself_and_noisy_patches_out():
+    import pools
+
+    rng = np.random.default_rng(0)
+    patches = [rng.normal(0, 0.1, (3, 3, 2)).astype(np.float32) for _ in range(8)]
+    patches[2][1, 1] = patches[5][0, 0] = 9  # two anomalies alike, one patch each
+    assert set(np.argsort(pools.softpatch_scores(patches, 0))[:2]) == {2, 5}
+    assert set(np.argsort(pools.musc_scores(patches))[:2]) == {2, 5}
 
 
 def test_thresholds(data, capsys):

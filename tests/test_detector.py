@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity as TreeKernelDensity
 
 from skcoft import COFTDetector
+from skcoft.datasets import make_plates
 from skcoft.density import GaussianDensity, KernelDensity
 
 
@@ -233,6 +234,26 @@ def test_training_images_get_their_held_out_scores(task):
     assert fitted.held_out_scores_.shape == (11,)
     both = np.concatenate([shots, X[:3]])
     assert_array_equal(fitted.score_samples(both), fitted.held_out_scores_)
+
+
+@pytest.mark.parametrize(
+    "kind", ["two backbones", "modalities", "tabular", "single shot", "multiscale", "densities"]
+)
+@pytest.mark.filterwarnings("ignore:contamination='auto'")
+def test_training_images_of_every_kind_are_recognised(kind, photos):
+    plates = make_plates(5, 3, size=64, random_state=0)
+    params, X = {
+        "two backbones": ({"backbone": [TinyNet(), TinyNet(8, seed=1)]}, photos),
+        "modalities": ({}, {"colour": plates.images, "depth": plates.depths}),
+        "tabular": ({}, np.random.default_rng(0).normal(size=(30, 4))),
+        "single shot": ({}, photos[:1]),
+        "multiscale": ({"backbone": "embedded"}, plates.images),
+        "densities": ({"density": ["kde", "gaussian"]}, photos),
+    }[kind]
+    fitted = detector(**params).fit(X)
+    assert_array_equal(fitted.score_samples(X), fitted.held_out_scores_)
+    plain = fitted._model.score_as_new(fitted._read(X))
+    assert (fitted.held_out_scores_ != plain).all()
 
 
 def test_duplicates_and_groups_are_held_out_together(task):

@@ -174,6 +174,7 @@ def test_pyod_interface(fitted):
     assert check_detector(fitted) is None
     assert fitted.decision_scores_.shape == (10,)
     assert set(fitted.labels_) == {0, 1} and fitted.labels_.sum() == 2
+    assert_array_equal(fitted.decision_function(SHOTS), fitted.decision_scores_)
     assert_array_equal(fitted.labels_, fitted.decision_scores_ > fitted.threshold_)
     scores = fitted.decision_function(X)
     assert scores.shape == (100,) and roc_auc_score(y, scores) > 0.95

@@ -215,23 +215,31 @@ class JointScore:
         have equal means, so only training images whose mean is equal are compared. These are few,
         and the cost per image hardly depends on the number of training images.
         """
-        shots = [score.support.embeddings[score.support.is_shot] for score in self.backbone_scores]
-        images = [summaries[i, "image"] for i in range(len(shots))]
-        means, image_means = shots[0].mean(axis=1), images[0].mean(axis=1)
-        order = np.argsort(means, kind="stable")
+        rows, order, means = self._sorted_means
+        images = [summaries[i, "image"] for i in range(len(self.backbone_scores))]
+        image_means = images[0].mean(axis=1)
         first, last = (
-            np.searchsorted(means[order], image_means + sign * EQUAL_EMBEDDING_TOL)
-            for sign in (-1, 1)
+            np.searchsorted(means, image_means + sign * EQUAL_EMBEDDING_TOL) for sign in (-1, 1)
         )
         indices = np.full(len(image_means), -1)
         for i in np.flatnonzero(first < last):
             candidates = np.sort(order[first[i] : last[i]])
-            is_equal = [
-                np.abs(shot_rows[candidates] - rows[i]).max(axis=1) < EQUAL_EMBEDDING_TOL
-                for shot_rows, rows in zip(shots, images, strict=True)
+            distances = [
+                np.abs(score.support.embeddings[rows[candidates]] - embeddings[i]).max(axis=1)
+                for score, embeddings in zip(self.backbone_scores, images, strict=True)
             ]
-            indices[i] = next(iter(candidates[np.all(is_equal, axis=0)]), -1)
+            is_equal = np.max(distances, axis=0) < EQUAL_EMBEDDING_TOL
+            indices[i] = next(iter(candidates[is_equal]), -1)
         return indices
+
+    @cached_property
+    def _sorted_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of training images, their indices by mean of the embedding, and these means."""
+        support = self.backbone_scores[0].support
+        rows = np.flatnonzero(support.is_shot)
+        means = support.embeddings[rows].mean(axis=1)
+        order = np.argsort(means, kind="stable")
+        return rows, order, means[order]
 
     def map_components(self) -> dict[ComponentKey, MapComponent]:
         """Return the components that have anomaly maps."""

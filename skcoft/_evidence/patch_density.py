@@ -18,7 +18,7 @@ from .patch_kde import PatchKDE, metric_of_moves
 from .torch_density import LogKernelDensity
 
 MAX_KERNELS = 2048  # shared among the shots
-MAX_KERNEL_SHOTS = 64  # shots that have kernels, if there are more
+MAX_KERNEL_SHOTS = 256  # shots that have kernels, if there are more
 SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
 MAX_RATIO = 100.0  # maximum within/between ratio
 
