@@ -15,9 +15,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    """Run an example and return what it printed; it must show one figure and leave no file."""
+    """Run an example and return what it printed; it must show its figures and leave no file."""
 
-    def run(name):
+    def run(name, n_figures=1):
         figure_sizes = []  # in bytes
 
         def show():
@@ -28,7 +28,7 @@ def run(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(plt, "show", show)
         runpy.run_path(str(EXAMPLES / name))
         plt.close("all")
-        assert len(figure_sizes) == 1 and figure_sizes[0] > 10_000
+        assert len(figure_sizes) == n_figures and min(figure_sizes) > 10_000
         assert not list(tmp_path.iterdir())
         return capsys.readouterr().out
 
@@ -48,6 +48,17 @@ def test_materials(run):
     assert min(half_auroc, whole_auroc) > 0.95 and half_others == whole_others == 100
     assert max(whole_left, whole_right) <= 15 < half_right  # the target is 5 % if shots cover it
     assert half_right >= whole_right + 10
+
+
+@pytest.mark.slow
+def test_dirty(run):
+    warning, with_wrong, without, *views = run("plot_dirty.py", n_figures=2).splitlines()
+    assert "far less normal than the others: X[5]." in warning
+    for line in (with_wrong, without):
+        detected, flagged = numbers_in(line)
+        assert detected > 60 and flagged <= 10
+    counts = [int(numbers_in(line)[0]) for line in views]  # of 24 each: normal, defective
+    assert max(counts[::2]) <= 4 and min(counts[1::2]) >= 14
 
 
 @pytest.mark.slow
