@@ -34,7 +34,7 @@ from sklearn.base import clone
 from skcoft import COFTDetector
 from skcoft._evidence.backbone_score import BackboneScore, build_components, with_patches
 from skcoft._evidence.joint_score import JointScore
-from skcoft._network.encoder import Features
+from skcoft._network.encoder import MAX_CHANGED_SHOTS, Features
 from skcoft._network.support import ROW_ARRAYS, Support
 
 SHARES = 0.05, 0.1, 0.2
@@ -64,9 +64,9 @@ class EmbeddedTask:
         self.images = np.concatenate(parts)
         self.settings = COFTDetector(random_state=0, **parameters)
         frozen = clone(self.settings).set_params(max_iter=0)
-        fitted = frozen.fit(self.images[:N_CLEAN])
-        self.scores = fitted._model.joint.backbone_scores
-        inputs = fitted._read(self.images)
+        self.fitted = frozen.fit(self.images[:N_CLEAN])
+        self.scores = self.fitted._model.joint.backbone_scores
+        inputs = self.fitted._read(self.images)
         self.supports = [
             score.scaled.embed_shots(inputs, **score.views, with_patches=True)
             for score in self.scores
@@ -76,13 +76,21 @@ class EmbeddedTask:
         """Fit all components on some of the images."""
         backbone_scores = []
         for score, support in zip(self.scores, self.supports, strict=True):
-            chosen = select(support, rows)
+            chosen = self.with_moves(score, select(support, rows), rows)
             components = build_components(self.settings, score.encoder)
             for component in with_patches(components).values():
                 component.add_patches(chosen)
             arguments = score.encoder, score.scale, chosen, components, score.views
             backbone_scores.append(BackboneScore.fit(*arguments))
         return JointScore(backbone_scores)
+
+    def with_moves(self, score: BackboneScore, support: Support, rows: np.ndarray) -> Support:
+        """Return the support with the harmless changes of the images, embedded as in a fit."""
+        inputs = self.fitted._read(self.images[rows[:MAX_CHANGED_SHOTS]])
+        changed = score.scaled.embed_shots(inputs, 0, mirror=False, with_patches=True)
+        names = "moves", "move_ids", "patch_moves"
+        moves: dict[str, Any] = {name: getattr(changed, name) for name in names}
+        return replace(support, **moves)
 
     def score(self, joint: JointScore, rows: np.ndarray) -> np.ndarray:
         """Score some of the images as new ones."""

@@ -36,7 +36,7 @@ densities = {
 # %%
 # Darker areas are less normal. The red line is the threshold. The gray points are 200 normal test
 # points. Each title says how much of the area lies within the threshold. Eight points are too few
-# for the isolation forest, which calls the whole area normal. Combined with kernels it does little
+# for the isolation forest, which calls the whole area normal. Combined with kernels it does less
 # harm.
 
 x, y = np.meshgrid(np.linspace(-4, 4, 80), np.linspace(-4, 4, 80))
