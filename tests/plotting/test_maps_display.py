@@ -74,7 +74,7 @@ def test_contours_enclose_values_above_the_threshold():
 
 
 def test_threshold_auto_is_that_of_the_detector(detector, photos):
-    auto = AnomalyMapDisplay.from_estimator(detector, photos[5:], threshold="auto")
+    auto = AnomalyMapDisplay.from_estimator(detector, photos[5:], threshold="auto", vmax=100)
     (mark,) = auto.colorbar_.ax.lines
     assert mark.get_ydata()[0] == detector.map_threshold_
     with pytest.raises(ValueError):

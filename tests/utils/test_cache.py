@@ -60,7 +60,7 @@ def test_a_grid_over_densities_trains_once_a_fold(trainings, photos, tmp_path):
     assert len(trainings) == (2 + 1) + (2 * 10 + 1)  # two folds and the refit
     cached, fresh = (search.cv_results_["mean_test_score"] for search in searches)
     assert_array_equal(cached, fresh)
-    assert len(set(fresh)) > 2
+    assert len(set(fresh)) > 1
 
 
 def test_another_density_embeds_nothing_again(photos, tmp_path, monkeypatch):
