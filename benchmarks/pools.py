@@ -72,8 +72,8 @@ class EmbeddedTask:
             for score in self.scores
         ]
 
-    def fit(self, rows: np.ndarray) -> JointScore:
-        """Fit all components on some of the images."""
+    def fit(self, rows: np.ndarray, share: float = 0) -> JointScore:
+        """Fit all components on some of the images, a share of which are anomalies."""
         backbone_scores = []
         for score, support in zip(self.scores, self.supports, strict=True):
             chosen = self.with_moves(score, select(support, rows), rows)
@@ -82,7 +82,7 @@ class EmbeddedTask:
                 component.add_patches(chosen)
             arguments = score.encoder, score.scale, chosen, components, score.views
             backbone_scores.append(BackboneScore.fit(*arguments))
-        return JointScore(backbone_scores)
+        return JointScore.with_clusters(backbone_scores, share)
 
     def with_moves(self, score: BackboneScore, support: Support, rows: np.ndarray) -> Support:
         """Return the support with the harmless changes of the images, embedded as in a fit."""
@@ -193,7 +193,7 @@ def frozen_lines(
     embedded: EmbeddedTask, pool: np.ndarray, clean: np.ndarray, share: float, seed: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the scores of the pool of every line of the table."""
-    joint = embedded.fit(pool)
+    joint = embedded.fit(pool, share)
     held_out = joint.held_out_image_scores()
     yield "own kernels", embedded.score(joint, pool)
     yield "held out", held_out

@@ -77,7 +77,9 @@ class FittedModel:
         registry: ShotRegistry,
     ) -> "FittedModel":
         """Join scores of backbones and set the threshold by the shots, each held out."""
-        joint, support = JointScore.with_clusters(backbone_scores), backbone_scores[0].support
+        share = 0.0 if settings.contamination == "auto" else float(settings.contamination)
+        joint = JointScore.with_clusters(backbone_scores, share)
+        support = backbone_scores[0].support
         held_out = joint.held_out_scores()
         is_view = support.roles[support.is_calibration] == VIEW
         calibration_scores = joint.per_shot(held_out)
@@ -87,8 +89,7 @@ class FittedModel:
             first_cluster = joint.by_cluster()[0]
             value = automatic_offset(calibration_scores[first_cluster], held_out[is_view])
         else:
-            percent = 100 * float(settings.contamination)
-            value = float(np.percentile(joint.held_out_image_scores(), percent))
+            value = float(np.percentile(joint.held_out_image_scores(), 100 * share))
         limit = map_threshold(joint, is_view)
         return cls(joint, registry, calibration_scores, Threshold(value), limit)
 

@@ -20,18 +20,22 @@ MIN_WIDTH_RATIO = 4  # of the scales of two clusters; widths of few shots differ
 MAX_COMPARED_SHOTS = 1000  # bounds memory, which grows with the square
 
 
-def cluster_shots(embeddings: np.ndarray, shot_ids: np.ndarray) -> np.ndarray:
+def cluster_shots(
+    embeddings: np.ndarray, shot_ids: np.ndarray, anomalous_share: float = 0
+) -> np.ndarray:
     """Return the cluster of each image: shots that are far more alike than all shots are.
 
     The clusters are those of average linkage, for the number of clusters with the largest mean
     silhouette. If that is below ``MIN_SILHOUETTE``, there is one cluster. Clusters with fewer than
-    ``MIN_CLUSTER_SHOTS`` shots join the cluster nearest to them.
+    ``MIN_CLUSTER_SHOTS`` shots join the cluster nearest to them. So do clusters with at most the
+    share of the images that the user calls anomalous: these may be the anomalies.
     """
     shots = mean_per_shot(embeddings, shot_ids)
-    if len(shots) < 2 * MIN_CLUSTER_SHOTS:
+    least = max(MIN_CLUSTER_SHOTS, int(anomalous_share * len(shots)) + 1)
+    if len(shots) < 2 * least:
         return np.zeros(len(shot_ids), dtype=np.int64)
     rows = np.unique(np.linspace(0, len(shots) - 1, MAX_COMPARED_SHOTS).round().astype(int))
-    labels = _best_labels(shots[rows])
+    labels = _best_labels(shots[rows], max(MIN_CLUSTER_SHOTS, least * len(rows) // len(shots)))
     if len(rows) < len(shots):
         labels = labels[nearest(shots[rows], shots)]
     largest_first = np.argsort(-np.bincount(labels), kind="stable")
@@ -39,13 +43,13 @@ def cluster_shots(embeddings: np.ndarray, shot_ids: np.ndarray) -> np.ndarray:
     return of_shot[np.unique(shot_ids, return_inverse=True)[1]]
 
 
-def _best_labels(shots: np.ndarray) -> np.ndarray:
+def _best_labels(shots: np.ndarray, least: int) -> np.ndarray:
     """Return the labels of shots with the largest silhouette; 0 for all if it is too small."""
     distances = pdist(shots)
     tree, square = linkage(distances, method="average"), squareform(distances)
     best, labels = MIN_SILHOUETTE, np.zeros(len(shots), dtype=np.int64)
     for count in range(2, MAX_CLUSTERS + 1):
-        candidate = _join_small(fcluster(tree, count, criterion="maxclust"), square)
+        candidate = _join_small(fcluster(tree, count, criterion="maxclust"), square, least)
         if candidate.max() == 0:
             continue
         silhouette = silhouette_score(square, candidate, metric="precomputed")
@@ -54,12 +58,12 @@ def _best_labels(shots: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _join_small(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Return labels from 0, with small clusters dissolved.
+def _join_small(labels: np.ndarray, distances: np.ndarray, least: int) -> np.ndarray:
+    """Return labels from 0, with clusters of fewer than ``least`` shots dissolved.
 
     Their shots join the cluster of the nearest shot of a large one.
     """
-    is_large = np.bincount(labels)[labels] >= MIN_CLUSTER_SHOTS
+    is_large = np.bincount(labels)[labels] >= least
     if not is_large.any():
         return np.zeros(len(labels), dtype=np.int64)
     to_large = distances[:, is_large].argmin(axis=1)

@@ -83,16 +83,19 @@ class JointScore:
         self.__init__(**state)  # type: ignore[misc]
 
     @classmethod
-    def with_clusters(cls, backbone_scores: list[BackboneScore]) -> "JointScore":
+    def with_clusters(
+        cls, backbone_scores: list[BackboneScore], anomalous_share: float
+    ) -> "JointScore":
         """Return the joint score with the clusters that the embeddings of the shots form.
 
         There is one cluster if held-out scores do not differ between clusters. Rows of a table
-        are one cluster.
+        are one cluster. A cluster with at most ``anomalous_share`` of the shots is none.
         """
         joint, support = cls(backbone_scores), backbone_scores[0].support
         if not backbone_scores[0].encoder.network.defaults.needs_backbone:
             return joint
-        labels = cluster_shots(joint.embeddings, support.shot_ids[support.is_shot])
+        shot_ids = support.shot_ids[support.is_shot]
+        labels = cluster_shots(joint.embeddings, shot_ids, anomalous_share)
         clustered = cls(backbone_scores, labels)
         return clustered if labels.any() and clustered.score_scales.differ else joint
 

@@ -46,6 +46,14 @@ def test_few_other_shots_join_the_nearest_cluster():
     assert labels.max() == 1 and len(set(labels[:8])) == len(set(labels[8:16])) == 1
 
 
+def test_a_cluster_may_be_the_anomalies_that_the_user_expects():
+    rows = rows_around(0, 1, n=16)[:20]
+    assert cluster_shots(rows, np.arange(20)).tolist() == [0] * 16 + [1] * 4
+    assert cluster_shots(rows, np.arange(20), 0.1).tolist() == [0] * 16 + [1] * 4
+    assert not cluster_shots(rows, np.arange(20), 0.2).any()
+    assert not cluster_shots(rows_around(0, 1), np.arange(16), 0.5).any()
+
+
 def test_duplicates_count_once_and_have_the_cluster_of_their_shot():
     rows = np.repeat(rows_around(0, 1, n=4), 2, axis=0)
     ids = np.repeat(np.arange(0, 16, 2), 2)
@@ -175,6 +183,13 @@ def test_more_shots_can_bring_another_product(products):
     assert detector._model.joint.cluster_labels is None
     detector.partial_fit(cloths[:8])
     assert detector._model.joint.cluster_labels.tolist() == [0] * 8 + [1] * 8
+
+
+def test_anomalies_of_a_pool_are_no_product(products):
+    plates, cloths = products
+    pool = np.concatenate([plates, cloths[:4]])
+    detector = COFTDetector("embedded", max_iter=0, random_state=0, contamination=0.2)
+    assert detector.fit_predict(pool).tolist() == [1] * 16 + [-1] * 4
 
 
 def test_rows_of_a_table_are_one_cluster():
