@@ -96,8 +96,10 @@ class JointScore:
             return joint
         shot_ids = support.shot_ids[support.is_shot]
         labels = cluster_shots(joint.embeddings, shot_ids, anomalous_share)
+        if not labels.any():
+            return joint
         clustered = cls(backbone_scores, labels)
-        return clustered if labels.any() and clustered.score_scales.differ else joint
+        return clustered if clustered.score_scales.differ else joint
 
     @property
     def embeddings(self) -> np.ndarray:
@@ -133,7 +135,7 @@ class JointScore:
 
     def held_out_image_scores(self) -> np.ndarray:
         """Return the joint score of each training image, computed without its shot."""
-        support = self.backbone_scores[0].support
+        support = self._support
         return self.held_out_scores()[support.is_shot[support.is_calibration]]
 
     def score(self, summaries: Mapping[ComponentKey, np.ndarray]) -> np.ndarray:
@@ -238,7 +240,7 @@ class JointScore:
     @cached_property
     def _sorted_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows of training images, their indices by mean of the embedding, and these means."""
-        support = self.backbone_scores[0].support
+        support = self._support
         rows = np.flatnonzero(support.is_shot)
         means = support.embeddings[rows].mean(axis=1)
         order = np.argsort(means, kind="stable")
