@@ -151,15 +151,16 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         those of the images passed to :meth:`set_threshold`.
     held_out_scores_ : ndarray of shape (n_images,)
         Score of each training image by densities of the other shots, in the order of X and then
-        of every ``partial_fit``. Duplicates and the images of a group are held out together.
+        of every ``partial_fit``, without images that were not kept. Duplicates and the images of a
+        group are held out together.
         ``score_samples`` returns these scores for training images.
     embedder_ : COFTEmbedder
         The fitted embedder.
     embeddings_ : ndarray of shape (n_images, d)
-        L2-normalised embeddings of the training images.
+        L2-normalised embeddings of the training images, in the same order.
     shot_ids_ : ndarray of shape (n_images,)
-        Shot of each training image, named by the index of the shot's first image. Duplicates and
-        the images of a group are one shot and have one held-out score.
+        Shot of each training image, named by the number of the shot's first image, counted over
+        all calls. Duplicates and the images of a group are one shot and have one held-out score.
     suspect_shots_ : ndarray of shape (n_suspects,)
         Indices of training images that score far below the others, each held out, and may not be
         normal. The limit is that of a Student test by median and MAD, at a level of 1 % for all
@@ -326,6 +327,11 @@ class COFTDetector(OutlierMixin, BaseEstimator):
     def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
         """Add normal images to the density and set the threshold anew, without fine-tuning.
 
+        At most 64 shots are kept (1,024 rows of tabular data), or as many as ``fit`` was given if
+        these are more. They are a uniform random sample of all shots so far. So the time of a
+        call and the size of the model file are bounded. Each shot has at most 8 images; later
+        duplicates of it are ignored.
+
         The held-out patch scores of earlier images stay as they are. They do not count the later
         images.
 
@@ -359,10 +365,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         inputs = self._read(X)
         images, _ = split_by_label(inputs, y, inputs.defaults.allows_class_labels)
         with UPDATE_LOCK, torch_defaults():
-            replaced, first = self._model.threshold.source, len(self._model.registry.ids)
-            self._model = self._model.extend(self, images, parse_groups(inputs, y, groups))
+            replaced = self._model.threshold.source
+            self._model, is_kept = self._model.extend(
+                self, images, parse_groups(inputs, y, groups)
+            )
         self._warn_of_moved_threshold(replaced)
-        self._warn_of_suspects(inputs, y, first)
+        self._warn_of_suspects(inputs, y, np.flatnonzero(is_kept))
         return self
 
     def embed(self, X: ImagesLike) -> np.ndarray:
@@ -787,7 +795,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         distances : ndarray of shape (n_samples, n_neighbors)
             Euclidean distances of embeddings, nearest first. Only with ``return_distance``.
         indices : ndarray of shape (n_samples, n_neighbors)
-            Indices of training images, in the order of ``fit`` and then of every ``partial_fit``.
+            Indices of training images, in the order of ``embeddings_``.
 
         Raises
         ------
@@ -1045,13 +1053,16 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             )
         return scores
 
-    def _warn_of_suspects(self, inputs: Any, y: Any, first: int = 0) -> None:
-        """Name the suspect shots among the training images of a call; earlier calls had some.
+    def _warn_of_suspects(self, inputs: Any, y: Any, kept: np.ndarray | None = None) -> None:
+        """Name the suspect shots among the normal images of a call; earlier calls had some.
 
-        If ``contamination`` is a number, the user knows that some images are anomalous.
+        ``kept`` are the positions of the images that the detector keeps, None for all of them. If
+        ``contamination`` is a number, the user knows that some images are anomalous.
         """
         suspects = self.suspect_shots_
-        suspects = suspects[suspects >= first] - first
+        if kept is not None:
+            n_earlier = len(self.shot_ids_) - len(kept)
+            suspects = kept[suspects[suspects >= n_earlier] - n_earlier]
         if self.contamination != "auto" or not len(suspects):
             return
         positions = normal_positions(y, len(inputs))[suspects]

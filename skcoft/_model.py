@@ -93,15 +93,34 @@ class FittedModel:
         limit = map_threshold(joint, is_view)
         return cls(joint, registry, calibration_scores, Threshold(value), limit)
 
-    def extend(self, settings: DetectorSettings, images: Any, groups: Any) -> "FittedModel":
-        """Return the model with more training images, without fine-tuning."""
+    def extend(
+        self, settings: DetectorSettings, images: Any, groups: Any
+    ) -> tuple["FittedModel", np.ndarray]:
+        """Return the model with more training images, and the mask of those that it keeps.
+
+        The network is not fine-tuned. At most ``defaults.max_shots`` shots are kept, or as many
+        as there are if ``fit`` was given more.
+        """
         bit_depths = {encoder.modality: encoder.bit_depth for encoder in self.encoders}
         registry = self.registry.extend(
             images, groups, bit_depths, self.encoders[0].mirrors_are_normal
         )
-        shot_ids = registry.ids[-len(images) :]
-        scores = [score.extend(settings, images, shot_ids) for score in self.joint.backbone_scores]
-        return self.calibrate(settings, scores, registry)
+        n_earlier = len(self.registry.ids)
+        max_shots = max(self.defaults.max_shots, len(np.unique(self.registry.ids)))
+        is_kept = registry.choose_kept(n_earlier, max_shots, self.encoders[0].seed)
+        is_added = is_kept[n_earlier:]
+        registry = registry.take(is_kept)
+        arguments = (
+            settings,
+            images.take(is_added),
+            registry.ids[len(registry.ids) - is_added.sum() :],
+            registry.ids,
+            self.registry.n_images_seen,
+        )
+        scores = self.joint.backbone_scores
+        if is_added.any():
+            scores = [score.extend(*arguments) for score in scores]
+        return self.calibrate(settings, scores, registry), is_added
 
     def with_threshold(self, value: float, source: str) -> "FittedModel":
         """Return the model with a threshold that is not from the training images."""

@@ -328,29 +328,30 @@ class GaussianDensity(DensityMixin, BaseEstimator):
         n, d = rows.shape
         self.location_ = rows.mean(axis=0)
         centered = rows - self.location_
-        _, singular, directions = np.linalg.svd(centered, full_matrices=False)
-        variances = np.square(singular) / n
-        if d == 1 or n == 1:  # the rules are undefined here, but shrinkage has no effect either
-            self.shrinkage_ = 1.0
-        elif self.shrinkage == "oas":
-            self.shrinkage_ = float(np.clip(oas_shrinkage(variances, n, d), 1e-12, 1))
-        elif self.shrinkage == "ledoit_wolf":
-            rho = ledoit_wolf_shrinkage(centered, assume_centered=True)
-            self.shrinkage_ = float(np.clip(rho, 1e-12, 1))
-        else:
-            self.shrinkage_ = float(self.shrinkage)
-        ridge = self.shrinkage_ * variances.sum() / d
+        self.shrinkage_ = self._estimate_shrinkage(centered)
+        ridge = self.shrinkage_ * np.square(centered).sum() / n / d
         if ridge <= np.finfo(np.float64).tiny:  # all rows are equal; any scale ranks the same
             ridge = 1.0
-        spanned = (1 - self.shrinkage_) * variances
+        spans = [centered * np.sqrt((1 - self.shrinkage_) / n)]  # their squares: the covariance
         if moves is not None:
             moves = check_moves(moves, d)
-            spans = np.sqrt(spanned)[:, None] * directions, moves / len(moves) ** 0.5
-            _, singular, directions = np.linalg.svd(np.concatenate(spans), full_matrices=False)
-            spanned = np.square(singular)
+            spans.append(moves / len(moves) ** 0.5)
+        _, singular, directions = np.linalg.svd(np.concatenate(spans), full_matrices=False)
         self._directions = directions.T
-        self._set_variances(spanned + ridge, ridge)
+        self._set_variances(np.square(singular) + ridge, ridge)
         return self
+
+    def _estimate_shrinkage(self, centered: np.ndarray) -> float:
+        """Return the shrinkage of the covariance of centered rows."""
+        n, d = centered.shape
+        if d == 1 or n == 1:  # the rules are undefined here, but shrinkage has no effect either
+            return 1.0
+        if self.shrinkage == "oas":
+            return float(np.clip(oas_shrinkage(centered), 1e-12, 1))
+        if self.shrinkage == "ledoit_wolf":
+            rho = ledoit_wolf_shrinkage(centered, assume_centered=True)
+            return float(np.clip(rho, 1e-12, 1))
+        return float(self.shrinkage)
 
     def _set_variances(self, spanned: np.ndarray, ridge: float) -> None:
         """Set the variances along the spanned directions, and outside of their span."""
@@ -509,13 +510,22 @@ def log_constant(
     return constant if shape is None else constant + 0.5 * shape.log_determinant_
 
 
-def oas_shrinkage(variances: np.ndarray, n: int, d: int) -> float:
-    """Return the oracle approximating shrinkage from the eigenvalues of the covariance of n rows.
+def trace_and_squared_norm(centered: np.ndarray) -> tuple[float, float]:
+    """Return the trace and the squared Frobenius norm of the covariance of centered rows."""
+    n, d = centered.shape
+    gram = centered @ centered.T if n < d else centered.T @ centered
+    return float(np.trace(gram) / n), float(np.square(gram).sum() / n**2)
+
+
+def oas_shrinkage(centered: np.ndarray) -> float:
+    """Return the oracle approximating shrinkage of the covariance of centered rows.
 
     :func:`sklearn.covariance.oas` builds the d x d covariance, which takes minutes if there are
     thousands of features.
     """
-    squares, mean = np.square(variances).sum() / d**2, variances.sum() / d
+    n, d = centered.shape
+    trace, squared_norm = trace_and_squared_norm(centered)
+    squares, mean = squared_norm / d**2, trace / d
     denominator = (n + 1) * (squares - mean**2 / d)
     return min((squares + mean**2) / denominator, 1.0) if denominator > 0 else 1.0
 
@@ -557,9 +567,7 @@ def group_weights(groups: np.ndarray) -> np.ndarray | None:
 
 def scott_bandwidth(centered: np.ndarray, n_groups: int) -> float:
     """Return the bandwidth of Scott's rule in the effective dimension; 1 if all rows are equal."""
-    n, d = centered.shape
-    gram = centered @ centered.T if n < d else centered.T @ centered
-    trace, squared_norm = np.trace(gram) / n, np.square(gram).sum() / n**2
+    trace, squared_norm = trace_and_squared_norm(centered)
     if not squared_norm > 0:
         return 1.0
     effective = trace**2 / squared_norm

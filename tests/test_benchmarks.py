@@ -339,6 +339,30 @@ def test_shifts(data, capsys):
         assert np.isnan(value) if line.startswith(WHITE_BALANCE) else 0 <= value <= 100
 
 
+def test_streams(tmp_path, capsys):
+    import stream
+
+    rng = np.random.default_rng(0)
+    image = np.full((40, 40), 20, dtype=np.uint8)
+    image[5:10, 18:22] = 220  # a mark above the middle, which turns with the image
+    turned = [stream.turn(image, rng) for _ in range(8)]
+    marks = [np.argmax(each.max(axis=0)) for each in turned]
+    assert len(set(marks)) > 2 and all(each.shape == image.shape for each in turned)
+    normal = rng.integers(90, 110, (8, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "parts.npz", normal=normal, anomaly_spot=normal[:2] // 2)
+    run("stream", tmp_path, "--seeds", "1", "--counts", "4", "6", "--refit", "6")
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "anomalous"
+    labels, shots = zip(
+        *((line[:42].strip(), line[42:].split()[0]) for line in lines), strict=True
+    )
+    assert labels == ("parts, 4 images", "parts, 6 images", "parts, a fit on 6 images")
+    assert shots == ("4", "6", "6")
+    for line in lines:
+        *_, megabytes, auroc, normal, anomalous = map(float, line[42:].split())
+        assert megabytes > 1 and all(0 <= value <= 100 for value in (auroc, normal, anomalous))
+
+
 def test_large_photographs(tmp_path, capsys):
     import large
 

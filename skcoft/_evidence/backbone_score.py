@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 
 from .._network.encoder import Encoder
-from .._network.support import MIN_CALIBRATION_SHOTS, Support
+from .._network.support import MAX_CHANGED_SHOTS, MIN_CALIBRATION_SHOTS, Support
 from .._utils.cache import cached
 from .._utils.settings import DetectorSettings
 from .component import COMPONENTS, PatchComponent, ScoreComponent
@@ -89,9 +89,18 @@ class BackboneScore:
         return cls.fit(encoder, scale, support, components | updated, views)
 
     def extend(
-        self, settings: DetectorSettings, images: Any, shot_ids: np.ndarray
+        self,
+        settings: DetectorSettings,
+        images: Any,
+        shot_ids: np.ndarray,
+        kept_shots: np.ndarray,
+        n_seen: int,
     ) -> "BackboneScore":
-        """Return the score with more shots; this one is not changed."""
+        """Return the score with more shots, this one is not changed.
+
+        Of the earlier shots, ``kept_shots`` remain. ``n_seen`` is the number of earlier images,
+        also of those that were not kept.
+        """
         components = build_components(settings, self.encoder)
         if set(components) != set(self.components):
             raise ValueError(
@@ -99,15 +108,16 @@ class BackboneScore:
                 f"prompts={settings.prompts!r} ask for the components {', '.join(components)}. "
                 f"The detector was fitted with {', '.join(self.components)}. Call fit."
             )
-        added, updated = embed_and_update(
-            self.scaled,
-            images,
-            shot_ids,
-            self.views,
-            deepcopy(with_patches(self.components)),
-            first=self.support.n_images,
-        )
-        support = self.support.extend(added)
+        is_kept = np.isin(self.support.shot_ids, kept_shots)
+        support = self.support.take(is_kept)
+        updated = deepcopy(with_patches(self.components))
+        for component in updated.values():
+            component.keep_rows(self.support, is_kept)
+        if len(images):
+            added, updated = embed_and_update(
+                self.scaled, images, shot_ids, self.views, updated, n_seen, support.n_unchanged
+            )
+            support = support.extend(added)
         return self.fit(self.encoder, self.scale, support, components | updated, self.views)
 
     @classmethod
@@ -160,14 +170,21 @@ def embed_and_update(
     views: Views,
     components: dict[str, PatchComponent],
     first: int = 0,
+    n_changed: int = MAX_CHANGED_SHOTS,
 ) -> tuple[Support, dict[str, PatchComponent]]:
     """Embed shots, their mirror images and views; add their patches to components.
 
     Returns the support without patches, and the components. A search stores both on disk.
-    ``first`` is the number of earlier images.
+    ``first`` is the number of earlier images. Of the first ``n_changed`` images, harmless changes
+    are embedded as well.
     """
     support = encoder.embed_shots(
-        images, **views, with_patches=bool(components), ids=shot_ids, first=first
+        images,
+        **views,
+        with_patches=bool(components),
+        ids=shot_ids,
+        first=first,
+        n_changed=n_changed,
     )
     for component in components.values():
         component.add_patches(support)

@@ -73,6 +73,12 @@ class PatchComponent(ScoreComponent, Protocol):
         This is called before ``fit``, also in ``partial_fit``.
         """
 
+    def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:
+        """Forget the rows of a support that are not in the mask, and their shots.
+
+        ``partial_fit`` calls it before :meth:`add_patches`.
+        """
+
 
 class MapComponent(ScoreComponent, Protocol):
     """A component with anomaly maps; it needs patches.

@@ -173,11 +173,13 @@ class JointScore:
         if self.cluster_labels is None:
             return None
         support = self._support
-        return self.cluster_labels[support.shot_ids[support.is_calibration]]
+        names = np.unique(support.shot_ids)
+        rows = np.searchsorted(names, support.shot_ids[support.is_calibration])
+        return self._label_per_shot()[rows]
 
     def _label_per_shot(self) -> np.ndarray:
-        labels = np.asarray(self.cluster_labels)
-        return labels[np.unique(self._support.shot_ids[self._support.is_shot])]
+        _, first = np.unique(self._support.shot_ids[self._support.is_shot], return_index=True)
+        return np.asarray(self.cluster_labels)[first]
 
     def _scales_of(self, values: np.ndarray) -> ClusterScales:
         """Return the scales of values of the calibration rows."""

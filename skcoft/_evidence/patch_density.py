@@ -8,7 +8,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import nn
 
-from .._input.shots import mean_per_shot
+from .._input.shots import choose_shots, mean_per_shot
 from .._network.encoder import Encoder, Features
 from .._network.patches import MAX_PATCHES
 from .._network.support import Support
@@ -98,11 +98,27 @@ class PatchDensity:
         self.held_out_scores = np.append(self.held_out_scores, scores)
         self.held_out_minima = np.append(self.held_out_minima, minima)
 
+    def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:
+        """Forget the shots whose rows of the support are not kept."""
+        kept = {*support.shot_ids[is_kept].tolist()}
+        if not kept >= {*support.shot_ids.tolist()}:
+            # a single shot of fit has a group, of a negative number, for each of its views
+            self.coresets = {
+                name: points
+                for name, points in self.coresets.items()
+                if name in kept or (name < 0 and 0 in kept)
+            }
+        self.patch_means = self.patch_means[is_kept]
+        is_scored = is_kept[support.is_calibration]
+        self.held_out_scores = self.held_out_scores[is_scored]
+        self.held_out_minima = self.held_out_minima[is_scored]
+
     def _add_kernels(
         self, patches: list[np.ndarray], groups: np.ndarray, moves: list[np.ndarray] | None
     ) -> None:
         is_first_fit = not self.coresets
-        names = self._choose_shots({*self.coresets, *groups.tolist()})
+        all_names = list({*self.coresets, *groups.tolist()})
+        names = choose_shots(all_names, MAX_KERNEL_SHOTS, self.seed)
         per_group = MAX_KERNELS // len(names)
         for name in np.unique(groups[np.isin(groups, names)]).tolist():
             arrays = [patches[row] for row in np.flatnonzero(groups == name)]
@@ -125,16 +141,6 @@ class PatchDensity:
             self.metric = metric_of_moves(moves, spherical.bandwidth)
         self.kde = self._fit_density(self.coresets)
         self.bandwidth = self.kde.bandwidth
-
-    def _choose_shots(self, names: set[int]) -> list[int]:
-        """Return the shots that have kernels: those with the lowest of seeded random numbers.
-
-        So it does not matter whether shots were passed to one call or to several.
-        """
-        if len(names) <= MAX_KERNEL_SHOTS:
-            return sorted(names)
-        ranks = {name: np.random.default_rng([self.seed, abs(name)]).random() for name in names}
-        return sorted(names, key=ranks.__getitem__)[:MAX_KERNEL_SHOTS]
 
     def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
         """Return the density of some shots, with bandwidth and metric of the first fit of all."""

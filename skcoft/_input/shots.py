@@ -1,7 +1,9 @@
-"""Which training images count as one shot: duplicates, and images of one group."""
+"""Which training images count as one shot, and which shots ``partial_fit`` keeps."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from .images import item_name
 from .labels import normal_positions
 from .types import InputData
 
+MAX_IMAGES_PER_SHOT = 8  # that partial_fit keeps, such as duplicates of a part that never moves
+
 
 @dataclass(frozen=True)
 class ShotRegistry:
-    """The training images of ``fit`` and ``partial_fit`` in order, and the shot of each.
+    """The training images that a detector keeps, in order, and the shot of each.
 
     Attributes
     ----------
@@ -28,14 +32,23 @@ class ShotRegistry:
     groups : list
         The user's group of each image; None for images without one.
     ids : ndarray of shape (n_images,)
-        The shot of each image, named by the position of its first image. Duplicates are one
-        shot, as are the images of a group.
+        The shot of each image, named by the number of its first image, counted over all calls.
+        Duplicates are one shot, as are the images of a group.
+    n_seen : int or None
+        Number of images in all calls, also of those that are not kept. None in models of earlier
+        versions, which keep all images.
     """
 
     thumbnails: np.ndarray
     jpeg_distances: np.ndarray
     groups: list[Any]
     ids: np.ndarray
+    n_seen: int | None = None
+
+    @property
+    def n_images_seen(self) -> int:
+        """Number of images in all calls."""
+        return len(self.ids) if self.n_seen is None else self.n_seen
 
     @classmethod
     def of(
@@ -43,7 +56,7 @@ class ShotRegistry:
     ) -> "ShotRegistry":
         """Return the registry of the images of a first fit; ``groups`` are the user's or None."""
         bit_depths = {name: images.bit_depth for name, images in inputs.by_modality.items()}
-        empty = cls(*inputs.empty_thumbnails(), [], np.empty(0, int))
+        empty = cls(*inputs.empty_thumbnails(), [], np.empty(0, int), 0)
         registry = empty.extend(inputs, groups, bit_depths, mirrored)
         for modality in inputs.plain_modalities(registry.thumbnails):
             warn_user(
@@ -77,10 +90,55 @@ class ShotRegistry:
                 continue
             originals = np.flatnonzero(is_duplicate[i - start, :i])[:1]
             duplicates += [(i, int(j)) for j in originals]
-            ids.append(ids[originals[0]] if len(originals) else i)
+            ids.append(ids[originals[0]] if len(originals) else self.n_images_seen + i - start)
             id_of_group[name] = ids[i]
         _warn_of_duplicates(duplicates, start)
-        return ShotRegistry(thumbnails, jpeg_distances, all_groups, np.array(ids))
+        n_seen = self.n_images_seen + len(inputs)
+        return ShotRegistry(thumbnails, jpeg_distances, all_groups, np.array(ids), n_seen)
+
+    def choose_kept(self, n_earlier: int, max_shots: int, seed: int) -> np.ndarray:
+        """Return a mask of the images to keep, if those from ``n_earlier`` on are new.
+
+        At most ``max_shots`` shots are kept, see :func:`choose_shots`. A new image is left out if
+        its shot has ``MAX_IMAGES_PER_SHOT`` images already.
+        """
+        kept_shots = choose_shots(np.unique(self.ids).tolist(), max_shots, seed)
+        is_new = np.arange(len(self.ids)) >= n_earlier
+        is_surplus = is_new & (count_before(self.ids) >= MAX_IMAGES_PER_SHOT)
+        return np.isin(self.ids, kept_shots) & ~is_surplus
+
+    def take(self, is_kept: np.ndarray) -> "ShotRegistry":
+        """Return the registry with the images of a mask."""
+        return replace(
+            self,
+            thumbnails=self.thumbnails[is_kept],
+            jpeg_distances=self.jpeg_distances[is_kept],
+            groups=list(compress(self.groups, is_kept)),
+            ids=self.ids[is_kept],
+        )
+
+
+def choose_shots(names: list[int], max_shots: int, seed: int) -> list[int]:
+    """Return the shots to keep, sorted: all of them, or those with the lowest of random numbers.
+
+    The random number of a shot depends on its name and the seed only. So the kept shots are a
+    uniform random sample of all shots, whether these come in one call or in several (bottom-k
+    sampling, a form of reservoir sampling).
+    """
+    if len(names) <= max_shots:
+        return sorted(names)
+    ranks = {name: np.random.default_rng([seed, abs(name)]).random() for name in names}
+    return sorted(sorted(names, key=ranks.__getitem__)[:max_shots])
+
+
+def count_before(ids: np.ndarray) -> np.ndarray:
+    """Return how many earlier items have the same id, for each item."""
+    counts: Counter[int] = Counter()
+    result = np.empty(len(ids), dtype=int)
+    for i, name in enumerate(ids.tolist()):
+        result[i] = counts[name]
+        counts[name] += 1
+    return result
 
 
 def _warn_of_duplicates(duplicates: list[tuple[int, int]], start: int) -> None:

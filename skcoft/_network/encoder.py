@@ -21,7 +21,7 @@ from .._utils.settings import EmbedderSettings
 from .._utils.warning import warn_user
 from .backbone import Backbone
 from .factory import build_backbone
-from .support import PROBE, Support
+from .support import MAX_CHANGED_SHOTS, PROBE, Support
 from .tabular import TabularNetwork
 from .views import Augmentation, Loader, make_views, mirrors_are_normal
 
@@ -34,7 +34,6 @@ MAX_ACCELERATOR_BATCH_PIXELS = 2**24
 SCALES = (1, 1 / 2)
 EXPOSURES = 0.9, 1.1  # brightness relative to a shot
 N_CHANGES = len(EXPOSURES) + 2  # harmless changes: exposures, noise and half the resolution
-MAX_CHANGED_SHOTS = 16  # enough to show how harmless changes move embeddings
 MAX_TRAINING_PIXELS = 260**2 / 2  # per image in fine-tuning, if image_size is None
 
 Inputs = Images | Modalities | Table
@@ -209,6 +208,7 @@ class Encoder:
         n_probes: int = 0,
         ids: npt.ArrayLike | None = None,
         first: int = 0,
+        n_changed: int = MAX_CHANGED_SHOTS,
     ) -> Support:
         """Embed shots, their mirror images, views and probes for densities, and harmless changes.
 
@@ -226,6 +226,8 @@ class Encoder:
             The shot of each image. None means that each image is a shot, counted from ``first``.
         first : int, default=0
             Number of earlier images. The views depend on it.
+        n_changed : int, default=16
+            Number of images that harmless changes of are embedded, the first ones.
         """
         n = len(shots)
         ids = np.arange(n) + first if ids is None else ids
@@ -250,14 +252,15 @@ class Encoder:
             patches=patches if with_patches else None,
             standardizer=standardizer,
         )
-        if not self.network.defaults.has_harmless_changes:
+        if not (self.network.defaults.has_harmless_changes and n_changed):
             return support
+        groups = [group[group < n_changed] for group in groups]
         return self._embed_changes(shots, prepared[0], support, groups, self.seed + first)
 
     def _embed_changes(
         self, shots: Any, load: Loader, support: Support, groups: list[np.ndarray], seed: int
     ) -> Support:
-        """Return the support with moves, of the first ``MAX_CHANGED_SHOTS`` images."""
+        """Return the support with moves of the images in ``groups``."""
         noise = torch.Generator().manual_seed(seed)
         images = self.select_modality(shots)
         changed: list[Loader] = [
@@ -265,7 +268,6 @@ class Encoder:
             *(partial(_expose, load, factor) for factor in EXPOSURES),
             lambda indices: _halve_resolution(load(indices)),
         ]
-        groups = [group[group < MAX_CHANGED_SHOTS] for group in groups]
         with_patches, scale = support.patches is not None, len(changed) ** 0.5
         moves, move_ids, patch_moves = [], [], []
         for load_changed in changed:

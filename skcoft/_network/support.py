@@ -10,6 +10,7 @@ import numpy.typing as npt
 from .tabular import HeldOutStandardizer
 
 SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # the roles of rows
+MAX_CHANGED_SHOTS = 16  # enough to show how harmless changes move embeddings
 MIN_CALIBRATION_SHOTS = 4  # with fewer shots, their views are calibration rows as well
 ROW_ARRAYS = "embeddings", "shot_ids", "roles", "is_calibration"  # fields with an item per row
 
@@ -112,15 +113,32 @@ class Support:
             name: np.concatenate([getattr(self, name), getattr(added, name)])
             for name in ROW_ARRAYS
         }
-        # a model of an earlier version has no moves and stays without
-        has_moves = self.moves is not None and added.moves is not None
-        for name in ("moves", "move_ids"):
-            arrays = getattr(self, name), getattr(added, name)
-            rows[name] = np.concatenate(arrays) if has_moves else None
+        rows |= self._extend_moves(added)
         standardizer = None
         if self.standardizer is not None and added.standardizer is not None:
             standardizer = self.standardizer.extend(added.standardizer)
         return replace(self, **rows, standardizer=standardizer).without_patches()
+
+    @property
+    def n_unchanged(self) -> int:
+        """Number of shots whose moves are still wanted; 0 for models of earlier versions."""
+        if self.move_ids is None:
+            return 0
+        return max(0, MAX_CHANGED_SHOTS - len(np.unique(self.move_ids)))
+
+    def _extend_moves(self, added: "Support") -> dict[str, np.ndarray | None]:
+        """Return the moves with those of more shots, if both have moves."""
+        if (
+            self.moves is None
+            or self.move_ids is None
+            or added.moves is None
+            or added.move_ids is None
+        ):
+            return {"moves": self.moves, "move_ids": self.move_ids}
+        return {
+            "moves": np.concatenate([self.moves, added.moves]),
+            "move_ids": np.concatenate([self.move_ids, added.move_ids]),
+        }
 
     def embeddings_held_out(self, is_training: np.ndarray) -> np.ndarray:
         """Return embeddings of all rows that use the training rows only.
@@ -140,10 +158,23 @@ class Support:
 
     def without_probes(self) -> "Support":
         """Return the rows that densities are fitted on."""
-        rows = self.roles != PROBE
-        patches = None if self.patches is None else list(compress(self.patches, rows))
-        selected: dict[str, Any] = {name: getattr(self, name)[rows] for name in ROW_ARRAYS}
-        return replace(self, **selected, patches=patches)
+        is_fitted = self.roles != PROBE
+        patches = None if self.patches is None else list(compress(self.patches, is_fitted))
+        return replace(self, **self._rows(is_fitted), patches=patches)
+
+    def take(self, is_kept: np.ndarray) -> "Support":
+        """Return the rows of some shots and their moves, without patch embeddings."""
+        moves: dict[str, Any] = {}
+        if self.moves is not None and self.move_ids is not None:
+            is_moved = np.isin(self.move_ids, self.shot_ids[is_kept])
+            moves = {"moves": self.moves[is_moved], "move_ids": self.move_ids[is_moved]}
+        standardizer = self.standardizer and self.standardizer.take(is_kept)
+        return replace(
+            self, **self._rows(is_kept), **moves, standardizer=standardizer
+        ).without_patches()
+
+    def _rows(self, is_selected: np.ndarray) -> dict[str, Any]:
+        return {name: getattr(self, name)[is_selected] for name in ROW_ARRAYS}
 
     def without_patches(self) -> "Support":
         """Return the support without patch embeddings."""

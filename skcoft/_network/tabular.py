@@ -63,6 +63,17 @@ class HeldOutStandardizer:
             features = self.network(torch.tensor(self.rows), mean, scale)
         return F.normalize(features.float(), dim=1).double().numpy()
 
+    def take(self, is_kept: np.ndarray) -> "HeldOutStandardizer":
+        """Return the standardizer with some of the rows.
+
+        Without all reference rows, the network's means and scales cannot be computed again, so
+        there are no reference rows then.
+        """
+        is_reference = self.is_reference[is_kept]
+        if is_reference.sum() < self.is_reference.sum():
+            is_reference = np.zeros_like(is_reference)
+        return HeldOutStandardizer(self.network, self.rows[is_kept], is_reference)
+
     def extend(self, added: "HeldOutStandardizer") -> "HeldOutStandardizer":
         """Return the standardizer with more rows, which are not reference rows."""
         rows = np.concatenate([self.rows, added.rows])

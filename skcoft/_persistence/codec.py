@@ -20,7 +20,7 @@ from .fields import Sizes
 from .legacy import upgrade
 from .schema import check_state, storable_classes
 
-FORMAT = 4  # of the files that this version writes; it also reads earlier formats
+FORMAT = 5  # of the files that this version writes; it also reads earlier formats
 
 # NumPy scalars are written as such, because sums round differently with Python numbers.
 NUMBERS = {name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")}

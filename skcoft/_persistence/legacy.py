@@ -1,6 +1,6 @@
 """What earlier versions called the classes and attributes that files and pickles hold.
 
-Model files of formats 1 to 3 name classes and their fields. Pickles of 0.1.0 also name modules.
+Model files of earlier formats name classes and their fields. Pickles of 0.1.0 also name modules.
 """
 
 import sys
@@ -20,6 +20,8 @@ ADDED: dict[str, dict[str, None]] = {
     "LocalDensity": {"metric": None},
     "PatchDensity": {"metric": None},
     "JointScore": {"cluster_labels": None},
+    "Shots": {"n_seen": None},
+    "ShotRegistry": {"n_seen": None},
 }
 # Fields that are of no use today.
 REMOVED = {name: {"in_sample_scores"} for name in ("LocalDensity", "PatchDensity")}
@@ -94,7 +96,7 @@ MODULES = {
 
 
 def upgrade(name: str, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the class name and the state that an object of formats 1 to 3 has today."""
+    """Return the class name and the state that an object of earlier formats has today."""
     _, new_name, fields = RENAMED.get(name, ("", name, {}))
     state = {**ADDED.get(name, {}), **state}
     removed = REMOVED.get(name, set())

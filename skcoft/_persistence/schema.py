@@ -108,6 +108,7 @@ CLASSES: dict[type, dict[str, FieldType]] = {
         "jpeg_distances": ("f8 N", "f8 N m"),
         "groups": list,
         "ids": "i N",
+        "n_seen": (Integral, None),
     },
 }
 # Fitted attributes of the detector; its parameters may hold any of the values above.

@@ -12,7 +12,8 @@ def check_shots(detector: COFTDetector, shots: ImagesLike) -> None:
     """Raise ValueError unless ``shots`` are the training images of the detector, in order."""
     expected, embeddings = detector.embeddings_, detector.embed(shots)
     wanted = (
-        f"shots must be the {len(expected)} images of fit (and of partial_fit), in their order"
+        f"shots must be the {len(expected)} images of fit (and of partial_fit) that the detector "
+        "keeps (shot_ids_), in their order"
     )
     if embeddings.shape != expected.shape:
         raise ValueError(f"{wanted}; got {len(embeddings)} images.")
