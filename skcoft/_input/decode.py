@@ -23,6 +23,8 @@ ImageItem: TypeAlias = str | bytes | Image.Image | torch.Tensor
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIFF_HEADERS = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
+# other headers, such as that of ICO files, may differ from the size of the pixels
+FORMATS_OF_CERTAIN_SIZE = "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF"
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by orientation, to upright
     2: lambda values: values[:, ::-1],
     3: lambda values: values[::-1, ::-1],
@@ -95,6 +97,8 @@ def size_of(item: ImageItem, name: str) -> ImageSize:
     if isinstance(item, torch.Tensor):
         return item.shape[-2], item.shape[-1]
     with _opened(item, name) as image:
+        if image.format not in FORMATS_OF_CERTAIN_SIZE:
+            image.load()
         width, height = image.size
         if isinstance(image, TiffImageFile):
             if not image.tile:  # loaded, and turned by Pillow

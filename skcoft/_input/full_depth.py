@@ -57,7 +57,7 @@ def _keeps_bits(image: Image.Image) -> bool:
 
 def _is_reduced_netpbm(image: Image.Image, codec: str, arguments: Any) -> bool:
     """Whether Pillow would scale the values, to 8 bits in colour and to 16 bits in gray."""
-    return codec.startswith("ppm") and arguments[-1] > 255
+    return codec.startswith("ppm") and image.mode != "1" and arguments[-1] > 255
 
 
 def _is_reduced_tiff(image: Image.Image, codec: str, arguments: Any) -> bool:

@@ -45,7 +45,7 @@ def read_mask(path: str | PathLike[str]) -> np.ndarray:
     ValueError if it can be read in two ways.
     """
     name = f"The mask {fspath(path)!r}"
-    values = values_of(fspath(path), repr(fspath(path)))[0].float().numpy()
+    values = values_of(fspath(path), f"{fspath(path)!r} (mask)")[0].float().numpy()
     colors = colors_of(torch.from_numpy(values)).numpy()
     levels, alpha = colors.max(axis=0), values[-1] if len(values) in (2, 4) else None
     if alpha is None or alpha.max() == alpha.min():

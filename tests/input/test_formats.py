@@ -142,6 +142,13 @@ def test_formats_without_orientation_are_read_as_the_array_is(bits, channels):
         assert_array_equal(load(item, bits), load(values, bits))
 
 
+def test_bitmaps_are_black_and_white():
+    """Files of one bit, as text and packed; 1 is black."""
+    expected = np.array([[0, 1, 0], [1, 1, 0]], dtype=bool)
+    for content in (b"P1\n3 2\n1 0 1\n0 0 1\n", b"P4\n3 2\n\xa0\x20"):
+        assert_array_equal(load(content), load(expected[..., None]))
+
+
 @pytest.mark.parametrize("orientation", STORED)
 def test_the_orientations_are_those_of_pillow(orientation):
     values = picture(8, 3)
@@ -161,6 +168,23 @@ def test_pil_images_of_turned_files_are_upright(kind, is_loaded):
     assert read([image]).sizes == [(24, 36)]
     assert_array_equal(load(image), load(content))
     assert read([image]).sizes == [(24, 36)]  # after loading, too
+
+
+def test_the_size_of_a_png_file_is_known_without_decoding():
+    content = pil_file(picture(8, 3), "PNG")
+    place = content.index(b"IDAT") + 4
+    damaged = content[:place] + bytes(50) + content[place + 50 :]
+    assert read([damaged]).sizes == [(24, 36)]
+    with pytest.raises(UnreadableImageError):
+        load(damaged)
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_the_size_is_that_of_the_pixels_if_the_header_of_an_icon_differs():
+    content = bytearray(pil_file(picture(8, 3), "ICO", sizes=[(36, 24)]))
+    content[6:8] = 32, 20  # the width and the height
+    (size,) = read([bytes(content)]).sizes
+    assert size == (24, 36) and load(bytes(content)).shape == (3, 24, 36)
 
 
 # what needs other libraries
