@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from ._detector import COFTDetector
+from ._input.mask import read_mask
 from ._utils.files import check_output_path
 from ._version import __version__
 from .datasets import load_folder
@@ -129,8 +129,8 @@ HELP = {
     ),
     "mask": (
         "Region of interest, for parts that are photographed in a fixed place: an image with the "
-        "aspect ratio of the photographs, white inside and black outside. Pixels outside have no "
-        "influence."
+        "aspect ratio of the photographs, white or another bright colour inside, black or "
+        "transparent outside. Pixels outside have no influence. The share inside is printed."
     ),
     "iterations": (
         "Number of fine-tuning iterations. The default is %(default)s; 0 leaves the backbone "
@@ -173,11 +173,14 @@ def _fit(options: argparse.Namespace) -> int:
         )
     shots = _normal_images(options.normal_folder, options.normal)
     calibration = options.calibrate and _normal_images(options.calibrate, options.normal)
+    mask = options.mask and read_mask(options.mask)
+    if mask is not None:
+        print(f"{options.mask}: {mask.mean():.1%} of the image is inside the mask")
     detector = COFTDetector(
         options.backbone,
         weights=options.weights,
         max_pixels=options.max_pixels,
-        mask=options.mask and _read_mask(options.mask),
+        mask=mask,
         max_iter=options.iterations,
         random_state=options.seed,
         device=options.device,
@@ -189,17 +192,6 @@ def _fit(options: argparse.Namespace) -> int:
     detector.save(options.output)
     print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
     return SUCCESS
-
-
-def _read_mask(path: Path) -> np.ndarray:
-    """Return an image as a mask: True for gray values in the upper half."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) > 127
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"--mask {str(path)!r} is not an image. Pass an image that is white inside."
-        ) from error
 
 
 def _score(options: argparse.Namespace) -> int:

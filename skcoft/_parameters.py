@@ -64,7 +64,11 @@ EMBEDDER_CONSTRAINTS = {
     ),
     "bit_depth": any_of(number(Integral, 1, 16), _none),
     "mask": any_of(
-        Constraint(is_mask, "an array (h, w) of booleans, or of 0 and 1, not all 0"), _none
+        Constraint(
+            is_mask,
+            "an array (h, w) of booleans, or of 0 and 1, not all 0, such as np.array(gray) > 127",
+        ),
+        _none,
     ),
     "max_iter": number(Integral, 0),
     "batch_size": number(Integral, 1),

@@ -459,7 +459,10 @@ class LabelFreeScorer(BaseEstimator):
         if self.image_shape is None or not isinstance(inputs.items, torch.Tensor):
             return images
         channels = inputs.items.shape[1]
-        rows = images[:, :channels].permute(0, 2, 3, 1).flatten(1).numpy()
+        images = images[:, :channels]
+        if channels == 4:  # an opaque alpha channel
+            images = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
+        rows = images.permute(0, 2, 3, 1).flatten(1).numpy()
         return (rows * 255).round().astype(np.uint8) if inputs.items.dtype == torch.uint8 else rows
 
 

@@ -241,11 +241,14 @@ def test_a_mask_is_white_inside_the_region_of_interest(run, plate_folder, tmp_pa
     mask[16:, 8:] = 255
     Image.fromarray(mask).save("mask.png")
     frozen = "--backbone", "embedded", "--iterations", 0
-    code, _, _ = run("fit", plate_folder, "-o", "m.skcoft", "--mask", "mask.png", *frozen)
-    assert code == 0
+    code, output, _ = run("fit", plate_folder, "-o", "m.skcoft", "--mask", "mask.png", *frozen)
+    assert code == 0 and "mask.png: 65.6% of the image is inside the mask" in output
     assert_array_equal(COFTDetector.load("m.skcoft").mask, mask > 0)
     (tmp_path / "no.png").write_text("text")
-    for file, message in (("no.png", "'no.png' is not an image"), ("none.png", "No such file")):
+    for file, message in (
+        ("no.png", "'no.png' (mask) as an image"),
+        ("none.png", "'none.png' (mask) does not exist"),
+    ):
         code, _, errors = run("fit", plate_folder, "-o", "n.skcoft", "--mask", file, *frozen)
         assert code == 2 and message in errors
     assert not (tmp_path / "n.skcoft").exists()

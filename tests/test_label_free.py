@@ -107,6 +107,17 @@ def test_flattened_images_are_scored_as_rows(dtype):
     np.testing.assert_allclose(batches[1], expected.reshape(3, -1), atol=1e-6)
 
 
+def test_rows_of_images_with_an_opaque_alpha_channel_score_as_those_without(photos):
+    alpha = np.full_like(photos[..., :1], 255)
+    scores = []
+    for X in (photos, np.concatenate([photos, alpha], axis=-1)):
+        rows, shape = X.reshape(len(X), -1), X.shape[1:]
+        detector = COFTDetector(TinyNet(), max_iter=0, random_state=0, image_shape=shape)
+        scorer = LabelFreeScorer(n_draws=1, image_shape=shape, random_state=0)
+        scores.append(scorer(detector.fit(rows[:6]), rows[6:]))
+    assert scores[0] == scores[1]
+
+
 def test_integers_are_read_with_the_bit_depth_of_the_training_images():
     """The maximum of X does not matter; the same holds in a pipeline."""
     X = np.random.default_rng(0).integers(0, 1000, (6, 12, 12)).astype(np.uint16)

@@ -17,13 +17,12 @@ from .decode import ImageItem, max_value, size_of, values_of
 from .defaults import IMAGE_DEFAULTS
 from .duplicates import empty_thumbnails, find_duplicates, plain_modalities
 from .errors import UnreadableImageError
-from .mask import check_fit, fill_outside, pixels_inside
-from .pixels import FLOAT_RANGE_TOL
+from .mask import as_mask, check_fit, fill_outside, pixels_inside
+from .pixels import BIT_DEPTHS, FLOAT_RANGE_TOL, colors_of
 from .sizing import ImageSize, Sizing
 from .types import EncoderLike, Modality
 
 CACHE_BYTES = 2**30
-BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 NOISE = 4 / 255  # standard deviation of harmless noise
 MAX_BLACK = 1 / 255  # images without a greater value are black, and probably masks of 0 and 1
 
@@ -114,8 +113,8 @@ class Images:
 
     def masked(self, mask: npt.ArrayLike | None) -> "Images":
         """Return images of which only the inside of a mask (h, w) is loaded; None loads all."""
-        inside = None if mask is None or np.all(mask) else np.asarray(mask).astype(bool)
-        return replace(self, mask=inside)
+        inside = None if mask is None else as_mask(mask)
+        return replace(self, mask=None if inside is None or inside.all() else inside)
 
     def iter_chunks(self, encoders: Sequence[EncoderLike]) -> Iterator["Images"]:
         """Yield chunks that fit into memory at all sizes at which ``encoders`` see them."""
@@ -317,33 +316,54 @@ def _resized_bytes(sizings: Sequence[Sizing]) -> int:
 
 
 def _to_rgb(images: torch.Tensor, bit_depth: int | None) -> torch.Tensor:
-    """Return float RGB images in 0..1: gray is repeated, an alpha channel is dropped.
+    """Return float RGB images in 0..1: gray is repeated, transparent pixels are white.
 
     The memory layout is always the same, because another one would round differently later.
     """
-    rgb = images[:, :3].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    colors = colors_of(images)
+    rgb = colors.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     if images.dtype == torch.uint8:
         rgb.div_(255)
     elif images.dtype == torch.int32:
-        rgb.div_(_white(images[:, :3], bit_depth)).clamp_(max=1)
+        rgb.div_(_white(colors, bit_depth)).clamp_(max=1)
+    if images.shape[1] in (2, 4):
+        rgb = _on_white(rgb, images[:, -1:].to(torch.float32))
     return rgb.expand(-1, 3, -1, -1).contiguous()
 
 
-def _white(images: torch.Tensor, bit_depth: int | None) -> int:
-    """Return the value of white at a bit depth; warn of greater ones, which count as white."""
+def _on_white(colors: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Return images (n, C, H, W) on white ground.
+
+    The greatest value of alpha in an image is opaque, also if it is 0, which some programs write
+    without a meaning. So the same alpha everywhere has no effect.
+    """
+    greatest = alpha.amax(dim=(-2, -1), keepdim=True)
+    opacity = torch.where(greatest > 0, alpha / greatest, 1)
+    return colors * opacity + (1 - opacity)
+
+
+def _white(colors: torch.Tensor, bit_depth: int | None) -> int:
+    """Return the value of white at a bit depth; warn of greater ones, which count as white.
+
+    After a fit on images of 8 bits or floats, whole numbers of any type are read as 8 bits.
+    """
+    greatest = int(colors.max())
+    if bit_depth is None and greatest <= 255:
+        return 255
     if bit_depth is None:
-        error = UnreadableImageError if len(images) == 1 else ValueError
+        error = UnreadableImageError if len(colors) == 1 else ValueError
         raise error(
-            "X holds whole numbers of more than 8 bits, but the estimator was fitted on images of "
-            "8 bits or floats. Scale X to 0..1 in the same way, or fit with bit_depth=16 (or "
-            "another number)."
+            f"X holds whole numbers up to {greatest}, but the estimator was fitted on images of 8 "
+            "bits or floats. Their whole numbers lie in 0..255. Scale X to 0..1 in the same way "
+            "as the training images, or fit with bit_depth=16 (or another number) on images with "
+            "the values of X."
         )
     white = 2**bit_depth - 1
-    if images.max() > white:
+    if greatest > white:
         warn_user(
-            f"X holds values up to {int(images.max())}, but images of {bit_depth} bits, as in "
-            f"fit, hold at most {white}. Larger values count as {white}. Pass another bit_depth "
-            "to fit if this is wrong."
+            f"X holds values up to {greatest}, but images of {bit_depth} bits, as in fit, hold at "
+            f"most {white}. Larger values count as {white}. Pass another bit_depth to fit if this "
+            "is wrong."
         )
     return white
 

@@ -5,6 +5,7 @@ import torch
 
 from .errors import UnreadableImageError
 
+BIT_DEPTHS = 8, 10, 12, 14, 16  # of cameras
 FLOAT_RANGE_TOL = 1e-6  # float images may exceed 0..1 by this much, as rounding errors do
 
 
@@ -63,7 +64,31 @@ def check_batch(
     values = check_values(array, name, None if is_item else first)
     if values.ndim == 3:
         return values[:, None]
-    return values if channels_first else values.permute(0, 3, 1, 2)
+    values = values if channels_first else values.permute(0, 3, 1, 2)
+    if channels == 4:
+        check_alpha(values, name, error)
+    return values
+
+
+def colors_of(images: torch.Tensor) -> torch.Tensor:
+    """Return the colour channels of images (..., C, H, W), without alpha: one or three."""
+    channels = images.shape[-3]
+    return images.narrow(-3, 0, 3 if channels >= 3 else 1)
+
+
+def check_alpha(images: torch.Tensor, name: str, error: type[ValueError]) -> None:
+    """Raise an error unless the last of 2 or 4 channels is 0 (transparent) or white (opaque)."""
+    alpha = images[:, -1]
+    white = alpha.max()
+    whites = {torch.uint8: (255,), torch.int32: [2**bits - 1 for bits in BIT_DEPTHS]}
+    if white in (0, *whites.get(images.dtype, (1,))) and ((alpha == 0) | (alpha == white)).all():
+        return
+    raise error(
+        f"The last of the {images.shape[1]} channels of {name} is no alpha channel: it holds "
+        "values other than 0 (transparent) and white (opaque). Pass another band as a modality "
+        "of its own, such as {'colour': X[..., :3], 'infrared': X[..., 3]}. If it is an alpha "
+        "channel, leave it out, as in X[..., :3]."
+    )
 
 
 def _one_image_message(name: str, shape: tuple[int, ...], is_item: bool) -> str:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.utils import check_array
 
-from .decode import ImageItem, check_file
+from .decode import ImageItem, check_file, check_pil_image
 from .errors import UnreadableImageError, require_all_values
 from .images import Images, item_name
 from .items import is_bytes, is_image, is_open_file, is_path, read_content
@@ -174,7 +174,7 @@ def _check_item(item: Any, i: int, modality: Any) -> ImageItem:
     if is_bytes(item) or is_open_file(item):
         return check_file(read_content(item, name), name)
     if isinstance(item, Image.Image):
-        return item
+        return check_pil_image(item, name)
     if is_image(item):
         return _check_array_item(item, name)
     got = type(item).__name__

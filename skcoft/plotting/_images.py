@@ -69,7 +69,7 @@ def _load_images(
         inputs = (
             encoder.select_modality(inputs) if encoder else next(iter(inputs.by_modality.values()))
         )
-        bit_depth = (encoder and encoder.bit_depth) or inputs.bit_depth
+        bit_depth = encoder.bit_depth if encoder else inputs.bit_depth
         return [to_uint8(load_image(inputs, i, bit_depth)) for i in range(len(inputs))]
     except ValueError as error:
         if name == "X":

@@ -87,7 +87,7 @@ def test_every_kind_of_input_gives_the_same_images(photos, folder):
         "tensors in a generator": (torch.from_numpy(p).movedim(-1, 0) for p in photos),
         "16 bits": photos.astype(np.uint16) * 257,
         "mixed": [*photos[:6], *folder[6:]],
-        "four channels": np.concatenate([photos, photos[..., :1]], axis=-1),
+        "opaque alpha": np.concatenate([photos, np.full_like(photos[..., :1], 255)], axis=-1),
     }
     for kind, X in kinds.items():
         assert_array_equal(load(X).numpy(), expected, err_msg=kind)
