@@ -89,7 +89,7 @@ def test_an_int_makes_splits_repeatable(cv):
 
 @pytest.mark.parametrize("state", [None, 3, np.random.RandomState(0)], ids=str)
 def test_without_shuffle_every_call_gives_the_same_splits(state):
-    cv = OneClassKFold(3, shots=2, anomaly_size=2, random_state=state)
+    cv = OneClassKFold(3, shots=2, anomaly_size=0.5, random_state=state)
     splits = [[np.r_[pair].tolist() for pair in cv.split(Y, Y)] for _ in range(3)]
     assert splits[0] == splits[1] == splits[2]
     grouped = [[np.r_[pair].tolist() for pair in cv.split(Y, Y, GROUPS)] for _ in range(2)]
