@@ -22,9 +22,10 @@ ANOMALOUS_WORDS = {
 NEGATIONS = {"free", "no", "non", "not", "without"}
 # words that do not change what a name says: "ok_front", "more_normal", "train_images"
 NEUTRAL_WORDS = {
-    "all", "back", "bottom", "class", "data", "dataset", "examples", "front", "image", "images",
-    "img", "imgs", "left", "mixed", "more", "part", "parts", "photo", "photos", "pictures",
-    "private", "public", "right", "sample", "samples", "set", "side", "top",
+    "all", "back", "bmp", "bottom", "class", "data", "dataset", "examples", "front", "image",
+    "images", "img", "imgs", "jpeg", "jpg", "left", "mixed", "more", "part", "parts", "photo",
+    "photos", "pictures", "png", "private", "public", "right", "sample", "samples", "set", "side",
+    "top",
 }  # fmt: skip
 # folders beside "good" that are no kind of anomaly: "new", "day 2", "camera1"
 UNLABELLED_WORDS = {
@@ -52,6 +53,7 @@ Role = Literal["image", "mask", "maybe mask", "other modality"]
 def words_in(name: str) -> list[str]:
     """Return the words and numbers in a name, in lower case."""
     name = re.sub(r"ground[\W_]*truth", "groundtruth", name.casefold())
+    name = re.sub(r"(?<=\b[a-z])\.(?=[a-z]\b)", "", name)  # n.g., i.o.
     return re.findall(r"[^\W\d_]+|\d+", name)
 
 

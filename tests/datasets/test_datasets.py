@@ -128,6 +128,7 @@ def test_folders_without_an_answer_are_rejected(folder, files, normal, message):
         ("auto", {"normal images/1.png": 1, "more_normal/2.png": 1, "OK-2/a/3.png": 1}),
         ("auto", {"train/not_good/1.png": -1, "test/no defect/2.png": 1}),
         ("auto", {"iO/1.png": 1, "niO/2.png": -1, "ABNORMAL/3.png": -1}),
+        ("auto", {"i.O./1.png": 1, "n.i.O./2.png": -1, "N.G./3.png": -1, "bottle_ng/4.png": -1}),
         ("auto", {"train_good/1.png": 1, "test_bad/2.png": -1}),
         # the nearest name
         ("auto", {"good/bad/1.png": -1, "bad/good/2.png": 1, "bad/deep/3.png": -1}),

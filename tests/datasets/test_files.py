@@ -135,6 +135,7 @@ def test_any_name_is_listed(root):
         "annotations/1.png Annotations/sub/2.png",
         "ground-truth/bad/1.png GroundTruth/bad/2.png",
         "gt/1.png gt/2.png",
+        "masks_png/1.png GT_2/2.png",
     ],
 )
 def test_masks_are_no_images(root, masks):
