@@ -14,7 +14,7 @@ from ._detector import COFTDetector
 from ._input.mask import read_mask
 from ._utils.files import check_output_path
 from ._version import __version__
-from .datasets import load_folder
+from .datasets._selection import select_normal, select_to_score
 from .report import score_images, write_maps, write_regions, write_report, write_scores
 
 SUCCESS, SOME_UNREADABLE, FAILURE, INTERRUPTED = 0, 1, 2, 130
@@ -111,8 +111,8 @@ HELP = {
     ),
     "output of report": "Report to write.",
     "normal": (
-        "Name of the subfolder with the normal images. Images in other subfolders are anomalies. "
-        "By default it is the subfolder called good, normal or ok."
+        "Name of the subfolder with the normal images. Images in the folders beside it are "
+        "anomalies. By default it is the subfolder called good, normal or ok."
     ),
     "device": "Device of the network, such as cpu or cuda. By default the best one is used.",
     "backbone": (
@@ -139,7 +139,8 @@ HELP = {
     "seed": "Random seed; the same seed gives the same model. The default is %(default)s.",
     "calibrate": (
         "Folder with more normal images, none of which is in the folder to fit on. The threshold "
-        "is set from them, so that the rate of --max-fpr is guaranteed."
+        "is set from them, so that the rate of --max-fpr is guaranteed. From a data set with a "
+        "folder validation, the normal images in that folder are used."
     ),
     "max_fpr": (
         "Maximum false positive rate: the share of unseen normal images that may be labelled "
@@ -172,7 +173,9 @@ def _fit(options: argparse.Namespace) -> int:
             "--max-fpr needs --calibrate. Pass a folder of normal images that are not fitted on."
         )
     shots = _normal_images(options.normal_folder, options.normal)
-    calibration = options.calibrate and _normal_images(options.calibrate, options.normal)
+    calibration = options.calibrate and _normal_images(
+        options.calibrate, options.normal, "validation"
+    )
     mask = options.mask and read_mask(options.mask)
     if mask is not None:
         print(f"{options.mask}: {mask.mean():.1%} of the image is inside the mask")
@@ -243,39 +246,26 @@ def _check_maps_folder(maps: Path, folder: Path) -> None:
         raise NotADirectoryError(f"--maps {str(maps)!r} is a file. Pass a folder.")
 
 
-def _normal_images(folder: Path, normal: str | None) -> np.ndarray:
-    """Return the paths of the normal images, from the training images of a data set."""
-    data = load_folder(folder, normal=normal or "auto")
-    selected = _is_in_split(data, "train")
-    if data.labels is not None:
-        selected &= data.labels == 1
-    if not selected.any():
-        raise ValueError(
-            f"{str(folder)!r} holds no normal image to train on. Pass another folder, or the name "
-            "of its subfolder with normal images as --normal."
-        )
-    return data.paths[selected]
+def _normal_images(folder: Path, normal: str | None, split: str = "train") -> np.ndarray:
+    """Return the paths of the normal images in one split; say what is used if it is not plain."""
+    selection = select_normal(folder, normal, split)
+    _print_note(selection.note)
+    return selection.paths
 
 
 def _images_to_score(
     folder: Path, normal: str | None
 ) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """Return the paths, the names relative to the folder, and the labels, None if unknown."""
-    try:
-        data = load_folder(folder, normal=normal or "auto")
-    except ValueError:
-        if normal is not None:
-            raise
-        data = load_folder(folder, normal=None)  # no subfolder is known to be normal
-    selected = _is_in_split(data, "test")
-    paths = data.paths[selected]
-    names = [Path(path).relative_to(folder).as_posix() for path in paths]
-    return paths, names, None if data.labels is None else data.labels[selected]
+    """Return the paths, the names relative to the folder, and the labels, None if uncertain."""
+    selection = select_to_score(folder, normal)
+    _print_note(selection.note)
+    names = [Path(path).relative_to(folder).as_posix() for path in selection.paths]
+    return selection.paths, names, selection.labels
 
 
-def _is_in_split(data: Bunch, split: str) -> np.ndarray:
-    """Return which images belong to a split; all of them if there is no such split."""
-    return data.split == split if split in data.split else np.full(len(data.paths), True)
+def _print_note(note: str) -> None:
+    if note:
+        print(f"skcoft: {note}", file=sys.stderr)
 
 
 def _summarize(output: Path, results: Bunch, y: np.ndarray | None) -> int:

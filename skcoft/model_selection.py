@@ -1,6 +1,7 @@
 """Cross-validation of one-class detectors: ``cv=`` and ``scoring=`` for scikit-learn's tools."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from itertools import chain
 from numbers import Integral
 from typing import Any
@@ -69,9 +70,11 @@ class OneClassKFold(BaseCrossValidator):
         Anomalies to test on, drawn anew for each split. A float in (0, 1] is a share of them, an
         int their number. 1.0 means all.
     shuffle : bool, default=False
-        Whether to shuffle the normal images, or groups, before they are divided into folds.
+        Whether to shuffle the normal images, or groups, before they are divided into folds. If
+        False, every call of ``split`` gives the same splits, drawn shots and anomalies included.
     random_state : int, RandomState or None, default=None
-        Seed for shuffling and for drawing shots and anomalies.
+        Seed for shuffling and for drawing shots and anomalies. None means other splits in every
+        call if ``shuffle=True``, and a fixed seed if not.
 
     See Also
     --------
@@ -151,11 +154,22 @@ class OneClassKFold(BaseCrossValidator):
             If a parameter, y or groups is invalid, or there are too few normal images.
         """
         check_parameters(self, {"n_splits": number(Integral, 2), **SPLITTER_CONSTRAINTS})
-        rng = check_random_state(self.random_state)
+        rng = self._random_state()
         folds = KFold if groups is None else GroupKFold
         shuffle = {"shuffle": True, "random_state": rng} if self.shuffle else {}
         splitter = folds(self.n_splits, **shuffle)
         yield from _iter_one_class_splits(splitter, self, X, y, groups, rng, self.n_splits)
+
+    def _random_state(self) -> np.random.RandomState:
+        """Return a generator of random numbers; without shuffle, the same in every call.
+
+        Scikit-learn's successive halving relies on that.
+        """
+        if self.shuffle:
+            return check_random_state(self.random_state)
+        if self.random_state is None:
+            return np.random.RandomState(0)
+        return deepcopy(check_random_state(self.random_state))
 
 
 class OneClassShuffleSplit(BaseCrossValidator):

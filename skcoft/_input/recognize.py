@@ -257,8 +257,8 @@ def _refuse_collection(X: Any) -> None:
     name = type(X).__name__
     if is_path(X) and Path(fspath(X)).is_dir():
         raise ValueError(
-            f"X={fspath(X)!r} is a folder. Pass its files, for example "
-            f"sorted(Path({fspath(X)!r}).glob('*.png'))."
+            f"X={fspath(X)!r} is a folder. Pass its image files, "
+            f"skcoft.datasets.load_folder({fspath(X)!r}).paths."
         )
     if is_path(X) or isinstance(X, Image.Image) or is_bytes(X) or is_open_file(X):
         raise ValueError(f"X must be a collection of images; got a single {name}. Pass [X].")

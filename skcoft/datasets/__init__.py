@@ -1,21 +1,21 @@
 """Data to work with: load the images of a folder, or generate images for examples.
 
-Three layouts of folders are supported. In the first, each class has a folder (as for torchvision's
+The names of the folders that an image lies in decide its label and split. The nearest folder comes
+first; upper and lower case do not matter. Each class may have a folder (as for torchvision's
 ``ImageFolder``)::
 
     folder/good/1.png  folder/scratch/2.png
 
-In the second, training and test images are separate, with or without masks of the defects (as in
-MVTec AD)::
+Training and test images may be separate, with or without masks of the defects (as in MVTec AD)::
 
     folder/train/good/1.png  folder/test/good/2.png  folder/test/scratch/3.png
     folder/ground_truth/scratch/3_mask.png
 
-The third is a flat folder of images without labels. The folders of classes may have subfolders.
-Image files end in bmp, jp2, jpeg, jpg, pgm, png, ppm, tif, tiff or webp; upper and lower case do
-not matter. Hidden files and folders, whose names start with a dot, are ignored. Masks are not
-listed as images: ``3_mask.png`` if ``3.png`` exists, and all files in ``ground_truth``. There, a
-mask may also be called ``3.png``.
+Images in a flat folder, or in folders whose names say nothing, have no labels::
+
+    folder/1.png  folder/monday/2.png
+
+The guide has a table of the names and of the files that are passed over.
 """
 
 from ._folders import load_folder

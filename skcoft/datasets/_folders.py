@@ -1,50 +1,56 @@
 """Load the paths, labels and masks of the images in a folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
-IMAGE_SUFFIXES = {
-    ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
-}  # fmt: skip
-SPLIT_FOLDERS = "train", "val", "validation", "test"
-NORMAL_FOLDERS = "good", "normal", "ok"
-MASK_FOLDER = "ground_truth"
+from ._files import list_image_files
+from ._layout import FolderFile, Labels, data_sets, separate_masks
+
+MAX_NAMED_REASONS = 6  # in a message
 
 
 def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bunch:
-    """List the images of a folder with the labels that its subfolders give; no image is read.
+    """List the images below a folder with the labels that the names of subfolders give.
 
-    The supported layouts are described in :mod:`skcoft.datasets`.
+    The supported layouts are described in :mod:`skcoft.datasets`. No image is read, except where
+    ``3.png`` lies beside ``3.jpg`` and may be its mask.
 
     Parameters
     ----------
     path : str or path
-        The folder.
+        The folder. All images below it are listed. Links to folders are followed.
     normal : str or None, default="auto"
-        Name of the subfolder with the normal images. Images in other subfolders are anomalies.
-        ``"auto"`` means the subfolder called good, normal or ok; upper and lower case do not
-        matter. With None, there are no labels, and all images are listed, whatever their folder.
+        Name of the subfolder with the normal images; upper and lower case do not matter. Images
+        in the folders beside it are anomalies. ``"auto"`` means the subfolders called good, normal
+        or ok. With None, there are no labels.
 
     Returns
     -------
     :class:`~sklearn.utils.Bunch`
-        Arrays of shape (n_images,), sorted by path:
+        Arrays of shape (n_images,), sorted by path, and ``skipped``:
 
         paths : ndarray of str
             Paths, to be passed as X to ``fit`` and ``score_samples``.
         labels : ndarray of int or None
-            +1 for normal images, -1 for anomalies. None for a flat folder, and with
-            ``normal=None``.
+            +1 for normal images, -1 for anomalies, 0 if the names of the folders do not say it.
+            None if they say it of no image, and with ``normal=None``.
         kinds : ndarray of str
-            Class of each image, which is the name of its folder; ``""`` without one.
+            Class of each image: the name of the folder that decides its label or, without a label,
+            of its first folder; ``""`` without one.
         masks : ndarray of str or None
-            Path of the mask that shows the defect; None for images without one.
+            Path of the mask that shows the defect, the first one if there are several; None for
+            images without a mask.
         split : ndarray of str
-            ``"train"``, ``"val"``, ``"validation"``, ``"test"`` or ``""``.
+            ``"train"``, ``"val"``, ``"validation"``, ``"test"`` or ``""``, by the nearest folder
+            with such a name.
+        skipped : dict
+            Number of files that are not listed, by reason: ``"masks"``, ``"hidden or system
+            files"`` and others, or the suffix of files that Pillow cannot decode, such as
+            ``".txt"``.
 
     Raises
     ------
@@ -53,8 +59,8 @@ def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bu
     NotADirectoryError
         If ``path`` is a file.
     ValueError
-        If the folder holds no images or several data sets, ``normal`` does not identify the normal
-        images (the message lists the choices), or there are images beside folders of images.
+        If the folder holds no images or, unless ``normal=None``, several data sets, or no
+        subfolder has the name ``normal``.
 
     Examples
     --------
@@ -62,130 +68,81 @@ def load_folder(path: str | PathLike[str], *, normal: str | None = "auto") -> Bu
     >>> from tempfile import TemporaryDirectory
     >>> from skcoft.datasets import load_folder
     >>> with TemporaryDirectory() as folder:
-    ...     for name in ("good/1.png", "good/2.png", "scratch/3.png"):
+    ...     for name in ("good/1.png", "good/2.png", "scratch/3.png", "scratch/notes.txt"):
     ...         Path(folder, name).parent.mkdir(exist_ok=True)
     ...         Path(folder, name).touch()
     ...     data = load_folder(folder)
-    >>> data.kinds.tolist(), data.labels.tolist()
-    (['good', 'good', 'scratch'], [1, 1, -1])
+    >>> data.kinds.tolist(), data.labels.tolist(), data.skipped
+    (['good', 'good', 'scratch'], [1, 1, -1], {'.txt': 1})
     """
     root = _checked_root(path, normal)
-    files = _visible_files(root)
-    masks = _find_masks(files, root)
-    images = [file for file in files if masks.get(file.with_suffix("")) != file]
+    paths, skipped = list_image_files(root)
+    files = [FolderFile(file, file.relative_to(root).parts[:-1]) for file in paths]
+    images, masks, no_images = separate_masks(files)
+    skipped += no_images
     if not images:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ValueError(
-            f"{str(root)!r} holds no image. Pass a folder with files that end in {suffixes}."
+            f"{str(root)!r} holds no image that Pillow can open. {describe_skipped(skipped)}"
+            "Pass a folder with image files, such as .png, .jpg or .tif."
         )
-    parts = [_split_off(file.relative_to(root).parts) for file in images]
-    places = [(split, rest[0] if len(rest) > 1 else "") for split, rest in parts]
-    labels = None
-    if normal is not None and (normal != "auto" or set(places) != {("", "")}):
-        _check_layout(root, images, places)
-        name = _normal_kind(root, normal, sorted({kind for _, kind in places}))
-        labels = np.array([1 if kind == name else -1 for _, kind in places])
-    splits, kinds = zip(*places, strict=True)
+    folders = [image.folders for image in images]
+    if normal is not None:
+        _check_layout(root, images, normal)
+    labels_of = Labels(folders, normal or "auto")
+    by_folder = {path: labels_of.of(path) for path in set(folders)}
+    labels = np.array([by_folder[path][0] for path in folders])
     return Bunch(
-        paths=np.array([str(file) for file in images], dtype=object),
-        labels=labels,
-        kinds=np.array(kinds, dtype=object),
-        masks=np.array([_mask_of(file, root, masks) for file in images], dtype=object),
-        split=np.array(splits, dtype=object),
+        paths=np.array([str(image.path) for image in images], dtype=object),
+        labels=labels if normal is not None and labels.any() else None,
+        kinds=np.array([by_folder[path][1] for path in folders], dtype=object),
+        masks=np.array([masks.path_for(image) for image in images], dtype=object),
+        split=np.array([image.split for image in images], dtype=object),
+        skipped=dict(sorted(skipped.items())),
     )
 
 
 def _checked_root(path: str | PathLike[str], normal: str | None) -> Path:
     """Return the folder as a path; raise an error for invalid parameters."""
-    if not isinstance(path, (str, PathLike)):
+    if not isinstance(path, (str, PathLike)) or not isinstance(fspath(path), str):
         raise ValueError(f"path must be the name of a folder; got {type(path).__name__}.")
     if normal is not None and not isinstance(normal, str):
         raise ValueError(
             f"normal must be the name of a folder, 'auto' or None; got {type(normal).__name__}."
         )
-    root = Path(fspath(path))
-    if not root.exists():
-        raise FileNotFoundError(f"There is no folder {str(root)!r}.")
+    root = Path(path)
+    if not fspath(path) or not root.exists():
+        raise FileNotFoundError(f"There is no folder {fspath(path)!r}.")
     if not root.is_dir():
         raise NotADirectoryError(f"{str(root)!r} is a file. Pass a folder of images.")
     return root
 
 
-def _visible_files(root: Path) -> list[Path]:
-    """Return the image files of a folder that are not hidden, sorted by path."""
-    files = (
-        file
-        for file in root.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-        and file.is_file()
-    )
-    return sorted(files, key=lambda file: file.relative_to(root).as_posix())
-
-
-def _find_masks(files: Iterable[Path], root: Path) -> dict[Path, Path]:
-    """Return the masks among image files, by their path without suffix."""
-    stems = {file.with_suffix("") for file in files}
-    return {
-        file.with_suffix(""): file
-        for file in files
-        if file.is_relative_to(root / MASK_FOLDER)
-        or (file.stem.endswith("_mask") and file.with_name(file.stem[: -len("_mask")]) in stems)
-    }
-
-
-def _mask_of(file: Path, root: Path, masks: dict[Path, Path]) -> str | None:
-    """Return the mask of an image: beside it or, except for training images, in MASK_FOLDER."""
-    stem = file.with_suffix("")
-    split, rest = _split_off(stem.relative_to(root).parts)
-    places = [stem] if split == "train" else [stem, root.joinpath(MASK_FOLDER, *rest)]
-    candidates = [place.with_name(place.name + "_mask") for place in places] + places[1:]
-    return next((str(masks[name]) for name in candidates if name in masks), None)
-
-
-def _split_off(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Return the split of an image, or "", and the rest of its path in the folder."""
-    return (parts[0], parts[1:]) if len(parts) > 1 and parts[0] in SPLIT_FOLDERS else ("", parts)
-
-
-def _check_layout(root: Path, images: Sequence[Path], places: Sequence[tuple[str, str]]) -> None:
-    """Raise ValueError if the folder holds several data sets, or images without a class."""
-    paths = [file.relative_to(root).parts for file in images]
-    # data sets with splits, in subfolders
-    sets = {path[0] for path in paths if not _split_off(path)[0] and _split_off(path[1:])[0]}
-    if sets:
+def _check_layout(root: Path, images: Sequence[FolderFile], normal: str) -> None:
+    """Raise ValueError if there are several data sets, or no folder has the name ``normal``."""
+    sets = data_sets(images)
+    if len(sets) > 1:
         raise ValueError(
-            f"{str(root)!r} holds several data sets, which have the folders {SPLIT_FOLDERS[0]} "
-            f"and {SPLIT_FOLDERS[-1]}: {_list_names(sorted(sets))}. Pass one of them, or "
+            f"{str(root)!r} holds several data sets, which have folders such as train and test: "
+            f"{_list_names(sorted(name or str(root) for name in sets))}. Pass one of them, or "
             "normal=None for all images."
         )
-    loose = [file for file, (_, kind) in zip(images, places, strict=True) if not kind]
-    if loose:
+    names = {name for image in images for name in image.folders}
+    if normal != "auto" and normal.casefold() not in map(str.casefold, names):
+        choice = f"Pass one of {_list_names(sorted(names))}." if names else "It has no subfolder."
         raise ValueError(
-            f"{len(loose)} of {len(images)} images in {str(root)!r} are not in the folder of a "
-            f"class; the first is {loose[0].name!r}. Pass a folder with images only, a folder "
-            "with a subfolder for each class, or normal=None to ignore labels."
+            f"normal={normal!r} is not a folder with images in {str(root)!r}. {choice}"
         )
 
 
-def _normal_kind(root: Path, normal: str, kinds: Sequence[str]) -> str:
-    """Return the name of the folder of normal images."""
-    if normal != "auto":
-        if normal not in kinds:
-            raise ValueError(
-                f"normal={normal!r} is not a folder with images in {str(root)!r}. Pass one of "
-                f"{_list_names(kinds)}."
-            )
-        return normal
-    matches = [kind for kind in kinds if kind.casefold() in NORMAL_FOLDERS]
-    if len(matches) != 1:
-        how_many = "several" if matches else "none"
-        raise ValueError(
-            f"normal='auto' needs one folder called {', '.join(NORMAL_FOLDERS[:-1])} or "
-            f"{NORMAL_FOLDERS[-1]}; {how_many} of the folders {_list_names(kinds)} in "
-            f"{str(root)!r} are. Pass the name of the folder of normal images as normal."
-        )
-    return matches[0]
+def describe_skipped(skipped: dict[str, int]) -> str:
+    """Return a sentence on what was passed over, the most frequent reasons first, or ""."""
+    if not skipped:
+        return ""
+    reasons = sorted(skipped, key=lambda reason: (-skipped[reason], reason))
+    parts = [f"{reason} ({skipped[reason]})" for reason in reasons[:MAX_NAMED_REASONS]]
+    if rest := reasons[MAX_NAMED_REASONS:]:
+        parts.append(f"others ({sum(skipped[reason] for reason in rest)})")
+    return f"Not used: {', '.join(parts)}. "
 
 
 def _list_names(names: Sequence[str], limit: int = 10) -> str:

@@ -108,20 +108,57 @@ def test_paths_are_what_detectors_take(tmp_path, digits):
     "files, normal, message",
     [
         (["a.txt", ".x.png"], "auto", "no image"),
-        (["ground_truth/a.png"], "auto", "no image"),
-        (["cat/1.png", "dog/2.png"], "auto", "'cat', 'dog'"),
-        (["Good/1.png", "ok/2.png"], "auto", "'Good', 'ok'"),
+        (["ground_truth/a.png"], "auto", r"no image .* masks \(1\)"),
         (["cat/1.png", "dog/2.png"], "cow", "normal='cow'"),
         (["cat/1.png", "dog/2.png"], "cow", "'cat', 'dog'"),
-        (["0.png", "good/1.png", "x/2.png"], "auto", "1 of 3 images .*'0.png'"),
-        (["train/1.png", "test/good/1.png"], "good", "1 of 2 images"),
-        (["0.png"], "good", "1 of 1 images"),
+        (["0.png"], "good", "no subfolder"),
         (["a/train/good/1.png", "b/test/good/1.png"], "auto", "'a', 'b'"),
     ],
 )
-def test_folders_of_unclear_meaning_are_rejected(folder, files, normal, message):
+def test_folders_without_an_answer_are_rejected(folder, files, normal, message):
     with pytest.raises(ValueError, match=message):
         load_folder(folder(*files), normal=normal)
+
+
+@pytest.mark.parametrize(
+    "normal, labels",
+    [
+        # names that say it of themselves
+        ("auto", {"Good/1.png": 1, "ok/2.png": 1, "crack/3.png": -1}),
+        ("auto", {"normal images/1.png": 1, "more_normal/2.png": 1, "OK-2/a/3.png": 1}),
+        ("auto", {"train/not_good/1.png": -1, "test/no defect/2.png": 1}),
+        ("auto", {"iO/1.png": 1, "niO/2.png": -1, "ABNORMAL/3.png": -1}),
+        ("auto", {"i.O./1.png": 1, "n.i.O./2.png": -1, "N.G./3.png": -1, "bottle_ng/4.png": -1}),
+        ("auto", {"train_good/1.png": 1, "test_bad/2.png": -1}),
+        # the nearest name
+        ("auto", {"good/bad/1.png": -1, "bad/good/2.png": 1, "bad/deep/3.png": -1}),
+        ("auto", {"monday/good/1.png": 1, "monday/bent/2.png": -1, "tuesday/3.png": 0}),
+        ("auto", {"good/train/1.png": 1, "good/test/2.png": 1, "bad/test/3.png": -1}),
+        # names that do not say it, beside normal images
+        ("auto", {"good/1.png": 1, "new/2.png": 0, "2024-05-01/3.png": 0, "day 2/4.png": 0}),
+        ("auto", {"good/1.png": 1, "good_but_scratched/2.png": 0, "test/3.png": 0, "4.png": 0}),
+        ("auto", {"bad/1.png": -1, "x/2.png": 0}),
+        # the name that the user gives
+        ("Train", {"Train/good/1.png": 1, "Test/good/2.png": 1, "Test/bad/3.png": -1}),
+        ("train", {"Train/1.png": 1, "Test/2.png": 0, "Test/bad/3.png": -1}),
+        ("DOG", {"cat/1.png": -1, "dog/2.png": 1, "good/3.png": -1, "4.png": 0}),
+        ("day1", {"day1/1.png": 1, "day2/good/2.png": 1, "day2/bad/3.png": -1}),
+        ("good", {"good/1.png": 1, "new/2.png": -1}),
+    ],
+)
+def test_the_nearest_folder_name_decides(folder, normal, labels):
+    root = folder(*labels)
+    data = load_folder(root, normal=normal)
+    assert dict(zip(names(data, root), data.labels.tolist(), strict=True)) == labels
+
+
+@pytest.mark.parametrize(
+    "files", [["cat/1.png", "dog/2.png"], ["0.png", "monday/1.png"], ["train/1.png", "test/2.png"]]
+)
+def test_labels_that_no_name_gives_are_absent(folder, files):
+    root = folder(*files)
+    data = load_folder(root)
+    assert data.labels is None and names(data, root) == sorted(files)
 
 
 def test_errors_name_the_folder(tmp_path):
@@ -130,6 +167,8 @@ def test_errors_name_the_folder(tmp_path):
         (tmp_path / "x", "auto", FileNotFoundError, re.escape(repr(str(tmp_path / "x")))),
         (tmp_path / "a.png", "auto", NotADirectoryError, "a.png"),
         ([tmp_path], "auto", ValueError, "path "),
+        (bytes(tmp_path), "auto", ValueError, "path "),
+        ("", "auto", FileNotFoundError, "''"),
         (tmp_path, 1, ValueError, "normal "),
     ):
         with pytest.raises(error, match=name):
