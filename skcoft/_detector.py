@@ -359,6 +359,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
             return self.fit(X, y, groups)
         check_parameters(self, DETECTOR_CONSTRAINTS)
         check_parameters_of_fit(self, self.embedder_, self._model)
+        check_prompts(self.prompts, self.backbone, self._model.defaults)
         inputs = self._read(X)
         images, _ = split_by_label(inputs, y, inputs.defaults.allows_class_labels)
         with UPDATE_LOCK, torch_defaults():

@@ -544,7 +544,8 @@ def logsumexp_rows(exponents: np.ndarray) -> np.ndarray:
     """Return the log-sum-exp of each row; overwrite ``exponents`` to save memory."""
     top = exponents.max(axis=1, keepdims=True)
     exponents -= top
-    np.exp(exponents, out=exponents)
+    with np.errstate(under="ignore"):  # of kernels that are far away, which count as 0
+        np.exp(exponents, out=exponents)
     return np.log(exponents.sum(axis=1)) + top[:, 0]
 
 

@@ -89,7 +89,10 @@ class PyODDetector(BaseDetector):
             If a name is unknown, or if ``detector`` is None and a parameter of it is set.
         """
         check_nested_names(self, params)
-        return super().set_params(**params)
+        nested = {name: value for name, value in params.items() if "__" in name}
+        # first the others, because PyOD would pass nested parameters to the earlier detector
+        super().set_params(**{k: v for k, v in params.items() if k not in nested})
+        return super().set_params(**nested)
 
     def fit(self, X: ImagesLike, y: None = None) -> "PyODDetector":
         """Fit the detector on normal images.

@@ -101,7 +101,8 @@ class Writer:
             is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
             while where in self.arrays:
                 where += "_"
-            self.arrays[where] = np.ascontiguousarray(value.T if is_transposed else value)
+            array = value.T if is_transposed else value
+            self.arrays[where] = np.ascontiguousarray(array, value.dtype.newbyteorder("="))
             return {"transposed" if is_transposed else "array": where}
         if all(isinstance(text, str) for text in value.flat):
             return {"names": [str(text) for text in value.flat]}
