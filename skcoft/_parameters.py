@@ -133,7 +133,7 @@ EMBEDDER_CONSTRAINTS = {
 DETECTOR_CONSTRAINTS = {
     **EMBEDDER_CONSTRAINTS,
     "n_views": any_of(number(Integral, 0), one_of("auto")),
-    "density": any_of(_density, list_of(_density))._replace(advice=_density_advice),
+    "density": Constraint(*any_of(_density, list_of(_density))[:2], _density_advice),
     "local": _boolean,
     "multiscale": _boolean,
     "prompts": any_of(PROMPTS, _none),

@@ -222,6 +222,13 @@ class Reader:
         return instance
 
 
+def number_from(dtype: str, value: Any) -> Any:
+    """Return a number of NumPy."""
+    number = NUMBERS[dtype](value)
+    check_finite(number, "a number")
+    return number
+
+
 def random_state_from(state: dict[str, Any]) -> np.random.RandomState:
     """Return a random state with the state that ``get_state`` returned."""
     random_state = np.random.RandomState(0)
@@ -237,7 +244,7 @@ DECODERS: dict[str, Callable[[Reader, Any], Any]] = {
     "array": lambda reader, name: reader.arrays[name],
     "transposed": lambda reader, name: reader.arrays[name].T,
     "names": lambda reader, texts: np.array([str(text) for text in texts], dtype=object),
-    "number": lambda reader, number: NUMBERS[number[0]](reader.decode(number[1])),
+    "number": lambda reader, number: number_from(*number),
     "device": lambda reader, name: torch.device(str(name)),
     "random_state": lambda reader, state: random_state_from(reader.decode(state)),
 }
