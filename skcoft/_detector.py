@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Bunch, ClassifierTags
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._embedder import embedder_parameters, make_embedder
+from ._embedder import COFTEmbedder, embedder_parameters, make_embedder
 from ._evidence.limits import is_suspect
 from ._evidence.maps import regions_from_map
 from ._evidence.prompts import check_prompts
@@ -40,23 +40,25 @@ from ._persistence.legacy import upgrade_detector_state
 from ._persistence.model_file import load_detector, save_detector
 from ._training.data import TrainingData
 from ._training.encoders import fit_encoders
-from ._utils.cache import check_storable
+from ._utils.cache import check_storable, is_same_value
 from ._utils.estimator_state import (
     UPDATE_LOCK,
-    add_missing_parameters,
+    VersionedEstimator,
     fitted_columns,
     reset_columns,
     restored_on_failure,
 )
-from ._utils.params import check_parameters, number, unwrap_single
+from ._utils.params import check_argument, check_parameters, number, unwrap_single
 from ._utils.torch_context import torch_defaults
 from ._utils.warning import warn_user
 
+# Parameters of the embedder that have no influence on what fit learns.
+PARTIAL_FIT_PARAMETERS = ("n_jobs", "verbose")
 MAX_NAMED_IMAGES = 5  # unreadable or suspect images that a warning names
 
 
 @with_shared_docs
-class COFTDetector(OutlierMixin, BaseEstimator):
+class COFTDetector(OutlierMixin, VersionedEstimator):
     """Few-shot image anomaly detection by contrastive fine-tuning (COFT-AD).
 
     A pre-trained backbone is fine-tuned on 4 to 64 normal images, called shots. A density is
@@ -308,13 +310,13 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         check_parameters(self, DETECTOR_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
+            parameters = embedder_parameters(self)
             inputs = read_input(X, ReadOptions.of(self))
             check_columns(self, inputs, reset=True)
-            inputs = inputs.masked(self.mask)
+            inputs = inputs.masked(parameters["mask"])
             check_prompts(self.prompts, self.backbone, inputs.defaults)
             allow_class_labels = inputs.defaults.allows_class_labels
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=allow_class_labels)
-            parameters = embedder_parameters(self)
             if self.memory is not None:
                 check_storable(parameters)
             encoders, histories = fit_encoders(parameters, data, self.memory)
@@ -335,6 +337,10 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         The held-out patch scores of earlier images stay as they are. They do not count the later
         images.
 
+        The parameters ``density``, ``prompts``, ``contamination``, ``on_error``, ``memory``,
+        ``n_jobs`` and ``verbose`` may be changed before the call. All others must have their
+        values of ``fit``, because the network and the earlier embeddings depend on them.
+
         Parameters
         ----------
         X : images or tabular data, see the user guide
@@ -352,16 +358,14 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X or y is invalid, or if the format of X differs from that in ``fit``.
+            If X or y is invalid, if the format of X differs from that in ``fit``, or if a
+            parameter was changed that only ``fit`` uses.
         """
         if not hasattr(self, "_model"):
             return self.fit(X, y, groups)
         check_parameters(self, DETECTOR_CONSTRAINTS)
-        scales = [scale for _, scale in scored_scales(self, self._model.encoders)]
-        if scales != [score.scale for score in self._model.joint.backbone_scores]:
-            raise ValueError(
-                f"multiscale={self.multiscale!r} differs from its value in fit. Call fit."
-            )
+        check_parameters_of_fit(self, self.embedder_, self._model)
+        check_prompts(self.prompts, self.backbone, self._model.defaults)
         inputs = self._read(X)
         images, _ = split_by_label(inputs, y, inputs.defaults.allows_class_labels)
         with UPDATE_LOCK, torch_defaults():
@@ -831,9 +835,9 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         NotFittedError
             If the detector is not fitted.
         TypeError
-            If the detector holds an object that a file without code cannot hold: an
-            ``nn.Module``, a callable, or a density that is not from skcoft. Use ``joblib.dump``
-            or ``skops.io.dump`` for these.
+            If the detector is of a subclass, or holds an object that a file without code cannot
+            hold: an ``nn.Module``, a callable, or a density that is not from skcoft. Use
+            ``joblib.dump`` or ``skops.io.dump`` for these.
         ValueError
             If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), or
             if an attribute was added to the detector.
@@ -858,10 +862,12 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         >>> bool((again.score_samples(X) == detector.score_samples(X)).all())
         True
         """
+        check_class(type(self), "save")
         fitted_model(self)
         fitted = dict(vars(self))  # a copy, in case another thread adds to it
         parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
-        save_detector(path, {**parameters, "memory": None}, fitted)
+        mask = None if self.mask is None else np.asarray(self.mask)
+        save_detector(path, {**parameters, "memory": None, "mask": mask}, fitted)
 
     @classmethod
     def load(
@@ -890,6 +896,8 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ------
         FileNotFoundError
             If the file does not exist.
+        TypeError
+            If ``load`` is called on a subclass.
         ValueError
             If the file is not a model file, is damaged or incomplete, was changed after it was
             saved, or was written by a newer skcoft, or if the device is not available.
@@ -898,6 +906,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         --------
         save : Write the file.
         """
+        check_class(cls, "load")
         return load_detector(cls, path, device)
 
     def to_onnx(self, path: str | PathLike[str], X: ImagesLike) -> dict[str, float]:
@@ -974,6 +983,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     @offset_.setter
     def offset_(self, value: float) -> None:
+        check_argument("offset_", value, number())
         self._model = fitted_model(self).with_threshold(value, f"offset_={value:.6g}")
 
     @property
@@ -1120,7 +1130,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(upgrade_detector_state(add_missing_parameters(type(self), state)))
+        super().__setstate__(upgrade_detector_state(state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -1132,6 +1142,44 @@ def list_names(names: list[str]) -> str:
     """Return the first names for a message."""
     n_more = len(names) - MAX_NAMED_IMAGES
     return ", ".join(names[:MAX_NAMED_IMAGES]) + (f" and {n_more} more" if n_more > 0 else "")
+
+
+def check_class(cls: type, method: str) -> None:
+    """Raise TypeError for a subclass, whose methods a model file does not hold."""
+    if cls is not COFTDetector:
+        advice = {
+            "save": "Store it with joblib.dump, or fit a COFTDetector.",
+            "load": "Call COFTDetector.load.",
+        }
+        raise TypeError(
+            f"A model file holds a COFTDetector and no code, but {method} was called on the "
+            f"subclass {cls.__module__}.{cls.__qualname__}, which may decide otherwise. "
+            f"{advice[method]}"
+        )
+
+
+def check_parameters_of_fit(
+    detector: COFTDetector, embedder: COFTEmbedder, model: FittedModel
+) -> None:
+    """Raise ValueError if a parameter that ``partial_fit`` does not use was changed after fit.
+
+    ``local`` and ``prompts`` are checked when the components are made.
+    """
+    current, earlier = embedder_parameters(detector), embedder_parameters(embedder)
+    changed = [name for name in current if not is_same_value(current[name], earlier[name])]
+    scales = [scale for _, scale in scored_scales(detector, model.encoders)]
+    if scales != [score.scale for score in model.joint.backbone_scores]:
+        changed.append("multiscale")
+    if not all(score.has_views_of(detector.n_views) for score in model.joint.backbone_scores):
+        changed.append("n_views")
+    changed = [name for name in changed if name not in PARTIAL_FIT_PARAMETERS]
+    if changed:
+        names = ", ".join(changed)
+        verb = "differs from its value" if len(changed) == 1 else "differ from their values"
+        raise ValueError(
+            f"{names} {verb} in fit, but partial_fit keeps the network and the embeddings of fit. "
+            "Call fit with all images, or restore the earlier value."
+        )
 
 
 def fitted_model(detector: COFTDetector) -> FittedModel:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._input.chunks import iter_chunks
@@ -18,14 +18,14 @@ from ._network.encoder import Encoder, concat_embeddings, match_inputs
 from ._parameters import EMBEDDER_CONSTRAINTS, with_shared_docs
 from ._training.data import TrainingData
 from ._training.encoders import History, fit_encoders
-from ._utils.estimator_state import add_missing_parameters, reset_columns, restored_on_failure
-from ._utils.params import as_list, check_parameters, unwrap_single
+from ._utils.estimator_state import VersionedEstimator, reset_columns, restored_on_failure
+from ._utils.params import as_list, as_python_numbers, check_parameters, unwrap_single
 from ._utils.settings import EmbedderSettings
 from ._utils.torch_context import torch_defaults
 
 
 @with_shared_docs
-class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionedEstimator):
     """Embed images by a backbone that is fine-tuned on a few normal images.
 
     The backbone starts from weights trained on a large source data set. It is fine-tuned with the
@@ -186,11 +186,12 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_parameters(self, EMBEDDER_CONSTRAINTS)
         with restored_on_failure(self), torch_defaults():
             reset_columns(self)
+            parameters = embedder_parameters(self)
             inputs = read_input(X, ReadOptions.of(self))
             check_columns(self, inputs, reset=True)
-            inputs = inputs.masked(self.mask)
+            inputs = inputs.masked(parameters["mask"])
             data = TrainingData.of(self, inputs, y, groups, allow_class_labels=True)
-            encoders, histories = fit_encoders(embedder_parameters(self), data)
+            encoders, histories = fit_encoders(parameters, data)
             self.encoders_, self.history_ = encoders, unwrap_single(histories)
         return self
 
@@ -280,16 +281,21 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _n_features_out(self) -> int:
         return sum(encoder.network.width for encoder in self.encoders_)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(add_missing_parameters(type(self), state))
-
 
 EMBEDDER_PARAMETERS = tuple(COFTEmbedder().get_params(deep=False))
 
 
 def embedder_parameters(settings: EmbedderSettings) -> dict[str, Any]:
-    """Return the parameters of an embedder, from an embedder or a detector."""
-    return {name: getattr(settings, name) for name in EMBEDDER_PARAMETERS}
+    """Return the parameters of an embedder, from an embedder or a detector.
+
+    Numbers are Python's, and a mask is an array.
+    """
+    parameters = {name: getattr(settings, name) for name in EMBEDDER_PARAMETERS}
+    mask = parameters.pop("mask")
+    return {
+        **{name: as_python_numbers(value) for name, value in parameters.items()},
+        "mask": None if mask is None else np.asarray(mask),
+    }
 
 
 def make_embedder(

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import ClassifierMixin
+from sklearn.pipeline import Pipeline
 
 from ._evidence.prompts import PROMPTS
 from ._input.mask import is_mask
 from ._network.views import VIEW_OPTIONS
 from ._training.contrastive import FAMILIES
 from ._utils.cache import MEMORY_CONSTRAINT
-from ._utils.params import Constraint, any_of, having, key_of, list_of, number, one_of
+from ._utils.params import Constraint, any_of, as_list, having, key_of, list_of, number, one_of
 from .augmentation import SYNTHESIZERS
 
 
@@ -51,8 +53,45 @@ _weights = any_of(
     Constraint(lambda v: isinstance(v, (str, PathLike)), "'pretrained' or a path"), _none
 )
 _size = any_of(number(Integral, 1), _pair, _none)
+
+
+def _last_step(density: Any) -> Any:
+    """Return the last step of a pipeline, the estimator of a search, or the density itself."""
+    if isinstance(density, Pipeline):
+        return _last_step(density.steps[-1][1])
+    estimator = getattr(density, "estimator", None)
+    return density if estimator is None else _last_step(estimator)
+
+
+def _density_advice(value: Any) -> str:
+    """Return what to pass instead of a refused ``density``."""
+    for density in as_list(value):
+        last = _last_step(density)
+        if isinstance(last, type):
+            return f"Pass an object, such as {last.__name__}(), not the class."
+        if getattr(last, "novelty", None) is False:
+            return (
+                f"{type(last).__name__} scores new samples only with novelty=True. Pass "
+                f"{type(last).__name__}(..., novelty=True)."
+            )
+        if isinstance(last, ClassifierMixin):
+            return (
+                f"{type(last).__name__} is a classifier, which needs anomalies. Pass a density or "
+                "an outlier detector."
+            )
+    return ""
+
+
 _negative = any_of(one_of(*SYNTHESIZERS, "labelled"), _callable)
-_density = any_of(one_of("kde", "gaussian"), having("score_samples"), having("decision_function"))
+_density = any_of(
+    one_of("kde", "gaussian"),
+    having("score_samples"),
+    Constraint(
+        lambda v: having("decision_function").test(v)
+        and not isinstance(_last_step(v), ClassifierMixin),
+        "a detector of PyOD",
+    ),
+)
 
 EMBEDDER_CONSTRAINTS = {
     "backbone": any_of(_backbone, list_of(_backbone)),
@@ -92,13 +131,13 @@ EMBEDDER_CONSTRAINTS = {
     "n_jobs": any_of(
         Constraint(lambda v: isinstance(v, Integral) and v != 0, "an integer, not 0"), _none
     ),
-    "verbose": any_of(number(Integral, 0), Constraint(lambda v: isinstance(v, bool), "a bool")),
+    "verbose": any_of(number(Integral, 0), _boolean),
 }
 
 DETECTOR_CONSTRAINTS = {
     **EMBEDDER_CONSTRAINTS,
     "n_views": any_of(number(Integral, 0), one_of("auto")),
-    "density": any_of(_density, list_of(_density)),
+    "density": Constraint(*any_of(_density, list_of(_density))[:2], _density_advice),
     "local": _boolean,
     "multiscale": _boolean,
     "prompts": any_of(PROMPTS, _none),

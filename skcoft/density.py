@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from sklearn import get_config
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import DensityMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from ._utils.estimator_state import VersionedEstimator
 from ._utils.params import any_of, check_parameters, number, one_of
 
 __all__ = ["GaussianDensity", "KernelDensity"]
@@ -20,7 +21,7 @@ __all__ = ["GaussianDensity", "KernelDensity"]
 LOG_2PI = np.log(2 * np.pi)
 
 
-class KernelDensity(DensityMixin, BaseEstimator):
+class KernelDensity(DensityMixin, VersionedEstimator):
     r"""Kernel density estimate with a Gaussian kernel, for few points in many dimensions.
 
     .. math::
@@ -247,7 +248,7 @@ class KernelDensity(DensityMixin, BaseEstimator):
         return float(np.sum(self.score_samples(X)))
 
 
-class GaussianDensity(DensityMixin, BaseEstimator):
+class GaussianDensity(DensityMixin, VersionedEstimator):
     r"""One Gaussian with a shrunk covariance: the Mahalanobis score of the COFT-AD paper.
 
     The covariance is :math:`(1 - \rho) S + \rho\, (\mathrm{tr}\,S / d)\, I`, so the ridge follows
@@ -553,7 +554,8 @@ def logsumexp_rows(exponents: np.ndarray) -> np.ndarray:
     """Return the log-sum-exp of each row; overwrite ``exponents`` to save memory."""
     top = exponents.max(axis=1, keepdims=True)
     exponents -= top
-    np.exp(exponents, out=exponents)
+    with np.errstate(under="ignore"):  # of kernels that are far away, which count as 0
+        np.exp(exponents, out=exponents)
     return np.log(exponents.sum(axis=1)) + top[:, 0]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     BaseCrossValidator,
@@ -29,6 +28,7 @@ from ._input.table import Table
 from ._input.types import ImagesLike
 from ._network.views import image_synthesizer, make_synthesizer
 from ._parameters import EMBEDDER_CONSTRAINTS
+from ._utils.estimator_state import VersionedEstimator
 from ._utils.params import Constraint, any_of, as_list, check_parameters, list_of, number, one_of
 from .augmentation import SYNTHESIZERS
 
@@ -325,7 +325,7 @@ def _draw_anomalies(anomalies: np.ndarray, size: float, rng: np.random.RandomSta
     return anomalies if count == len(anomalies) else np.sort(rng.permutation(anomalies)[:count])
 
 
-class LabelFreeScorer(BaseEstimator):
+class LabelFreeScorer(VersionedEstimator):
     """Score a detector without labelled anomalies, for ``scoring=``.
 
     The score is the area under the ROC curve of held-out normal images against anomalies that are

@@ -1,5 +1,7 @@
 """The detector with PyOD's conventions: labels 0 and 1, and higher scores for anomalies."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
@@ -7,6 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._detector import COFTDetector
 from ._input.recognize import as_items
 from ._input.types import ImagesLike
+from ._utils.estimator_state import current_state, with_version
+from ._utils.params import check_nested_names
 
 try:
     from pyod.models.base import BaseDetector
@@ -65,6 +69,30 @@ class PyODDetector(BaseDetector):
     def __init__(self, detector: COFTDetector | None = None, contamination: float = 0.1) -> None:
         super().__init__(contamination=contamination)
         self.detector = detector
+
+    def set_params(self, **params: Any) -> "PyODDetector":
+        """Set parameters of this detector, or of the wrapped one as ``detector__max_iter``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        PyODDetector
+            The detector.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or if ``detector`` is None and a parameter of it is set.
+        """
+        check_nested_names(self, params)
+        nested = {name: value for name, value in params.items() if "__" in name}
+        # first the others, because PyOD would pass nested parameters to the earlier detector
+        super().set_params(**{k: v for k, v in params.items() if k not in nested})
+        return super().set_params(**nested)
 
     def fit(self, X: ImagesLike, y: None = None) -> "PyODDetector":
         """Fit the detector on normal images.
@@ -144,6 +172,12 @@ class PyODDetector(BaseDetector):
             If X is invalid or has another format than in ``fit``, or the method is unknown.
         """
         return super().predict_proba(_with_shape(X), method, return_confidence)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_version(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(current_state(type(self), state))
 
 
 def _with_shape(X: ImagesLike) -> ImagesLike:

@@ -65,6 +65,11 @@ class BackboneScore:
         """Area of the images relative to their full size; the weight of maps."""
         return self.scale**2
 
+    def has_views_of(self, n_views: int | str) -> bool:
+        """Return whether the views may have been embedded for a value of ``n_views``."""
+        counts = [count_views(n_views, self.encoder, n) for n in (1, MIN_CALIBRATION_SHOTS)]
+        return self.views in counts
+
     @classmethod
     def embed_and_fit(
         cls,

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from sklearn.utils import check_array
 
+from .._utils.params import as_python_numbers
 from .decode import ImageItem, check_file, check_pil_image
 from .errors import UnreadableImageError, require_all_values
 from .images import Images, item_name
@@ -37,7 +38,8 @@ class ReadOptions:
     @classmethod
     def of(cls, settings: Any) -> Self:
         """Return the options among an estimator's parameters; None for those it lacks."""
-        return cls(**{field.name: getattr(settings, field.name, None) for field in fields(cls)})
+        values = {field.name: getattr(settings, field.name, None) for field in fields(cls)}
+        return cls(**{name: as_python_numbers(value) for name, value in values.items()})
 
 
 def read_input(

@@ -7,6 +7,7 @@ hold.
 
 import json
 from collections.abc import Callable
+from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.base import BaseEstimator
 
 from .._network.backbone import Backbone
 from .._network.encoder import Encoder
+from .._utils.estimator_state import without_version
 from .fields import Sizes
 from .legacy import upgrade
 from .schema import check_state, storable_classes
@@ -23,8 +25,11 @@ from .schema import check_state, storable_classes
 FORMAT = 5  # of the files that this version writes; it also reads earlier formats
 
 # NumPy scalars are written as such, because sums round differently with Python numbers.
-NUMBERS = {name: np.dtype(name).type for name in ("bool", "int32", "int64", "float32", "float64")}
-DTYPES = (*NUMBERS, "int8", "int16", "uint8", "uint16", "uint32", "uint64", "float16")
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+NUMBERS = {name: np.dtype(name).type for name in DTYPES}
 # What a file can hold instead, by the parameter or attribute that it cannot hold.
 HINTS = {
     "density": "; density='kde' or 'gaussian' and the classes of skcoft.density can be held",
@@ -59,6 +64,7 @@ class Writer:
     def encode(self, value: Any, where: str) -> Any:
         """Return the JSON node of a value; raise TypeError if a model file cannot hold it."""
         if value is None or type(value) in (bool, int, float, str):
+            check_finite(value, where)
             return value
         if isinstance(value, list):
             return [self.encode(item, f"{where}.{i}") for i, item in enumerate(value)]
@@ -81,7 +87,7 @@ class Writer:
         if id(value) not in self._index_of:
             if isinstance(value, Backbone) and value.recipe is None:
                 raise refusal(where, value.body)
-            state = value.__getstate__()
+            state = without_version(value.__getstate__())
             nodes = {name: self.encode(v, f"{where}.{name}") for name, v in state.items()}
             check_state(type(value), state, self.file_sizes)
             self.objects.append({"class": type(value).__name__, "state": nodes})
@@ -90,11 +96,13 @@ class Writer:
 
     def _encode_array(self, value: np.ndarray, where: str) -> dict[str, Any]:
         if value.dtype.name in DTYPES:
+            check_finite(value, where)
             # the memory layout counts: with another one, matrix products add up in another order
             is_transposed = value.flags.f_contiguous and not value.flags.c_contiguous
             while where in self.arrays:
                 where += "_"
-            self.arrays[where] = np.ascontiguousarray(value.T if is_transposed else value)
+            array = value.T if is_transposed else value
+            self.arrays[where] = np.ascontiguousarray(array, value.dtype.newbyteorder("="))
             return {"transposed" if is_transposed else "array": where}
         if all(isinstance(text, str) for text in value.flat):
             return {"names": [str(text) for text in value.flat]}
@@ -103,9 +111,14 @@ class Writer:
     def _encode_other(self, value: Any, where: str) -> Any:
         """Encode parameters that are objects of NumPy, torch or Python."""
         if isinstance(value, np.generic) and value.dtype.name in NUMBERS:
+            check_finite(value, where)
             return {"number": [value.dtype.name, value.item()]}
-        if isinstance(value, (np.str_, PathLike)):
-            return str(fspath(value))
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
+        if isinstance(value, (str, PathLike)):
+            return str.__str__(fspath(value))
         if isinstance(value, torch.device):
             return {"device": str(value)}
         if isinstance(value, np.random.RandomState):
@@ -113,6 +126,13 @@ class Writer:
             if state["bit_generator"] == "MT19937":
                 return {"random_state": self.encode(state, where)}
         raise refusal(where, value)
+
+
+def check_finite(value: Any, where: str) -> None:
+    """Raise ValueError if a number or an array is NaN or infinite, in part or in all."""
+    is_float = isinstance(value, float) or getattr(value, "dtype", np.dtype(int)).kind == "f"
+    if is_float and not np.isfinite(value).all():
+        raise ValueError(f"{where} holds NaN or infinity, but a model file holds finite numbers")
 
 
 def refusal(where: str, value: Any) -> TypeError:
@@ -158,6 +178,8 @@ class Reader:
         device: str | None = None,
         format_version: int = FORMAT,
     ) -> None:
+        for name, array in arrays.items():
+            check_finite(array, name)
         self.arrays = arrays
         self.device = device
         self.format_version = format_version
@@ -172,6 +194,7 @@ class Reader:
         if isinstance(node, list):
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
+            check_finite(node, "a number")
             return node
         ((node_type, content),) = node.items()
         if node_type not in DECODERS:
@@ -189,10 +212,21 @@ class Reader:
         check_state(cls, state, self.file_sizes)
         if cls is Encoder and self.device is not None:
             state["device"] = self.device
-        # an estimator of an earlier version may lack parameters, which get their defaults
-        instance: Any = cls() if issubclass(cls, BaseEstimator) else object.__new__(cls)
-        getattr(instance, "__setstate__", vars(instance).update)(state)
+        if issubclass(cls, BaseEstimator):
+            # one of an earlier version may lack parameters, which get their defaults
+            instance: Any = cls()
+            vars(instance).update(state)
+        else:
+            instance = object.__new__(cls)
+            getattr(instance, "__setstate__", vars(instance).update)(state)
         return instance
+
+
+def number_from(dtype: str, value: Any) -> Any:
+    """Return a number of NumPy."""
+    number = NUMBERS[dtype](value)
+    check_finite(number, "a number")
+    return number
 
 
 def random_state_from(state: dict[str, Any]) -> np.random.RandomState:
@@ -210,7 +244,7 @@ DECODERS: dict[str, Callable[[Reader, Any], Any]] = {
     "array": lambda reader, name: reader.arrays[name],
     "transposed": lambda reader, name: reader.arrays[name].T,
     "names": lambda reader, texts: np.array([str(text) for text in texts], dtype=object),
-    "number": lambda reader, number: NUMBERS[number[0]](number[1]),
+    "number": lambda reader, number: number_from(*number),
     "device": lambda reader, name: torch.device(str(name)),
     "random_state": lambda reader, state: random_state_from(reader.decode(state)),
 }

@@ -64,6 +64,8 @@ def matches(value: Any, field: FieldType, object_sizes: Sizes, file_sizes: Sizes
             any(_is_key(key, keys) and matches(item, f, *sizes) for keys, f in field.items())
             for key, item in value.items()
         )
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False  # no number of NumPy
     if field is None or isinstance(field, type):
         return isinstance(value, field or type(None))
     return field(value)

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save as as_safetensors
+from torch.nn.functional import normalize
 
-from .._network.backbone import ARCHITECTURE_NAME
+from .._evidence.backbone_score import BackboneScore
+from .._evidence.joint_score import JointScore
+from .._network.backbone import ARCHITECTURE_NAME, Backbone
+from .._network.encoder import Features
 from .._parameters import DETECTOR_CONSTRAINTS, EMBEDDER_CONSTRAINTS
 from .._utils.device import resolve_device
 from .._utils.files import as_file_path, atomic_write, check_output_path
@@ -25,6 +29,7 @@ from .fields import check_fields
 from .legacy import upgrade_detector_state
 from .schema import FITTED
 
+MAX_PROBED_PIXELS = 2**22  # of a network that is tried on loading
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
 
@@ -111,6 +116,47 @@ def check_fitted(backbone: Any, fitted: dict[str, Any]) -> None:
         widths[-1] |= {density.n_features_in_ for density in as_list(score.fitted_density)}
     if any(len(values) > 1 for values in widths):
         raise ValueError("networks, embeddings and densities are of different widths")
+    check_scores(model.joint)
+
+
+@torch_defaults()
+def check_scores(joint: JointScore) -> None:
+    """Raise an error of any type if networks and densities give no finite scores.
+
+    Values may be finite and make no sense, such as a negative variance. Images are scored by a
+    black one, tabular data by a training sample.
+    """
+    summaries = {}
+    for i, score in enumerate(joint.backbone_scores):
+        if score.encoder.device == "meta":  # tensors without values
+            return
+        features = probe(score)
+        for name, component in score.components.items():
+            summaries[i, name] = component.summarize(features)
+    with np.errstate(all="ignore"):
+        values = [joint.score(summaries), joint.held_out_scores(), joint.held_out_image_scores()]
+        if joint.map_components():
+            values += [joint.map_maxima(summaries), joint.held_out_map_maxima()]
+    if not all(np.isfinite(value).all() for value in values):
+        raise ValueError("its densities give scores that are NaN or infinite")
+
+
+@torch.inference_mode()
+def probe(score: BackboneScore) -> Features:
+    """Return the features of one image or row."""
+    encoder = score.encoder
+    if encoder.image_size is None or np.prod(encoder.image_size) > MAX_PROBED_PIXELS:
+        return Features(score.support.embeddings[:1], None, None)
+    batch = torch.zeros(1, 3, *encoder.image_size, device=encoder.device)
+    network = cast(Backbone, encoder.network)
+    if any(component.needs_patches for component in score.components.values()):
+        features, patches = network.features_and_patches(batch)
+    else:
+        features, patches = network(batch), None
+    embeddings = normalize(features.float(), dim=1).cpu().double().numpy()
+    if not np.isfinite(embeddings).all():
+        raise ValueError("its network gives features that are NaN or infinite")
+    return Features(embeddings, patches, None)
 
 
 def checksum(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> str:

@@ -23,9 +23,17 @@ from .._network.backbone import Backbone, check_recipe
 from .._network.encoder import Encoder
 from .._network.support import Support
 from .._network.tabular import HeldOutStandardizer, TabularNetwork
+from .._utils.params import number
 from .fields import FieldType, Sizes, check_fields
 
 TEXT = (str, None)
+
+
+def is_pixel_count(value: Any) -> bool:
+    """Return whether a value is a number of pixels that an image may have."""
+    return number(low=0, high=2**31, open_low=True).test(value)
+
+
 HISTORY = {str: "f _"}
 COLUMN_FIELDS = {"n_features_in_": Integral, "feature_names_in_": np.ndarray}
 
@@ -54,7 +62,7 @@ CLASSES: dict[type, dict[str, FieldType]] = {
     },
     Sizing: {
         "size": is_size,
-        "pixels": (Real, None),
+        "pixels": (is_pixel_count, None),
         "multiple": Integral,
         "shape": (is_size, None),
     },

@@ -71,6 +71,16 @@ def fingerprint(*values: Any) -> str:
     return _Hasher("md5").hash((package_hash(), dependency_versions(), keys))
 
 
+def is_same_value(first: Any, second: Any) -> bool:
+    """Return whether two values of a parameter are equal, or have the same contents."""
+    if first is second:
+        return True
+    is_equal = first == second
+    if isinstance(is_equal, (bool, np.bool_)) and is_equal:
+        return True
+    return fingerprint(first) == fingerprint(second)
+
+
 @cache
 def dependency_versions() -> tuple[str, ...]:
     """Return the versions of Python and of the packages that results depend on."""

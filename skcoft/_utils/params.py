@@ -6,12 +6,33 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import numpy as np
+
+# What ``check_nested_names`` says, by the parameter that has no parameters.
+NESTED_ADVICE = {
+    "density": (
+        "Pass density=KernelDensity() or GaussianDensity() of skcoft.density. For images, 'kde' "
+        "means KernelDensity(covariance_type='full')."
+    ),
+    "detector": "Pass detector=COFTDetector().",
+    "augmentation": "Set it as a whole, as a dict.",
+}
+
+
+def no_advice(value: Any) -> str:
+    """Return no advice on a refused value."""
+    return ""
+
 
 class Constraint(NamedTuple):
-    """A test of a parameter's value, and what messages say that the value must be."""
+    """A test of a parameter's value, and what messages say that the value must be.
+
+    ``advice`` returns what a message says of a refused value at its end, such as what to pass.
+    """
 
     test: Callable[[Any], bool]
     description: str
+    advice: Callable[[Any], str] = no_advice
 
 
 def number(
@@ -87,7 +108,40 @@ def check_parameters(estimator: Any, constraints: Mapping[str, Constraint]) -> N
 def check_argument(name: str, value: Any, constraint: Constraint) -> None:
     """Raise ValueError if the argument of a function violates its constraint."""
     if not constraint.test(value):
-        raise ValueError(f"{name} must be {constraint.description}; got {value!r}.")
+        advice = f" {constraint.advice(value)}".rstrip()
+        raise ValueError(f"{name} must be {constraint.description}; got {value!r}.{advice}")
+
+
+def check_nested_names(estimator: Any, params: Mapping[str, Any]) -> None:
+    """Raise ValueError for a parameter ``name__nested`` if the value of ``name`` has none.
+
+    ``params`` are those of a call of ``set_params``, which may set ``name`` as well.
+    """
+    own = estimator.get_params(deep=False)
+    for key in params:
+        name, separator, nested = key.partition("__")
+        value = params.get(name, own.get(name))
+        if separator and name in own and not hasattr(value, "set_params"):
+            is_short = value is None or isinstance(value, (str, bool, int, float))
+            shown = repr(value) if is_short else f"an object of {type(value).__name__}"
+            raise ValueError(
+                f"{key!r} is the parameter {nested!r} of {name}, but {name} is {shown}, which has "
+                f"no parameters. {NESTED_ADVICE.get(name, f'Set {name} as a whole.')}"
+            )
+
+
+def as_python_numbers(value: Any) -> Any:
+    """Return a value with Python's numbers instead of NumPy's, also inside lists and dicts.
+
+    NumPy's integers may overflow: ``np.uint8(224) * 224`` is 0.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(map(as_python_numbers, value))
+    if type(value) is dict:
+        return {key: as_python_numbers(item) for key, item in value.items()}
+    return value
 
 
 def suggest_names(name: str, names: Iterable[str]) -> str:

@@ -4,10 +4,10 @@ import sys
 import warnings
 
 # packages whose frames lie between a user's call and our warning
-SKIPPED_PACKAGES = {"skcoft", "sklearn", "joblib", "torch", "functools", "contextlib"}
+SKIPPED_PACKAGES = {"skcoft", "sklearn", "joblib", "pickle", "torch", "functools", "contextlib"}
 
 
-def warn_user(message: str) -> None:
+def warn_user(message: str | Warning) -> None:
     """Warn at the innermost line that is in none of ``SKIPPED_PACKAGES``."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _package(frame.f_globals) in SKIPPED_PACKAGES:

@@ -89,7 +89,8 @@ def make_plates(
     names = ["good"] * n_normal
     names += islice(cycle(DEFECTS), n_anomalous)
     seeds = check_random_state(random_state).randint(2**31, size=len(names))
-    plates = [_plate_image(kind, size, seed) for kind, seed in zip(names, seeds, strict=True)]
+    with np.errstate(under="ignore"):  # of shading that fades to 0
+        plates = [_plate_image(kind, size, seed) for kind, seed in zip(names, seeds, strict=True)]
     images, masks, depths = (np.stack(column) for column in zip(*plates, strict=True))
     kinds = np.array(names, dtype=object)
     labels = np.where(kinds == "good", 1, -1)

@@ -1,12 +1,17 @@
 """Model files that are damaged, of others, or made by hand to do harm: a ValueError says so."""
 
+import importlib.util
 import json
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
+import torch
 from golden import stripes
+from model_files import forge
 from safetensors.numpy import save_file
 
 from skcoft import COFTDetector
@@ -77,19 +82,6 @@ def test_files_of_others(path):
 def test_files_of_a_newer_format(content, path):
     forge(content, path, metadata={"format_version": "5", "versions": '{"skcoft": "9.0"}'})
     assert_refused(path, "format 5, .* up to 4")
-
-
-def forge(content, path, change=lambda model: None, arrays=None, metadata=None):
-    """Write a model file with other contents and a checksum that is right."""
-    path.write_bytes(content)
-    known, stored = model_file.read(path)
-    model = json.loads(known["model"])
-    text = change(model)
-    text = text if isinstance(text, str) else json.dumps(model)
-    arrays = {**stored, **(arrays or {})}
-    arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
-    known = {**known, "model": text, **(metadata or {})}
-    save_file(arrays, path, {**known, "sha256": model_file.checksum(known, arrays)})
 
 
 def set_class(name):
@@ -272,3 +264,102 @@ def test_a_parameter_that_an_earlier_version_had_not(content, path):
     assert again.bit_depth is None and again.embedder_.bit_depth is None
     assert again.density_.covariance_type == "spherical"
     assert np.isfinite(again.score_samples(ROWS)).all()
+
+
+# Values that are not finite, or that make no sense
+
+
+@pytest.fixture(scope="module")
+def contents(content, content_of_images, tmp_path_factory):
+    """Model files whose arrays are those of every class that a file may hold."""
+    folder, X = tmp_path_factory.mktemp("model"), stripes(8, seed=0)
+    mask = np.ones((32, 40))
+    mask[:4] = 0
+    params = {"weights": None, "max_pixels": 1024, "n_views": 1, "negatives": "labelled"}
+    path = folder / "labelled.skcoft"
+    COFTDetector(
+        "test_efficientnet", max_iter=0, mask=mask, density=["gaussian", "kde"], **params
+    ).fit(X, [1] * 6 + [-1] * 2).save(path)
+    return [content, content_of_images, path.read_bytes()]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_array_may_hold_a_value_that_is_not_finite(value, contents, path):
+    classes = set()
+    for each in contents:
+        path.write_bytes(each)
+        metadata, arrays = model_file.read(path)
+        classes |= {node["class"] for node in json.loads(metadata["model"])["objects"]}
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and array.size:
+                changed = array.copy()
+                changed.flat[-1] = value
+                forge(each, path, arrays={name: changed})
+                assert_refused(path, f"{name} holds NaN or infinity")
+    assert classes >= {"PatchKDE", "LabelledHead", "MeanOfDensities", "HeldOutStandardizer"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"number": ["float64", "inf"]}])
+def test_no_number_may_be_one_that_is_not_finite(value, content, path):
+    forge(content, path, set_state("Threshold", value=value))
+    assert_refused(path, "Threshold has a str as|NaN or infinity|number")
+    forge(content, path, set_state("KernelDensity", bandwidth_=value))
+    assert_refused(path)
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("components.image.fitted._shape._spanned", np.negative),
+        ("components.image.fitted._shape._directions", lambda array: array * 1e300),
+        ("components.image.fitted._kernels", np.transpose),
+        ("components.image.held_out_scores", lambda array: array[:2]),
+        ("support.is_calibration", np.ones_like),
+        ("components.patch.kde.center", lambda array: array * np.float32(1e38)),
+    ],
+)
+def test_statistics_that_give_no_scores(name, change, content_of_images, path):
+    path.write_bytes(content_of_images)
+    name = f"_model.joint.backbone_scores.0.{name}"
+    forge(content_of_images, path, arrays={name: change(model_file.read(path)[1][name])})
+    assert_refused(path)
+
+
+def test_networks_that_give_no_features(content_of_images, path):
+    name = "embedder_.encoders_.0.network.body.conv_stem.weight"
+    path.write_bytes(content_of_images)
+    stem = np.full_like(model_file.read(path)[1][name], 1e38)
+    forge(content_of_images, path, arrays={name: stem})
+    assert_refused(path, "NaN or infinite")
+    for fields in ({"layers": [1]}, {"pairs": {"dict": [["conv_stem", ""]]}}):
+        forge(content_of_images, path, set_state("Backbone", **fields))
+        assert_refused(path)
+    forge(content_of_images, path, set_state("Sizing", pixels=10**400))
+    assert_refused(path, "Sizing has a int as 'pixels'")
+
+
+def test_what_is_not_finite_is_not_saved(path):
+    detector = COFTDetector(max_iter=0, random_state=0).fit(ROWS[:4])
+    detector.density_._kernels[0, 0] = np.nan
+    with pytest.raises(ValueError, match="_kernels holds NaN or infinity"):
+        detector.save(path)
+    assert not path.exists()
+    for value in (np.nan, -np.inf, "high", None):
+        with pytest.raises(ValueError, match="offset_ must be a number"):
+            detector.offset_ = value
+
+
+def test_changes_at_random_are_refused_or_score():
+    """A few cases of the script, which runs as long as one likes."""
+    file = Path(__file__).parents[1] / "fuzz" / "model_files.py"
+    spec = importlib.util.spec_from_file_location("fuzz_model_files", file)
+    script = importlib.util.module_from_spec(spec)
+    paths, threads = list(sys.path), torch.get_num_threads()
+    try:
+        spec.loader.exec_module(script)
+        outcomes, failures = script.run(seconds=60, seed=7, count=120)
+    finally:
+        sys.path[:] = paths
+        torch.set_num_threads(threads)
+    assert not failures and outcomes.total() > 60
+    assert outcomes["json", "refused"] and outcomes["array", "scores"]

@@ -1,24 +1,43 @@
-"""Pickles of 0.1.0, whose classes had other modules, names and attributes."""
+"""Pickles of earlier versions, whose classes had other modules, names and attributes."""
 
 import gzip
 import json
 import pickle
+import subprocess
+import sys
+import warnings
+from copy import deepcopy
 
+import cloudpickle
+import joblib
 import numpy as np
 import pytest
-from model_files import CASES, DATA, measure
+from model_files import CASES, DATA, RELEASE, ROWS, measure
+from old_pickles import outputs
 from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
 
-from skcoft import COFTDetector, COFTEmbedder
+from skcoft import COFTDetector, COFTEmbedder, __version__
 from skcoft._persistence.legacy import MODULES, RENAMED
+from skcoft._utils import estimator_state
+from skcoft._utils.estimator_state import VERSION_KEY, SkcoftVersionWarning
+from skcoft.density import GaussianDensity, KernelDensity
+
+PICKLES = list(DATA.glob("estimators-*.pkl.gz"))
+
+
+def needs_numpy_2():
+    """Skip a test of pickles with NumPy 1.26.0, which cannot read what NumPy 2 wrote."""
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip("the pickles were written with NumPy 2")
 
 
 def load_pickle(case):
-    """Load a pickle that was written with NumPy 2, which NumPy 1.26.0 cannot read."""
-    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
-        pytest.skip("the pickles were written with NumPy 2")
+    """Load a pickle of 0.1.0, which warns of the version."""
+    needs_numpy_2()
     with gzip.open(DATA / f"{case}-0.1.0.pkl.gz") as file:
-        return pickle.load(file)
+        with pytest.warns(InconsistentVersionWarning, match="skcoft 0.1.0 "):
+            return pickle.load(file)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,11 +90,12 @@ def test_an_offset_that_was_changed_by_hand_is_known_as_such():
         detector.partial_fit(CASES["rows"][1][:1])
 
 
-@pytest.mark.parametrize("estimator", [COFTDetector(), COFTEmbedder()])
+@pytest.mark.parametrize(
+    "estimator", [COFTDetector(), COFTEmbedder(), KernelDensity(), GaussianDensity()], ids=str
+)
 def test_parameters_that_a_state_lacks_get_their_defaults(estimator):
     for name in estimator.get_params():
-        state = dict(estimator.__getstate__())
-        del state[name]
+        state = {key: value for key, value in estimator.__getstate__().items() if key != name}
         restored = type(estimator).__new__(type(estimator))
         restored.__setstate__(state)
         assert restored.get_params() == estimator.get_params()
@@ -89,3 +109,91 @@ def test_every_class_of_an_old_module_exists_today():
             assert name in RENAMED
     with pytest.raises(AttributeError):
         alias.Nothing  # noqa: B018
+
+
+# Pickles of every estimator, which tests/old_pickles.py wrote
+
+RELEASES = sorted(file.name.split("-")[1].removesuffix(".pkl.gz") for file in PICKLES)
+
+
+def load_all(release):
+    """Return the estimators of a release by name, the warnings of loading them, and results."""
+    needs_numpy_2()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with gzip.open(DATA / f"estimators-{release}.pkl.gz") as file:
+            estimators = pickle.load(file)
+    expected = json.loads((DATA / f"estimators-{release}.json").read_text())
+    return (
+        estimators,
+        [w for w in caught if issubclass(w.category, SkcoftVersionWarning)],
+        expected,
+    )
+
+
+def test_pickles_of_every_version_are_there():
+    assert RELEASES[0] == "0.1.0" and RELEASE in RELEASES
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_estimator_of_a_pickle_is_one_of_today(release):
+    estimators, _, expected = load_all(release)
+    assert set(expected) == set(estimators) - {"scorer", "folds"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(outputs(estimators[name]), values, rtol=2e-4, atol=2e-3)
+    for name, estimator in estimators.items():
+        if name != "folds":
+            assert repr(clone(estimator)) == repr(estimator)
+    assert estimators["folds"].get_n_splits(ROWS) == 4
+    assert estimators["detector"].partial_fit(ROWS[8:9]).predict(ROWS).shape == (14,)
+    assert estimators["kernel"].fit(ROWS).covariance_type == "spherical"
+    refitted = outputs(estimators["pipeline"].fit(ROWS[:8]))
+    np.testing.assert_allclose(refitted, expected["pipeline"], rtol=2e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_warning_names_both_versions(release):
+    """One for each class; there is none if both are the same."""
+    _, warned, _ = load_all(release)
+    if release == "0.1.0":
+        names = {w.message.estimator_name for w in warned}
+        assert names == {
+            *("COFTDetector", "COFTEmbedder", "KernelDensity", "GaussianDensity"),
+            *("PyODDetector", "LabelFreeScorer"),
+        }
+    for warning in warned:
+        assert release in str(warning.message) and __version__ in str(warning.message)
+        assert issubclass(warning.category, InconsistentVersionWarning)
+        assert warning.filename == __file__
+    detector = COFTDetector(max_iter=0).fit(ROWS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = pickle.loads(pickle.dumps(deepcopy(clone(detector).fit(ROWS))))
+        cloudpickle.loads(cloudpickle.dumps(again))
+    assert VERSION_KEY not in vars(again)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_pipeline_of_joblib_loads(release):
+    needs_numpy_2()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        pipeline = joblib.load(DATA / f"pipeline-{release}.joblib.gz")
+    expected = json.loads((DATA / f"estimators-{release}.json").read_text())["pipeline"]
+    np.testing.assert_allclose(outputs(pipeline), expected, rtol=2e-4, atol=2e-3)
+
+
+def test_an_old_pickle_loads_in_a_process_that_imported_nothing():
+    """The first class in it is that of the embedder, which imports little of the package."""
+    needs_numpy_2()
+    code = "import gzip, pickle, sys; print(*pickle.load(gzip.open(sys.argv[1])))"
+    command = [sys.executable, "-c", code, str(DATA / "estimators-0.1.0.pkl.gz")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=DATA.parents[1], check=True)
+    assert "embedder" in run.stdout and "0.1.0" in run.stderr and __version__ in run.stderr
+
+
+def test_a_later_version_warns_as_well(monkeypatch):
+    content = pickle.dumps(KernelDensity())
+    monkeypatch.setattr(estimator_state, "__version__", "9.0")
+    with pytest.warns(InconsistentVersionWarning, match=f"skcoft {__version__} .* skcoft 9.0"):
+        pickle.loads(content)

@@ -210,12 +210,27 @@ def test_any_suffix_and_both_kinds_of_path(name, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_subclass_loads_as_itself(path):
-    class Named(COFTDetector):
-        pass
+class Strict(COFTDetector):
+    def predict(self, X):
+        return np.full(len(X), -1)
 
-    Named(max_iter=0).fit(ROWS).save(path)
-    assert type(Named.load(path)) is Named
+
+class WithOwnParameters(COFTDetector):
+    def __init__(self, name="wall", max_iter=0):
+        super().__init__(max_iter=max_iter)
+        self.name = name
+
+
+@pytest.mark.parametrize("cls", [Strict, WithOwnParameters])
+def test_a_detector_of_a_subclass_is_not_saved_as_another_class(cls, path):
+    """A file holds no methods, so it would decide otherwise."""
+    detector = cls(max_iter=0)
+    assert_not_saved(detector, path, f"subclass .*{cls.__name__}")  # before the fit as well
+    vars(detector).update(vars(fitted()[0]))
+    assert_not_saved(detector, path, f"subclass .*{cls.__name__}.*joblib")
+    fitted()[0].save(path)
+    with pytest.raises(TypeError, match="Call COFTDetector.load"):
+        cls.load(path)
 
 
 # What is refused on save, before anything is written
