@@ -30,6 +30,7 @@ from ._export.onnx import check_export, export_onnx
 from ._input.chunks import iter_chunks
 from ._input.columns import check_columns
 from ._input.labels import are_classes, check_labels, normal_positions, split_by_label
+from ._input.mask import as_mask
 from ._input.reader import ReadOptions, read_input
 from ._input.recognize import Source, as_rereadable
 from ._input.shots import parse_groups
@@ -866,7 +867,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         fitted_model(self)
         fitted = dict(vars(self))  # a copy, in case another thread adds to it
         parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
-        mask = None if self.mask is None else np.asarray(self.mask)
+        mask = None if self.mask is None else as_mask(self.mask)
         save_detector(path, {**parameters, "memory": None, "mask": mask}, fitted)
 
     @classmethod

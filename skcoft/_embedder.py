@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._input.chunks import iter_chunks
 from ._input.columns import check_columns
+from ._input.mask import as_mask
 from ._input.reader import ReadOptions, read_input
 from ._input.recognize import as_rereadable
 from ._input.types import ImagesLike
@@ -294,7 +295,7 @@ def embedder_parameters(settings: EmbedderSettings) -> dict[str, Any]:
     mask = parameters.pop("mask")
     return {
         **{name: as_python_numbers(value) for name, value in parameters.items()},
-        "mask": None if mask is None else np.asarray(mask),
+        "mask": None if mask is None else as_mask(mask),
     }
 
 
