@@ -35,6 +35,7 @@ from ._input.recognize import Source, as_rereadable
 from ._input.shots import parse_groups
 from ._input.types import ImagesLike
 from ._model import FittedModel, scored_scales
+from ._network.default_backbone import DEFAULT_BACKBONE
 from ._parameters import DETECTOR_CONSTRAINTS, with_shared_docs
 from ._persistence.legacy import upgrade_detector_state
 from ._persistence.model_file import load_detector, save_detector
@@ -212,7 +213,7 @@ class COFTDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: Any = "tf_efficientnet_lite2",
+        backbone: Any = DEFAULT_BACKBONE,
         *,
         weights: str | PathLike[str] | list[Any] | None = "pretrained",
         image_size: int | tuple[int, int] | list[Any] | None = None,

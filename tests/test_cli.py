@@ -17,8 +17,9 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 import skcoft
-from skcoft import COFTDetector, _cli
-from skcoft._cli import main
+from skcoft import COFTDetector
+from skcoft._cli import commands, main
+from skcoft._cli.parser import make_parser
 from skcoft.datasets import load_folder
 
 
@@ -164,7 +165,7 @@ def test_errors_of_the_user_are_one_line(run, model, plate_folder, tmp_path, com
 
 
 def test_bugs_are_not_hidden(run, model, plate_folder, monkeypatch):
-    monkeypatch.setattr(_cli, "score_images", lambda *_, **__: {}[0])
+    monkeypatch.setattr(commands, "score_images", lambda *_, **__: {}[0])
     with pytest.raises(KeyError):
         run("score", model, plate_folder, "-o", "s.csv")
 
@@ -173,7 +174,7 @@ def test_ctrl_c_ends_a_command(run, model, plate_folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "score_images", interrupt)
+    monkeypatch.setattr(commands, "score_images", interrupt)
     code, output, errors = run("score", model, plate_folder, "-o", "s.csv")
     assert (code, output, errors) == (130, "", "skcoft: interrupted\n")
 
@@ -186,10 +187,10 @@ def test_wrong_arguments_show_the_usage(run, capsys):
 
 
 def test_help_texts_are_sentences():
-    parser = _cli._parser()
-    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    assert list(commands.choices) == ["fit", "score", "report"]
-    for command in [parser, *commands.choices.values()]:
+    parser = make_parser()
+    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    assert list(subparsers.choices) == ["fit", "score", "report"]
+    for command in [parser, *subparsers.choices.values()]:
         texts = [a.help for a in command._actions if a.dest not in ("help", "command")]
         texts = [t for t in texts if t is not None] + [command.description, command.epilog]
         for text in texts:

@@ -1,0 +1,165 @@
+"""The commands: read folders, call the public API, write files, and return exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
+
+from .._detector import COFTDetector
+from .._utils.files import check_output_path
+from ..datasets import load_folder
+from ..report import score_images, write_maps, write_regions, write_report, write_scores
+
+SUCCESS, SOME_UNREADABLE = 0, 1
+
+
+def _fit(options: argparse.Namespace) -> int:
+    check_output_path(options.output)
+    if options.max_fpr is not None and options.calibrate is None:
+        raise ValueError(
+            "--max-fpr needs --calibrate. Pass a folder of normal images that are not fitted on."
+        )
+    shots = _normal_images(options.normal_folder, options.normal)
+    calibration = options.calibrate and _normal_images(options.calibrate, options.normal)
+    detector = COFTDetector(
+        options.backbone,
+        weights=options.weights,
+        max_pixels=options.max_pixels,
+        mask=options.mask and _read_mask(options.mask),
+        max_iter=options.iterations,
+        random_state=options.seed,
+        device=options.device,
+        verbose=int(sys.stderr.isatty()),
+    ).fit(shots)
+    if calibration is not None:
+        rate = {} if options.max_fpr is None else {"max_fpr": options.max_fpr}
+        detector.set_threshold(calibration, **rate)
+    detector.save(options.output)
+    print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
+    return SUCCESS
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    """Return an image as a mask: True for gray values in the upper half."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) > 127
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"--mask {str(path)!r} is not an image. Pass an image that is white inside."
+        ) from error
+
+
+def _score(options: argparse.Namespace) -> int:
+    check_output_path(options.output)
+    if options.maps is not None:
+        _check_maps_folder(options.maps, options.folder)
+    if options.regions is not None:
+        check_output_path(options.regions)
+    verbose = int(sys.stderr.isatty())
+    detector = COFTDetector.load(options.model, device=options.device)
+    paths, names, y = _images_to_score(options.folder, options.normal)
+    results = score_images(detector, paths, verbose=verbose)
+    write_scores(results, options.output, names)
+    readable = np.flatnonzero(results.errors == "")
+    readable_names = [names[i] for i in readable]
+    if options.maps is not None:
+        write_maps(detector, paths[readable], options.maps, readable_names, verbose=verbose)
+    if options.regions is not None:
+        write_regions(detector, paths[readable], options.regions, readable_names)
+    return _summarize(options.output, results, y)
+
+
+def _report(options: argparse.Namespace) -> int:
+    check_output_path(options.output)
+    detector = COFTDetector.load(options.model, device=options.device)
+    paths, names, y = _images_to_score(options.folder, options.normal)
+    results = write_report(
+        detector,
+        paths,
+        options.output,
+        y=y,
+        names=names,
+        shots=options.shots and _normal_images(options.shots, options.normal),
+        title=options.title or options.folder.resolve().name,
+        worst=options.worst,
+        verbose=int(sys.stderr.isatty()),
+    )
+    return _summarize(options.output, results, y)
+
+
+def _check_maps_folder(maps: Path, folder: Path) -> None:
+    """Raise an error if maps cannot be written, or would count as images in the next run."""
+    if maps.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--maps {str(maps)!r} lies in the folder of images {str(folder)!r}. Its maps would "
+            "count as images in the next run. Pass another folder."
+        )
+    if maps.exists() and not maps.is_dir():
+        raise NotADirectoryError(f"--maps {str(maps)!r} is a file. Pass a folder.")
+
+
+def _normal_images(folder: Path, normal: str | None) -> np.ndarray:
+    """Return the paths of the normal images, from the training images of a data set."""
+    data = load_folder(folder, normal=normal or "auto")
+    selected = _is_in_split(data, "train")
+    if data.labels is not None:
+        selected &= data.labels == 1
+    if not selected.any():
+        raise ValueError(
+            f"{str(folder)!r} holds no normal image to train on. Pass another folder, or the name "
+            "of its subfolder with normal images as --normal."
+        )
+    return data.paths[selected]
+
+
+def _images_to_score(
+    folder: Path, normal: str | None
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Return the paths, the names relative to the folder, and the labels, None if unknown."""
+    try:
+        data = load_folder(folder, normal=normal or "auto")
+    except ValueError:
+        if normal is not None:
+            raise
+        data = load_folder(folder, normal=None)  # no subfolder is known to be normal
+    selected = _is_in_split(data, "test")
+    paths = data.paths[selected]
+    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    return paths, names, None if data.labels is None else data.labels[selected]
+
+
+def _is_in_split(data: Bunch, split: str) -> np.ndarray:
+    """Return which images belong to a split; all of them if there is no such split."""
+    return data.split == split if split in data.split else np.full(len(data.paths), True)
+
+
+def _summarize(output: Path, results: Bunch, y: np.ndarray | None) -> int:
+    """Print a summary of the results; return the exit code."""
+    readable = results.errors == ""
+    anomalous = int((results.labels[readable] == -1).sum())
+    summary = f"{output}: {readable.sum()} images, {anomalous} anomalous"
+    if y is not None and len(set(y[readable])) == 2:
+        area = roc_auc_score(y[readable], results.scores[readable])
+        summary += f", area under the ROC curve {area:.3f}"
+    print(summary)
+    if readable.all():
+        return SUCCESS
+    errors = results.errors[~readable]
+    print(
+        f"skcoft: warning: {len(errors)} of {len(readable)} images could not be read. {errors[0]}",
+        file=sys.stderr,
+    )
+    return SOME_UNREADABLE
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "fit": _fit,
+    "score": _score,
+    "report": _report,
+}
