@@ -29,6 +29,7 @@ from ._evidence.threshold import (
 from ._export.onnx import check_export, export_onnx
 from ._input.chunks import iter_chunks
 from ._input.columns import check_columns
+from ._input.input_files import index_inputs
 from ._input.labels import are_classes, check_labels, normal_positions, split_by_label
 from ._input.reader import ReadOptions, read_input
 from ._input.recognize import Source, as_rereadable
@@ -49,6 +50,7 @@ from ._utils.estimator_state import (
     reset_columns,
     restored_on_failure,
 )
+from ._utils.files import refuse_input
 from ._utils.params import check_parameters, number, unwrap_single
 from ._utils.torch_context import torch_defaults
 from ._utils.warning import warn_user
@@ -828,8 +830,8 @@ class COFTDetector(OutlierMixin, BaseEstimator):
             ``nn.Module``, a callable, or a density that is not from skcoft. Use ``joblib.dump``
             or ``skops.io.dump`` for these.
         ValueError
-            If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), or
-            if an attribute was added to the detector.
+            If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), if
+            an attribute was added to the detector, or if the path is that of ``weights``.
         OSError
             If the file cannot be written; FileNotFoundError if its folder does not exist.
 
@@ -930,7 +932,8 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         ImportError
             If onnx, onnxruntime or onnxscript is missing.
         ValueError
-            If X is invalid, if its images differ in shape, or if the density is not from skcoft.
+            If X is invalid, if its images differ in shape, if the density is not from skcoft, or
+            if the path is that of an image of X.
         FileNotFoundError
             If the folder of ``path`` does not exist.
         RuntimeError
@@ -948,7 +951,8 @@ class COFTDetector(OutlierMixin, BaseEstimator):
         True
         """
         model = fitted_model(self)
-        path = check_export(path)
+        path, X = check_export(path), as_rereadable(X)
+        refuse_input("path=", path, index_inputs(X=X))
         differences = export_onnx(path, model, self._read(X))
         if self.verbose:
             print(f"{path} differs from the detector by {differences} at most.")

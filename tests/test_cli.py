@@ -120,8 +120,8 @@ def test_report_shows_the_images_in_the_folder(run, model, plate_folder, tmp_pat
     assert code == 0 and not errors and output.startswith("r.html: 12 images, ")
     assert f"<title>{plate_folder.name}</title>" in page
     assert page.count("<img") == 2 * 3 and "anomalies detected" in page
-    assert run("report", model, plate_folder, "-o", "r.html", "--title", "A < B")[0] == 0
-    assert "<h1>A &lt; B</h1>" in (tmp_path / "r.html").read_text()
+    assert run("report", model, plate_folder, "-o", "t.html", "--title", "A < B")[0] == 0
+    assert "<h1>A &lt; B</h1>" in (tmp_path / "t.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_report_shows_the_images_in_the_folder(run, model, plate_folder, tmp_pat
     [
         ("fit nowhere -o m", "There is no folder 'nowhere'"),
         ("fit empty -o m", "'empty' holds no image"),
-        ("fit PLATES -o no/m", "path='no/m'"),
-        ("fit PLATES -o empty", "path='empty' is a folder"),
+        ("fit PLATES -o no/m", "--output 'no/m'"),
+        ("fit PLATES -o empty", "--output 'empty' is a folder"),
         ("fit PLATES -o m --normal stain", "holds no normal image"),
         ("fit PLATES -o m --max-fpr 0.1", "--max-fpr needs --calibrate"),
         ("fit PLATES -o m --backbone embeded", "embeded"),
@@ -208,7 +208,7 @@ def test_the_module_and_the_script_run_the_same_command(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.splitlines()[-1] == "skcoft: error: There is no model file path='none'."
+    assert done.stderr.splitlines()[-1] == "skcoft: error: There is no folder 'none'."
     assert "Traceback" not in done.stderr
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["skcoft"].partition(":")
@@ -233,7 +233,7 @@ def test_the_table_of_regions_has_a_row_per_region(run, model, inspector, plate_
         (name, region.box[0], region.area) for name, region in named
     )
     code, _, errors = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
-    assert code == 2 and "path='no/r.csv'" in errors
+    assert code == 2 and "--regions 'no/r.csv'" in errors
     assert not (tmp_path / "t.csv").exists()
 
 

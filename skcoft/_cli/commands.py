@@ -1,7 +1,6 @@
 """The commands: read folders, call the public API, write files, and return exit codes."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +10,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from .._detector import COFTDetector
-from .._utils.files import check_output_path
 from ..datasets import load_folder
 from ..report import score_images, write_maps, write_regions, write_report, write_scores
+from .console import complain, is_watched, say
+from .outputs import check_outputs
 
 SUCCESS, SOME_UNREADABLE = 0, 1
 
 
-def _fit(options: argparse.Namespace) -> int:
-    check_output_path(options.output)
+def _fit(options: argparse.Namespace, written: list[str]) -> int:
+    check_outputs(options)
     if options.max_fpr is not None and options.calibrate is None:
         raise ValueError(
             "--max-fpr needs --calibrate. Pass a folder of normal images that are not fitted on."
@@ -34,13 +34,13 @@ def _fit(options: argparse.Namespace) -> int:
         max_iter=options.iterations,
         random_state=options.seed,
         device=options.device,
-        verbose=int(sys.stderr.isatty()),
+        verbose=int(is_watched()),
     ).fit(shots)
     if calibration is not None:
         rate = {} if options.max_fpr is None else {"max_fpr": options.max_fpr}
         detector.set_threshold(calibration, **rate)
     detector.save(options.output)
-    print(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
+    say(f"{options.output}: fitted on {len(shots)} images, threshold {detector.offset_:.6g}")
     return SUCCESS
 
 
@@ -55,30 +55,29 @@ def _read_mask(path: Path) -> np.ndarray:
         ) from error
 
 
-def _score(options: argparse.Namespace) -> int:
-    check_output_path(options.output)
-    if options.maps is not None:
-        _check_maps_folder(options.maps, options.folder)
-    if options.regions is not None:
-        check_output_path(options.regions)
-    verbose = int(sys.stderr.isatty())
-    detector = COFTDetector.load(options.model, device=options.device)
+def _score(options: argparse.Namespace, written: list[str]) -> int:
+    verbose = int(is_watched())
     paths, names, y = _images_to_score(options.folder, options.normal)
+    check_outputs(options, names)
+    detector = COFTDetector.load(options.model, device=options.device)
     results = score_images(detector, paths, verbose=verbose)
     write_scores(results, options.output, names)
+    written.append(repr(str(options.output)))
     readable = np.flatnonzero(results.errors == "")
     readable_names = [names[i] for i in readable]
     if options.maps is not None:
+        written.append(f"a part of {str(options.maps)!r}")
         write_maps(detector, paths[readable], options.maps, readable_names, verbose=verbose)
+        written[-1] = repr(str(options.maps))
     if options.regions is not None:
         write_regions(detector, paths[readable], options.regions, readable_names)
     return _summarize(options.output, results, y)
 
 
-def _report(options: argparse.Namespace) -> int:
-    check_output_path(options.output)
-    detector = COFTDetector.load(options.model, device=options.device)
+def _report(options: argparse.Namespace, written: list[str]) -> int:
+    check_outputs(options)
     paths, names, y = _images_to_score(options.folder, options.normal)
+    detector = COFTDetector.load(options.model, device=options.device)
     results = write_report(
         detector,
         paths,
@@ -88,20 +87,9 @@ def _report(options: argparse.Namespace) -> int:
         shots=options.shots and _normal_images(options.shots, options.normal),
         title=options.title or options.folder.resolve().name,
         worst=options.worst,
-        verbose=int(sys.stderr.isatty()),
+        verbose=int(is_watched()),
     )
     return _summarize(options.output, results, y)
-
-
-def _check_maps_folder(maps: Path, folder: Path) -> None:
-    """Raise an error if maps cannot be written, or would count as images in the next run."""
-    if maps.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"--maps {str(maps)!r} lies in the folder of images {str(folder)!r}. Its maps would "
-            "count as images in the next run. Pass another folder."
-        )
-    if maps.exists() and not maps.is_dir():
-        raise NotADirectoryError(f"--maps {str(maps)!r} is a file. Pass a folder.")
 
 
 def _normal_images(folder: Path, normal: str | None) -> np.ndarray:
@@ -147,18 +135,15 @@ def _summarize(output: Path, results: Bunch, y: np.ndarray | None) -> int:
     if y is not None and len(set(y[readable])) == 2:
         area = roc_auc_score(y[readable], results.scores[readable])
         summary += f", area under the ROC curve {area:.3f}"
-    print(summary)
+    say(summary)
     if readable.all():
         return SUCCESS
     errors = results.errors[~readable]
-    print(
-        f"skcoft: warning: {len(errors)} of {len(readable)} images could not be read. {errors[0]}",
-        file=sys.stderr,
-    )
+    complain(f"warning: {len(errors)} of {len(readable)} images could not be read. {errors[0]}")
     return SOME_UNREADABLE
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "fit": _fit,
     "score": _score,
     "report": _report,

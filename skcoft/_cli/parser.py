@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from .._network.default_backbone import DEFAULT_BACKBONE
+from .._utils.text import printable
 from .._version import __version__
 
+DEFAULT_WEIGHTS = "pretrained"
 EXIT_CODES = (
-    "The exit code is 0 on success, 1 if some images could not be read, and 2 if nothing could be "
-    "done. A message gives the reason."
+    "The exit code is 0 on success, 1 if some images could not be read, and 2 after an error. A "
+    "message gives the reason and names the files that were written before."
 )
 HELP = {
     "skcoft": "Few-shot image anomaly detection: a handful of normal images in, decisions out.",
@@ -33,6 +36,10 @@ HELP = {
         "has no numbers, the label -1 and the reason as error."
     ),
     "output of report": "Report to write.",
+    "overwrite": (
+        "Replace output files that exist. By default they are an error. Inputs of the command are "
+        "never replaced."
+    ),
     "normal": (
         "Name of the subfolder with the normal images. Images in other subfolders are anomalies. "
         "By default it is the subfolder called good, normal or ok."
@@ -88,14 +95,22 @@ HELP = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are safe to show, because arguments may be the names of files."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and a message, and exit."""
+        super().error(printable(message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; the name of the command becomes ``command``."""
-    parser = argparse.ArgumentParser("skcoft", description=HELP["skcoft"], epilog=EXIT_CODES)
+    parser = Parser("skcoft", description=HELP["skcoft"], epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=__version__, help=HELP["version"])
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
     fit = _add_command(commands.add_parser, "fit", "normal_folder")
     fit.add_argument("--backbone", default=DEFAULT_BACKBONE, help=HELP["backbone"])
-    fit.add_argument("--weights", default="pretrained", metavar="FILE", help=HELP["weights"])
+    fit.add_argument("--weights", default=DEFAULT_WEIGHTS, metavar="FILE", help=HELP["weights"])
     fit.add_argument("--max-pixels", type=int, metavar="N", help=HELP["max_pixels"])
     fit.add_argument("--mask", type=Path, metavar="FILE", help=HELP["mask"])
     fit.add_argument("--iterations", type=int, default=20, metavar="N", help=HELP["iterations"])
@@ -124,6 +139,7 @@ def _add_command(
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help=HELP[f"output of {name}"]
     )
+    command.add_argument("--overwrite", action="store_true", help=HELP["overwrite"])
     command.add_argument("--normal", default=None, metavar="NAME", help=HELP["normal"])
     command.add_argument("--device", help=HELP["device"])
     command.set_defaults(command=name)

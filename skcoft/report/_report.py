@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from numbers import Integral
 from os import PathLike
 from platform import python_version
@@ -15,11 +14,12 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector, fitted_model
+from .._input.input_files import index_inputs
 from .._input.labels import check_labels
 from .._input.reader import ReadOptions, read_input
 from .._input.types import ImagesLike
 from .._persistence.model_file import VERSIONS
-from .._utils.files import atomic_write, check_output_path
+from .._utils.files import atomic_write, check_output_path, refuse_input
 from .._utils.params import check_argument, number
 from . import _html
 from ._advice import suspect_section, threshold_section
@@ -81,7 +81,8 @@ def write_report(
     Raises
     ------
     ValueError
-        If X is invalid, none of the images can be scored, or another argument is invalid.
+        If X is invalid, none of the images can be scored, another argument is invalid, or the
+        path is that of an image of X or shots.
     OSError
         If the file cannot be written.
 
@@ -114,6 +115,7 @@ def write_report(
     if shots is not None:
         shots = as_collection(shots)
         check_shots(detector, shots)
+    refuse_input("path=", path, index_inputs(X=items, shots=shots))
     results = score_images(detector, items, verbose=verbose)
     unreadable = np.flatnonzero(results.errors != "")
     readable = np.flatnonzero(results.errors == "")
@@ -134,8 +136,7 @@ def write_report(
         _settings(detector),
     ]
     page = _html.page(title, [section for section in sections if section])
-    # names may contain bytes that are not UTF-8
-    atomic_write(path, page.encode("utf-8", "replace"))
+    atomic_write(path, page.encode())
     return results
 
 
@@ -284,7 +285,7 @@ def _table_of_images(
     for i in order:
         unreadable, decision = results.errors[i] != "", results.labels[i]
         cells = [
-            escape(names[i]),
+            _html.escape(names[i]),
             _html.UNREADABLE_VERDICT if unreadable else _html.VERDICTS[decision],
             "" if unreadable else format_score(results.scores[i], spread),
             "" if unreadable else f"{results.pvalues[i]:.3f}",
@@ -313,7 +314,7 @@ def _settings(detector: COFTDetector) -> str:
         ("training images that may not be normal", len(detector.suspect_shots_)),
         ("threshold", f"{detector.offset_:.6g}"),
         ("calibration scores", len(detector.calibration_scores_)),
-        ("parameters changed from defaults", ", ".join(changed) or "none"),
+        ("parameters changed from defaults", " ".join(", ".join(changed).split()) or "none"),
         ("device", detector.device_),
         *VERSIONS.items(),
         ("Python", python_version()),
