@@ -169,9 +169,9 @@ def test_save_and_to_onnx_do_not_replace_what_they_read(inspector, work, monkeyp
     fitted = COFTDetector.load("m.skcoft").set_params(weights="weights.safetensors")
     with pytest.raises(ValueError, match="weights='weights.safetensors'"):
         fitted.save("link")
-    assert contents(work)[str(work / "weights.safetensors")] == contents(work)[
-        str(work / "m.skcoft")
-    ]
+    assert (
+        contents(work)[str(work / "weights.safetensors")] == contents(work)[str(work / "m.skcoft")]
+    )
     monkeypatch.setattr("skcoft._export.onnx.ONNX_PACKAGES", ())
     with pytest.raises(ValueError, match="X, which would be replaced"):
         inspector.to_onnx("new/6.png", ["new/6.png", "new/7.png"])
