@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from copy import copy
 
 import pytest
@@ -119,18 +120,39 @@ def test_no_escape_sequence_of_a_file_reaches_the_terminal(work, capsys):
     assert r"\u001b" in table and r"\u202e" in page and "could not be read" in errors
 
 
-def test_errors_and_warnings_about_headers_are_safe_to_show(inspector, plates, tmp_path):
-    header = b"P5 \x1b[31mred_alert\x07 3 255\n"  # its width is quoted
-    (tmp_path / "\x1b.pgm").write_bytes(header + bytes(9))
+@pytest.fixture
+def quoted_header(monkeypatch):
+    """The content of a file of a format whose reader quotes its header, as some of Pillow do."""
+
+    def read(file, name):
+        warnings.warn(f"strange header {file.read(20).decode()}", UserWarning, stacklevel=1)
+        raise ValueError(f"bad header {file.read(20).decode()}")
+
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "QUOTED"])
+    monkeypatch.setitem(Image.OPEN, "QUOTED", (read, lambda prefix: prefix.startswith(b"QUOTED")))
+    return b"QUOTED \x1b[31m\x07\xe2\x80\xae     " + b"QUOTED \x1b[31m\x07\xe2\x80\xae     "
+
+
+def test_errors_and_warnings_about_headers_are_safe_to_show(
+    inspector, plates, quoted_header, work, capsys
+):
+    (work / "bad/\x1b.png").write_bytes(quoted_header)
     tolerant = copy(inspector).set_params(on_error="nan")
-    for bad in (str(tmp_path / "\x1b.pgm"), header + bytes(9)):
-        with pytest.raises(ValueError) as raised:
-            inspector.score_samples([bad])
-        assert "[31mred" in str(raised.value) and str(raised.value).isprintable()
-        with pytest.warns(UserWarning) as warned:
-            tolerant.predict([plates.images[6], bad])
-        assert all(str(warning.message).isprintable() for warning in warned)
-        assert score_images(inspector, [plates.images[6], bad]).errors[1].isprintable()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="strange header")
+        for bad in (str(work / "bad/\x1b.png"), quoted_header):
+            with pytest.raises(ValueError) as raised:
+                inspector.score_samples([bad])
+            assert "bad header" in str(raised.value) and str(raised.value).isprintable()
+            with pytest.warns(UserWarning) as warned:
+                tolerant.predict([plates.images[6], bad])
+            ours = [text for w in warned if "bad header" in (text := str(w.message))]
+            assert ours and all(text.isprintable() for text in ours)
+            errors = score_images(inspector, [plates.images[6], bad]).errors
+            assert "bad header" in errors[1] and errors[1].isprintable()
+    assert main(SCORE) == 1
+    text = capsys.readouterr().err
+    assert "warning: strange header" in text and text.replace("\n", "").isprintable()
 
 
 # Signals and full disks
