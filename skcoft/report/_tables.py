@@ -132,6 +132,11 @@ def as_collection(X: ImagesLike) -> Any:
     return X if items is None else items
 
 
+def take_items(items: Any, rows: np.ndarray) -> Any:
+    """Return some of the items of a list; an array or tensor stays one."""
+    return [items[i] for i in rows] if isinstance(items, list) else items[rows]
+
+
 def image_names(X: Any, names: Iterable[Any] | None = None) -> list[str]:
     """Return a name for each image: the one passed, else its path, else its number."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
