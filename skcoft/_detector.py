@@ -29,6 +29,7 @@ from ._evidence.threshold import (
 from ._export.onnx import check_export, export_onnx
 from ._input.chunks import iter_chunks
 from ._input.columns import check_columns
+from ._input.input_files import index_inputs
 from ._input.labels import are_classes, check_labels, normal_positions, split_by_label
 from ._input.mask import as_mask
 from ._input.reader import ReadOptions, read_input
@@ -36,6 +37,7 @@ from ._input.recognize import Source, as_rereadable
 from ._input.shots import parse_groups
 from ._input.types import ImagesLike
 from ._model import FittedModel, scored_scales
+from ._network.default_backbone import DEFAULT_BACKBONE
 from ._parameters import DETECTOR_CONSTRAINTS, with_shared_docs
 from ._persistence.legacy import upgrade_detector_state
 from ._persistence.model_file import load_detector, save_detector
@@ -49,6 +51,7 @@ from ._utils.estimator_state import (
     reset_columns,
     restored_on_failure,
 )
+from ._utils.files import refuse_input
 from ._utils.params import check_argument, check_parameters, number, unwrap_single
 from ._utils.torch_context import torch_defaults
 from ._utils.warning import warn_user
@@ -216,7 +219,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
 
     def __init__(
         self,
-        backbone: Any = "tf_efficientnet_lite2",
+        backbone: Any = DEFAULT_BACKBONE,
         *,
         weights: str | PathLike[str] | list[Any] | None = "pretrained",
         image_size: int | tuple[int, int] | list[Any] | None = None,
@@ -840,8 +843,8 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
             hold: an ``nn.Module``, a callable, or a density that is not from skcoft. Use
             ``joblib.dump`` or ``skops.io.dump`` for these.
         ValueError
-            If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), or
-            if an attribute was added to the detector.
+            If the name of the backbone is only known to a hub or a folder (``"hf-hub:..."``), if
+            an attribute was added to the detector, or if the path is that of ``weights``.
         OSError
             If the file cannot be written; FileNotFoundError if its folder does not exist.
 
@@ -947,7 +950,8 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         ImportError
             If onnx, onnxruntime or onnxscript is missing.
         ValueError
-            If X is invalid, if its images differ in shape, or if the density is not from skcoft.
+            If X is invalid, if its images differ in shape, if the density is not from skcoft, or
+            if the path is that of an image of X.
         FileNotFoundError
             If the folder of ``path`` does not exist.
         RuntimeError
@@ -965,7 +969,8 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         True
         """
         model = fitted_model(self)
-        path = check_export(path)
+        path, X = check_export(path), as_rereadable(X)
+        refuse_input("path=", path, index_inputs(X=X))
         differences = export_onnx(path, model, self._read(X))
         if self.verbose:
             print(f"{path} differs from the detector by {differences} at most.")

@@ -15,6 +15,7 @@ from ._input.mask import as_mask
 from ._input.reader import ReadOptions, read_input
 from ._input.recognize import as_rereadable
 from ._input.types import ImagesLike
+from ._network.default_backbone import DEFAULT_BACKBONE
 from ._network.encoder import Encoder, concat_embeddings, match_inputs
 from ._parameters import EMBEDDER_CONSTRAINTS, with_shared_docs
 from ._training.data import TrainingData
@@ -109,7 +110,7 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionedE
 
     def __init__(
         self,
-        backbone: Any = "tf_efficientnet_lite2",
+        backbone: Any = DEFAULT_BACKBONE,
         *,
         weights: str | PathLike[str] | list[Any] | None = "pretrained",
         image_size: int | tuple[int, int] | list[Any] | None = None,

@@ -224,6 +224,19 @@ class FittedModel:
         """Yield the anomaly map of each image at the size of the image."""
         with torch_defaults():
             maps = self.joint.maps(self.joint.summarize(inputs, self.joint.map_methods()))
+        return self._at_full_size(maps, inputs)
+
+    def maps_and_embeddings(self, inputs: Any) -> tuple[Iterator[np.ndarray], np.ndarray]:
+        """Return what ``maps`` and ``embed`` do, from one pass of the networks."""
+        keys = self.joint.embedding_keys
+        methods = {**self.joint.map_methods(), **dict.fromkeys(keys, embeddings_of)}
+        with torch_defaults():
+            summary = self.joint.summarize(inputs, methods)
+            maps = self.joint.maps(summary)
+        embeddings = concat_embeddings([summary[key] for key in keys])
+        return self._at_full_size(maps, inputs), embeddings
+
+    def _at_full_size(self, maps: list[np.ndarray], inputs: Any) -> Iterator[np.ndarray]:
         images = self.mapped_images(inputs)
         for anomaly_map, size in zip(maps, images.sizes, strict=True):
             yield hide_outside(resize_map(anomaly_map, size), images.mask)

@@ -17,8 +17,9 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 import skcoft
-from skcoft import COFTDetector, _cli
-from skcoft._cli import main
+from skcoft import COFTDetector
+from skcoft._cli import commands, main
+from skcoft._cli.parser import make_parser
 from skcoft.datasets import load_folder
 
 
@@ -119,8 +120,8 @@ def test_report_shows_the_images_in_the_folder(run, model, plate_folder, tmp_pat
     assert code == 0 and not errors and output.startswith("r.html: 12 images, ")
     assert f"<title>{plate_folder.name}</title>" in page
     assert page.count("<img") == 2 * 3 and "anomalies detected" in page
-    assert run("report", model, plate_folder, "-o", "r.html", "--title", "A < B")[0] == 0
-    assert "<h1>A &lt; B</h1>" in (tmp_path / "r.html").read_text()
+    assert run("report", model, plate_folder, "-o", "t.html", "--title", "A < B")[0] == 0
+    assert "<h1>A &lt; B</h1>" in (tmp_path / "t.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,8 @@ def test_report_shows_the_images_in_the_folder(run, model, plate_folder, tmp_pat
     [
         ("fit nowhere -o m", "There is no folder 'nowhere'"),
         ("fit empty -o m", "'empty' holds no image"),
-        ("fit PLATES -o no/m", "path='no/m'"),
-        ("fit PLATES -o empty", "path='empty' is a folder"),
+        ("fit PLATES -o no/m", "--output 'no/m'"),
+        ("fit PLATES -o empty", "--output 'empty' is a folder"),
         ("fit PLATES -o m --normal stain", "holds no normal image"),
         ("fit PLATES -o m --max-fpr 0.1", "--max-fpr needs --calibrate"),
         ("fit PLATES -o m --backbone embeded", "embeded"),
@@ -164,7 +165,7 @@ def test_errors_of_the_user_are_one_line(run, model, plate_folder, tmp_path, com
 
 
 def test_bugs_are_not_hidden(run, model, plate_folder, monkeypatch):
-    monkeypatch.setattr(_cli, "score_images", lambda *_, **__: {}[0])
+    monkeypatch.setattr(commands, "score_images", lambda *_, **__: {}[0])
     with pytest.raises(KeyError):
         run("score", model, plate_folder, "-o", "s.csv")
 
@@ -173,7 +174,7 @@ def test_ctrl_c_ends_a_command(run, model, plate_folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "score_images", interrupt)
+    monkeypatch.setattr(commands, "score_images", interrupt)
     code, output, errors = run("score", model, plate_folder, "-o", "s.csv")
     assert (code, output, errors) == (130, "", "skcoft: interrupted\n")
 
@@ -186,10 +187,10 @@ def test_wrong_arguments_show_the_usage(run, capsys):
 
 
 def test_help_texts_are_sentences():
-    parser = _cli._parser()
-    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    assert list(commands.choices) == ["fit", "score", "report"]
-    for command in [parser, *commands.choices.values()]:
+    parser = make_parser()
+    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    assert list(subparsers.choices) == ["fit", "score", "report"]
+    for command in [parser, *subparsers.choices.values()]:
         texts = [a.help for a in command._actions if a.dest not in ("help", "command")]
         texts = [t for t in texts if t is not None] + [command.description, command.epilog]
         for text in texts:
@@ -207,7 +208,7 @@ def test_the_module_and_the_script_run_the_same_command(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.splitlines()[-1] == "skcoft: error: There is no model file path='none'."
+    assert done.stderr.splitlines()[-1] == "skcoft: error: There is no folder 'none'."
     assert "Traceback" not in done.stderr
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["skcoft"].partition(":")
@@ -232,7 +233,7 @@ def test_the_table_of_regions_has_a_row_per_region(run, model, inspector, plate_
         (name, region.box[0], region.area) for name, region in named
     )
     code, _, errors = run("score", model, test, "-o", "t.csv", "--regions", "no/r.csv")
-    assert code == 2 and "path='no/r.csv'" in errors
+    assert code == 2 and "--regions 'no/r.csv'" in errors
     assert not (tmp_path / "t.csv").exists()
 
 

@@ -5,9 +5,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._utils.text import printable
+
 
 class UnreadableImageError(ValueError):
-    """One image of X cannot be read; the others may be fine. The message names the image."""
+    """One image of X cannot be read; the others may be fine. The message names the image.
+
+    It may quote the header of a file, so it is made safe for a terminal.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def require_all_values(array: Any, name: str) -> None:

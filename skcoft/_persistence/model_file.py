@@ -20,7 +20,7 @@ from .._network.backbone import ARCHITECTURE_NAME, Backbone
 from .._network.encoder import Features
 from .._parameters import DETECTOR_CONSTRAINTS, EMBEDDER_CONSTRAINTS
 from .._utils.device import resolve_device
-from .._utils.files import as_file_path, atomic_write, check_output_path
+from .._utils.files import as_file_path, atomic_write, check_output_path, index_files, refuse_input
 from .._utils.params import as_list, check_parameters
 from .._utils.torch_context import torch_defaults
 from .._version import __version__
@@ -38,6 +38,9 @@ def save_detector(
 ) -> None:
     """Write the parameters and fitted attributes of a detector to a model file."""
     path = check_output_path(path)
+    weights = [w for w in as_list(parameters["weights"]) if isinstance(w, (str, os.PathLike))]
+    files = [(file, f"weights={str(file)!r}") for file in weights if file != "pretrained"]
+    refuse_input("path=", path, index_files(files))
     check_names(parameters["backbone"], fitted["embedder_"].backbone)
     writer = Writer()
     model = {

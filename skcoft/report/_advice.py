@@ -12,7 +12,7 @@ from .._input.types import ImagesLike
 from . import _html
 from ._histogram import format_score
 from ._images import REPORT_IMAGE_SIDE, load_image, to_data_uri
-from ._tables import image_names
+from ._tables import image_names, take_items
 
 MAX_SHOWN = 6  # images in one of these sections
 RATES = 0.01, 0.02, 0.05, 0.1, 0.2  # false positive rates of the table of thresholds
@@ -52,10 +52,11 @@ def image_cards(
 ) -> str:
     """Return cards of some images with their names."""
     encoder = detector.embedder_.encoders_[0]
-    inputs = encoder.select_modality(read_input(images, ReadOptions.of(detector)))
+    chosen = read_input(take_items(images, rows), ReadOptions.of(detector))
+    inputs = encoder.select_modality(chosen)
     cards = []
-    for row in rows:
-        image = load_image(inputs, int(row), encoder.bit_depth, REPORT_IMAGE_SIDE)
+    for i, row in enumerate(rows):
+        image = load_image(inputs, i, encoder.bit_depth, REPORT_IMAGE_SIDE)
         figure = to_data_uri(image), names[row], caption
         cards.append(_html.card(names[row], "", "", [figure]))
     return _html.cards(cards, wide=False)

@@ -5,8 +5,9 @@ and the verdict of ``card``, which are HTML.
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_html
 
+from .._utils.text import printable
 from ._images import MAP_COLORS, MAP_MAX
 
 VERDICTS = {  # distinguished by word and sign as well as by colour
@@ -78,6 +79,11 @@ dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}th,td{padding:.35rem .4rem}
 """
 
 
+def escape(text: object) -> str:
+    """Return text for HTML; characters that are not printable are shown as escapes."""
+    return escape_html(printable(text))
+
+
 def page(title: str, sections: Iterable[str]) -> str:
     """Return the whole document; its content security policy blocks all external resources."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -102,7 +108,7 @@ def heading(title: str, lead: str, note: str) -> str:
 def tiles(counts: Iterable[tuple[object, str, str]]) -> str:
     """Return tiles with key figures, each given as (figure, label, class)."""
     items = [
-        f'<li class="{css_class}"><b>{escape(str(figure))}</b>{escape(label)}</li>'
+        f'<li class="{css_class}"><b>{escape(figure)}</b>{escape(label)}</li>'
         for figure, label, css_class in counts
     ]
     return '<ul class="tiles">\n' + "\n".join(items) + "\n</ul>"
@@ -197,7 +203,5 @@ def table(
 
 def definition_list(pairs: Iterable[tuple[str, object]]) -> str:
     """Return names and values as a definition list."""
-    items = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in pairs
-    )
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
     return f"<dl>{items}</dl>"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from numbers import Integral
 from os import PathLike
 from platform import python_version
@@ -10,22 +9,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._detector import COFTDetector, fitted_model
+from .._input.input_files import index_inputs
 from .._input.labels import check_labels
 from .._input.reader import ReadOptions, read_input
 from .._input.types import ImagesLike
+from .._model import FittedModel
 from .._persistence.model_file import VERSIONS
-from .._utils.files import atomic_write, check_output_path
+from .._utils.files import atomic_write, check_output_path, refuse_input
 from .._utils.params import check_argument, number
 from . import _html
 from ._advice import suspect_section, threshold_section
 from ._histogram import ANOMALOUS_COLOR, INK, NORMAL_COLOR, format_score, histogram
 from ._images import REPORT_IMAGE_SIDE, load_image, overlay, to_data_uri
-from ._tables import as_collection, image_names, score_images
+from ._tables import as_collection, image_names, score_images, take_items
 from ._training_images import check_shots
 
 
@@ -81,7 +83,8 @@ def write_report(
     Raises
     ------
     ValueError
-        If X is invalid, none of the images can be scored, or another argument is invalid.
+        If X is invalid, none of the images can be scored, another argument is invalid, or the
+        path is that of an image of X or shots.
     OSError
         If the file cannot be written.
 
@@ -114,6 +117,7 @@ def write_report(
     if shots is not None:
         shots = as_collection(shots)
         check_shots(detector, shots)
+    refuse_input("path=", path, index_inputs(X=items, shots=shots))
     results = score_images(detector, items, verbose=verbose)
     unreadable = np.flatnonzero(results.errors != "")
     readable = np.flatnonzero(results.errors == "")
@@ -134,8 +138,7 @@ def write_report(
         _settings(detector),
     ]
     page = _html.page(title, [section for section in sections if section])
-    # names may contain bytes that are not UTF-8
-    atomic_write(path, page.encode("utf-8", "replace"))
+    atomic_write(path, page.encode())
     return results
 
 
@@ -217,11 +220,11 @@ def _lowest_scores(
     shots: ImagesLike | None,
 ) -> str:
     """Return the images with the lowest scores beside their maps and nearest shots."""
-    # an array or tensor stays one
-    chosen = [items[i] for i in rows] if isinstance(items, list) else items[rows]
+    chosen = take_items(items, rows)
     encoder = detector.embedder_.encoders_[0]
-    inputs = encoder.select_modality(read_input(chosen, ReadOptions.of(detector)))
-    maps = detector.anomaly_map(chosen) if fitted_model(detector).has_maps else None
+    read = read_input(chosen, ReadOptions.of(detector))
+    maps, embeddings = _maps_and_embeddings(fitted_model(detector), read)
+    inputs = encoder.select_modality(read)
     images = [
         load_image(inputs, i, encoder.bit_depth, REPORT_IMAGE_SIDE) for i in range(len(rows))
     ]
@@ -247,14 +250,7 @@ def _lowest_scores(
         )
         content += [_html.paragraph(text), _html.map_scale()]
     if shots is not None:
-        _, nearest = detector.kneighbors(chosen)
-        shot_inputs = encoder.select_modality(read_input(shots, ReadOptions.of(detector)))
-        shot_images = [
-            load_image(shot_inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE)
-            for shot in nearest[:, 0]
-        ]
-        alt = "The most similar training image"
-        columns.append([(to_data_uri(image), alt, "nearest shot") for image in shot_images])
+        columns.append(_nearest_shots(detector, shots, embeddings))
     spread = np.ptp(results.scores[results.errors == ""])
     cards = [
         _html.card(
@@ -267,6 +263,30 @@ def _lowest_scores(
     ]
     content.append(_html.cards(cards, wide=len(columns) > 2))
     return _html.section(f"The {len(rows)} images with the lowest scores", *content)
+
+
+def _nearest_shots(
+    detector: COFTDetector, shots: ImagesLike, embeddings: np.ndarray
+) -> list[tuple[str, str, str]]:
+    """Return the training image that is nearest to each embedding, as a figure of a card."""
+    encoder = detector.embedder_.encoders_[0]
+    inputs = encoder.select_modality(read_input(shots, ReadOptions.of(detector)))
+    nearest = cdist(embeddings, detector.embeddings_).argmin(axis=1).tolist()
+    uris = {
+        shot: to_data_uri(load_image(inputs, shot, encoder.bit_depth, REPORT_IMAGE_SIDE))
+        for shot in set(nearest)
+    }
+    return [(uris[shot], "The most similar training image", "nearest shot") for shot in nearest]
+
+
+def _maps_and_embeddings(
+    model: FittedModel, inputs: Any
+) -> tuple[Iterable[np.ndarray] | None, np.ndarray]:
+    """Return anomaly maps, None without a component that has them, and embeddings."""
+    inputs = model.match(inputs)
+    if not model.has_maps:
+        return None, model.embed(inputs)
+    return model.maps_and_embeddings(inputs)
 
 
 def _table_of_images(
@@ -284,7 +304,7 @@ def _table_of_images(
     for i in order:
         unreadable, decision = results.errors[i] != "", results.labels[i]
         cells = [
-            escape(names[i]),
+            _html.escape(names[i]),
             _html.UNREADABLE_VERDICT if unreadable else _html.VERDICTS[decision],
             "" if unreadable else format_score(results.scores[i], spread),
             "" if unreadable else f"{results.pvalues[i]:.3f}",
@@ -313,7 +333,7 @@ def _settings(detector: COFTDetector) -> str:
         ("training images that may not be normal", len(detector.suspect_shots_)),
         ("threshold", f"{detector.offset_:.6g}"),
         ("calibration scores", len(detector.calibration_scores_)),
-        ("parameters changed from defaults", ", ".join(changed) or "none"),
+        ("parameters changed from defaults", " ".join(", ".join(changed).split()) or "none"),
         ("device", detector.device_),
         *VERSIONS.items(),
         ("Python", python_version()),

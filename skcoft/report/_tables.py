@@ -1,6 +1,8 @@
 """Scores of many images, regions and anomaly maps, as columns and as files."""
 
 import csv
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO, StringIO
 from os import PathLike, fspath
@@ -15,10 +17,19 @@ from tqdm import tqdm
 
 from .._detector import COFTDetector, fitted_model
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
+from .._input.input_files import index_inputs
 from .._input.reader import ReadOptions, read_input
 from .._input.recognize import Source, as_items
 from .._input.types import ImagesLike
-from .._utils.files import atomic_write
+from .._utils.files import (
+    atomic_write,
+    check_output_path,
+    index_files,
+    refuse_input,
+    remove_stale,
+    replace_file,
+)
+from .._utils.text import printable, quote_name
 from ._images import scale_map, to_uint8
 
 SCORING_CHUNK_SIZE = 64  # images per update of the progress bar
@@ -121,6 +132,11 @@ def as_collection(X: ImagesLike) -> Any:
     return X if items is None else items
 
 
+def take_items(items: Any, rows: np.ndarray) -> Any:
+    """Return some of the items of a list; an array or tensor stays one."""
+    return [items[i] for i in rows] if isinstance(items, list) else items[rows]
+
+
 def image_names(X: Any, names: Iterable[Any] | None = None) -> list[str]:
     """Return a name for each image: the one passed, else its path, else its number."""
     n = X.shape[0] if hasattr(X, "shape") else len(X)
@@ -141,6 +157,11 @@ def write_scores(found: Bunch, path: str | PathLike[str], names: Iterable[Any]) 
     Numbers are written with full precision. They are empty for unreadable images. An existing file
     is replaced only when the new one is complete.
 
+    A name that a terminal, a spreadsheet or a reader of tables could take for something else is
+    written as a JSON string. These names have characters that are not printable, semicolons or
+    outer spaces, start with one of ``= + - @ "``, or mean a missing value, such as ``NA``. The
+    line ``json.loads(cell) if cell.startswith('"') else cell`` returns the name.
+
     Parameters
     ----------
     found : Bunch
@@ -153,7 +174,7 @@ def write_scores(found: Bunch, path: str | PathLike[str], names: Iterable[Any]) 
     Raises
     ------
     ValueError
-        If the number of names differs from the number of images.
+        If the number of names differs from the number of images, or the path is that of a name.
     OSError
         If the file cannot be written.
 
@@ -172,11 +193,13 @@ def write_scores(found: Bunch, path: str | PathLike[str], names: Iterable[Any]) 
     path,score,decision,p_value,label,error
     """
     names = image_names(found.scores, names)
+    check_output_path(path)
+    refuse_input("path=", path, index_files((name, "an image of names") for name in names))
     columns = found.scores, found.decisions, found.pvalues
     rows = [
-        [name, *("" if error else float(value) for value in values), label, error]
+        [name, *("" if error else float(value) for value in values), label, printable(error)]
         for name, *values, label, error in zip(
-            names, *columns, found.labels, found.errors, strict=True
+            map(quote_name, names), *columns, found.labels, found.errors, strict=True
         )
     ]
     _write_csv(path, SCORE_COLUMNS, rows)
@@ -187,8 +210,7 @@ def _write_csv(
 ) -> None:
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    # file names may contain bytes that are not UTF-8; surrogateescape writes them unchanged
-    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    atomic_write(path, text.getvalue().encode())
 
 
 def write_regions(
@@ -203,8 +225,9 @@ def write_regions(
 
     Each region is a row; the regions of an image are sorted by their peak, highest first. The
     columns are path, top, left, bottom, right (in pixels, ``image[top:bottom, left:right]``), area
-    (in pixels), peak and mean (of the anomaly map); the encoding is UTF-8. An existing file is
-    replaced only when the new one is complete.
+    (in pixels), peak and mean (of the anomaly map); the encoding is UTF-8. Names are written as by
+    :func:`~skcoft.report.write_scores`. An existing file is replaced only when the new one is
+    complete.
 
     Parameters
     ----------
@@ -223,8 +246,8 @@ def write_regions(
     Raises
     ------
     ValueError
-        If X is invalid, the detector does not provide anomaly maps, ``threshold`` is not a number
-        or the number of names differs from the number of images.
+        If X is invalid, the detector does not provide anomaly maps, ``threshold`` is not a number,
+        the number of names differs from the number of images, or the path is that of an image.
     OSError
         If the file cannot be written.
 
@@ -242,10 +265,12 @@ def write_regions(
     ...     print(open(path).readline().strip())
     path,top,left,bottom,right,area,peak,mean
     """
+    check_output_path(path)
     items = as_collection(X)
     names = image_names(items, names)
+    refuse_input("path=", path, index_inputs(X=items))
     rows = [
-        [name, *region.box, region.area, region.peak, region.mean]
+        [quote_name(name), *region.box, region.area, region.peak, region.mean]
         for name, regions in zip(
             names, detector.find_regions(items, threshold=threshold), strict=True
         )
@@ -286,7 +311,7 @@ def write_maps(
     ------
     ValueError
         If X is invalid, the detector does not provide anomaly maps, a name occurs twice or leads
-        out of ``folder``.
+        out of ``folder``, also through a link, or a map would replace an image of X.
     OSError
         If a file cannot be written.
 
@@ -304,13 +329,12 @@ def write_maps(
     ['a.jpg.png', 'b.png']
     """
     items = as_collection(X)
-    files = [_map_file(folder, name) for name in image_names(items, names)]
-    if len(set(files)) < len(files):
-        twice = next(file for i, file in enumerate(files) if file in files[:i])
-        raise ValueError(
-            f"names holds {str(twice)!r} more than once. Pass different names, because each map "
-            "is a file."
-        )
+    files = map_files(folder, image_names(items, names))
+    inputs = index_inputs(X=items)
+    for file in files:
+        refuse_input("The map ", file, inputs)
+    for parent in {file.parent for file in files}:
+        remove_stale(parent)
     for start in tqdm(range(0, len(files), MAPS_CHUNK_SIZE), unit="batch", disable=not verbose):
         stop = start + MAPS_CHUNK_SIZE
         maps = detector.anomaly_map(items[start:stop])
@@ -318,10 +342,32 @@ def write_maps(
             content = BytesIO()
             Image.fromarray(to_uint8(scale_map(anomaly_map))).save(content, "PNG")
             file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, content.getvalue())
+            replace_file(file, content.getvalue())
 
 
-def _map_file(folder: str | PathLike[str], name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
-        raise ValueError(f"names holds {name!r}. Pass paths relative to the folder and inside it.")
-    return Path(folder, name if name.lower().endswith(".png") else f"{name}.png")
+def map_files(folder: str | PathLike[str], names: Iterable[str]) -> list[Path]:
+    """Return the files of the maps of some images; ValueError if one cannot be written there."""
+    files = []
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
+            raise ValueError(
+                f"names holds {name!r}. Pass paths relative to the folder and inside it."
+            )
+        files.append(Path(folder, name if name.lower().endswith(".png") else f"{name}.png"))
+    real_files = [os.path.realpath(file) for file in files]
+    counts = Counter(map(os.path.normcase, real_files))
+    if len(counts) < len(files):
+        (twice, _), *_ = counts.most_common(1)
+        raise ValueError(
+            f"names holds {str(twice)!r} more than once. Pass different names, because each map "
+            "is a file."
+        )
+    root = os.path.realpath(folder)
+    pairs = zip(files, real_files, strict=True)
+    outside = [file for file, real in pairs if not Path(real).is_relative_to(root)]
+    if outside:
+        raise ValueError(
+            f"The map {str(outside[0])!r} is a link to a file outside of {str(folder)!r}. Remove "
+            "the link or pass another folder."
+        )
+    return files

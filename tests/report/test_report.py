@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from skcoft import COFTDetector
 from skcoft.report import score_images, write_report
@@ -242,3 +243,24 @@ def test_invalid_output_paths_and_tabular_data_are_rejected(inspector, plates, t
     with pytest.raises(ValueError):
         write_report(fitted, features, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_decodes_few_images_more_than_scoring(inspector, plates, write, tmp_path):
+    """Each image that is shown is decoded for its picture and, once, for its map and shot."""
+    decoded, paths = [], []
+    for i, plate in enumerate(plates.images):
+        paths.append(tmp_path / f"{i:02d}.png")
+        Image.fromarray(plate).save(paths[-1])
+    load_end = PngImageFile.load_end
+
+    def count(image):
+        decoded.append(image.filename)
+        load_end(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PngImageFile, "load_end", count)
+        score_images(inspector, paths[6:])
+        per_image = len(decoded) / 12
+        decoded.clear()
+        write(paths[6:], shots=paths[:6], y=plates.labels[6:], worst=4)
+    assert len(decoded) / per_image <= 12 + 2 * 4 + 6

@@ -1,0 +1,3 @@
+"""The name of the default backbone, apart from the code that needs torch."""
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite2"
