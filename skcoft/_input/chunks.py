@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn import get_config
 
 from .pixels import is_one_image
-from .recognize import Source, iter_items, recognize
+from .recognize import Source, iter_items, recognize, recognize_chunk
 from .types import ImagesLike
 
 MAX_CHUNK_SIZE = 1024  # images; embeddings of this many are in memory at once
@@ -31,8 +31,10 @@ def iter_chunks(X: ImagesLike | Source) -> Iterator[tuple[int, Source]]:
     """
     source = recognize(X)
     if source.form in ("stream", "lazy"):
+        chunk = None
         for first, items in _batches(iter_items(source)):
-            yield first, recognize(items)
+            chunk = recognize_chunk(items, chunk)
+            yield first, chunk
     elif source.form in ("array", "tensor") and _is_sliceable(source.values):
         step = _images_per_chunk(source.values)
         for first in range(0, max(len(source), 1), step):
