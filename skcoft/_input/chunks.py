@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from joblib import cpu_count
 from PIL import Image
 from sklearn import get_config
@@ -123,4 +124,9 @@ def _item_bytes(item: Any) -> int:
         return sum(map(_item_bytes, item.values()))
     if isinstance(item, Image.Image):
         return item.width * item.height * len(item.getbands())
-    return getattr(item, "nbytes", 0)
+    if isinstance(item, (bytes, bytearray)):
+        return len(item)
+    if isinstance(item, torch.Tensor):  # sparse ones have no nbytes
+        return item.numel() * item.element_size()
+    n_bytes = getattr(item, "nbytes", 0)
+    return n_bytes if isinstance(n_bytes, int) else 0

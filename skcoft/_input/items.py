@@ -129,6 +129,8 @@ def plain_item(item: Any) -> Any:
     """
     if isinstance(item, (np.ndarray, torch.Tensor, Image.Image)) or is_path(item):
         return item
+    if isinstance(item, tuple) and len(item) == 2 and hasattr(type(item[0]), "as_py"):
+        item = plain_item(item[0]), item[1]
     if is_labelled(item):
         return plain_item(item[0])
     if hasattr(type(item), "as_py"):  # a scalar of Arrow

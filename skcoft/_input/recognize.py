@@ -232,12 +232,15 @@ def _recognize_columns(columns: dict[Any, Any], row: dict[Any, Any]) -> Source:
 
 
 def _recognize_list(values: list[Any], X: Any, other: Form = "array") -> Source:
-    """Return the items or samples in a list; without any image, X in the ``other`` form."""
+    """Return the items or samples in a list; without any image, X in the ``other`` form.
+
+    Single items of the wrong kind do not decide.
+    """
     items = list(map(plain_item, values))
-    first = next((item for item in items if is_image(item) or is_sample(item)), None)
-    if is_mapping(first):
-        return Source("samples", items, tuple(first))
-    if first is not None or all(map(is_gap, items)):
+    samples, n_images = list(filter(is_sample, items)), sum(map(is_image, items))
+    if samples and len(samples) >= n_images:
+        return Source("samples", items, tuple(samples[0]))
+    if n_images or all(map(is_gap, items)):
         return Source("items", items)
     _refuse_first(items[0])
     return Source(other, X)

@@ -76,7 +76,7 @@ def _score_part(
     try:
         return score(part, first), []
     except (ValueError, OSError):
-        if part.form == "table":
+        if not _has_images(part):
             raise
         unreadable = find_unreadable(part, read, first)
         if not unreadable and (part.form not in ("items", "samples") or len(part) == 1):
@@ -89,6 +89,16 @@ def _score_part(
         rest_scores, _ = _score_part(score, read, part.take(rest), first)
         scores[rest] = rest_scores
     return scores, unreadable
+
+
+def _has_images(part: Source) -> bool:
+    """Whether a part holds images that can be read one by one."""
+    if part.form in ("array", "tensor"):
+        try:
+            return np.ndim(part.values) >= 2
+        except ValueError:  # lists of unequal lengths
+            return False
+    return part.form != "table"
 
 
 def find_unreadable(
