@@ -1,7 +1,6 @@
 """Forms of the same images, and hypothesis strategies that draw them."""
 
 import io
-import os
 import tempfile
 import zipfile
 from collections import UserList
@@ -81,7 +80,8 @@ class Files:
     """The files of some images, made once per process."""
 
     def __init__(self):
-        self.folder = Path(tempfile.mkdtemp())
+        self.temporary = tempfile.TemporaryDirectory()  # removed when the process ends
+        self.folder = Path(self.temporary.name)
         with zipfile.ZipFile(self.folder / "all.zip", "w") as archive:
             for i, image in enumerate(TEST):
                 Image.fromarray(image).save(self.folder / f"{i}.png")
@@ -214,10 +214,3 @@ ODD = {  # items that are no image
     "sparse": lambda: torch.zeros(3, 8, 8).to_sparse(),
     "stored nothing": lambda: {"bytes": None, "path": None},
 }
-
-
-def remove_files():
-    """Delete the files of this process."""
-    for path in FILES.folder.iterdir():
-        os.remove(path)
-    FILES.folder.rmdir()

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from form_strategies import ODD, TEST, fitted_detector, forms, remove_files
+from form_strategies import ODD, TEST, fitted_detector, forms
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -16,12 +16,6 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_file_is_left():
-    yield
-    remove_files()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from form_strategies import ODD, TEST, draw_form, fitted_detector, remove_files
+from form_strategies import ODD, TEST, draw_form, fitted_detector
 
 
 def form_outcome(detector, expected, rng):
@@ -68,7 +68,6 @@ def main():
         counts[outcome] += 1
         if outcome.startswith("FAILED"):
             print(f"draw {counts.total()}: {outcome}: {name}", flush=True)
-    remove_files()
     print(f"seed {args.seed}, {counts.total()} draws: {dict(counts)}")
     return int(any(outcome.startswith("FAILED") for outcome in counts))
 
