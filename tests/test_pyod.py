@@ -299,7 +299,7 @@ def test_unreadable_samples_are_anomalous():
     plates = make_plates(14, 0, size=32, random_state=0).images
     options = {"max_iter": 0, "image_size": 32, "random_state": 0, "on_error": "nan"}
     detector = PyODDetector(COFTDetector("embedded", **options)).fit(plates[:8])
-    with pytest.warns(UserWarning, match=r"X\[1\]"):
+    with pytest.warns(UserWarning):
         labels, confidence = detector.predict([plates[8], None], return_confidence=True)
     assert labels[1] == 1 and np.isnan(confidence[1])
     assert_array_equal(labels[:1], detector.predict(plates[8:9]))

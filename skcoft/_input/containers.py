@@ -21,7 +21,9 @@ def has(X: Any, name: str) -> bool:
 
 def is_frame(X: Any) -> bool:
     """Whether X is a data frame."""
-    return has(X, "columns") and getattr(X, "ndim", 2) == 2
+    if not has(X, "columns") or getattr(X, "ndim", 2) != 2:
+        return False
+    return not callable(X.columns)  # a method of other data sets, such as those of Ray
 
 
 def is_column(X: Any) -> bool:

@@ -8,7 +8,7 @@ from .items import is_gap, is_path
 
 # words in the names of masks and labels, and their beginnings
 GROUND_TRUTH = re.compile(r"(\w*masks?|gt|\w*truth|labels?\w*|targets?|seg|segment\w*|annot\w*)")
-FILE_NAME = re.compile(r"(image|img)?(file|filename|filepath|name|path|uri|url)+")  # words joined
+FILE_NAME = re.compile(r"(image|img)?(file|filename|filepath|name|path|uri|url)+")
 
 
 def words_of(name: str) -> list[str]:
@@ -74,4 +74,6 @@ def _is_path_of_others(name: Any, values: Mapping[Any, Any]) -> bool:
     if not isinstance(name, str) or not (is_path(value) or value is None):
         return False
     others = [value for other, value in values.items() if other != name and not is_gap(value)]
-    return bool(FILE_NAME.fullmatch("".join(words_of(name)))) and not any(map(is_path, others))
+    is_named_so = FILE_NAME.fullmatch("".join(words_of(name)))
+    is_flattened = f"{name.removesuffix('path')}bytes" in values  # stored images in two columns
+    return bool(is_named_so or is_flattened) and not any(map(is_path, others))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from os import fsdecode
 from os.path import isdir
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -105,7 +105,7 @@ def recognize(X: ImagesLike | Source) -> Source:
     if text is not None:
         return _recognize_array(text)
     if has(X, "compute") and not has(X, "__array__"):  # a bag of Dask
-        return recognize(X.compute())
+        return recognize(cast(Any, X).compute())
     if is_stream(X):
         return Source("stream", X)
     if isinstance(X, (list, tuple)):
@@ -181,8 +181,9 @@ def as_rereadable(X: ImagesLike) -> ImagesLike:
 
 def is_stream(X: Any) -> bool:
     """Whether X can only be iterated over, as iterators and torch's IterableDataset."""
-    other = "__len__", "__array__", "shape", "columns", "compute"
-    return isinstance(X, Iterable) and not any(hasattr(X, name) for name in other)
+    other = "__len__", "__array__", "shape", "compute"
+    is_other = any(hasattr(X, name) for name in other) or is_frame(X)
+    return isinstance(X, Iterable) and not is_other
 
 
 def _recognize_array(X: np.ndarray) -> Source:

@@ -165,5 +165,6 @@ def test_masked_arrays_without_a_masked_value_are_arrays():
 
 
 def test_objects_that_are_no_numbers():
-    with pytest.raises(TypeError, match=r"^X must be .*'object'"):
+    with pytest.raises(TypeError) as caught:
         COFTEmbedder(max_iter=0).fit([object(), object()])
+    assert str(caught.value).startswith("X must be")

