@@ -7,7 +7,6 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._detector import COFTDetector
-from ._input.recognize import as_items
 from ._input.types import ImagesLike
 from ._utils.estimator_state import current_state, with_version
 from ._utils.params import check_nested_names
@@ -18,6 +17,10 @@ except ImportError as error:
     raise ImportError("skcoft.pyod needs PyOD. Run pip install 'skcoft[pyod]'.") from error
 
 __all__ = ["PyODDetector"]
+
+
+class AnomalyScores(np.ndarray):
+    """Scores that PyOD's methods pass on in place of X, so that X is read and scored once."""
 
 
 class PyODDetector(BaseDetector):
@@ -144,7 +147,88 @@ class PyODDetector(BaseDetector):
             If X is invalid or has another format than in ``fit``.
         """
         check_is_fitted(self, "detector_")
+        if isinstance(X, AnomalyScores):
+            return np.asarray(X)
         return -self.detector_.score_samples(X)
+
+    def _score_once(self, X: ImagesLike) -> AnomalyScores:
+        """Return the scores of X as what PyOD's methods take for X."""
+        return self.decision_function(X).view(AnomalyScores)
+
+    def predict(
+        self, X: ImagesLike, return_confidence: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Label each sample as normal or anomalous.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Samples to predict, in the same format as in ``fit``. They are read once.
+        return_confidence : bool, default=False
+            Whether to return the result of ``predict_confidence`` as well.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            0 for normal and 1 for anomalous or unreadable samples. With ``return_confidence``, a
+            tuple of these and of the confidence.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or has another format than in ``fit``.
+        """
+        scores = self._score_once(X)
+        labels = super().predict(scores)
+        labels = np.where(np.isnan(np.asarray(scores)), 1, labels)
+        return (labels, self.predict_confidence(scores)) if return_confidence else labels
+
+    def predict_confidence(self, X: ImagesLike) -> np.ndarray:
+        """Return how likely the same label is if the training images were drawn again.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Samples to predict, in the same format as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Confidence from 0 to 1, as PyOD defines it; NaN for unreadable samples.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or has another format than in ``fit``.
+        """
+        scores = self._score_once(X)
+        confidence = super().predict_confidence(scores)
+        return np.where(np.isnan(np.asarray(scores)), np.nan, confidence)
+
+    def predict_with_rejection(self, X: ImagesLike, *args: Any, **kwargs: Any) -> Any:
+        """Label each sample as normal, anomalous or too uncertain to label.
+
+        Parameters
+        ----------
+        X : images or tabular data, see the user guide
+            Samples to predict, in the same format as in ``fit``. They are read once.
+        *args : tuple
+            Further arguments of PyOD's method.
+        **kwargs : dict
+            Further arguments of PyOD's method.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            0 for normal and 1 for anomalous samples, -2 for rejected ones. With ``return_stats``,
+            a tuple of these and of PyOD's expectations.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or has another format than in ``fit``.
+        """
+        return super().predict_with_rejection(self._score_once(X), *args, **kwargs)
 
     def predict_proba(
         self, X: ImagesLike, method: str = "linear", return_confidence: bool = False
@@ -171,18 +255,10 @@ class PyODDetector(BaseDetector):
         ValueError
             If X is invalid or has another format than in ``fit``, or the method is unknown.
         """
-        return super().predict_proba(_with_shape(X), method, return_confidence)
+        return super().predict_proba(self._score_once(X), method, return_confidence)
 
     def __getstate__(self) -> dict[str, Any]:
         return with_version(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(current_state(type(self), state))
-
-
-def _with_shape(X: ImagesLike) -> ImagesLike:
-    """Return X as something with a shape, which PyOD reads: a collection as an array of items."""
-    items = as_items(X)
-    if items is None:
-        return X if hasattr(X, "shape") else np.asarray(X)
-    return np.fromiter(items, dtype=object, count=len(items))

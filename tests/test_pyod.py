@@ -19,6 +19,7 @@ from sklearn.random_projection import GaussianRandomProjection
 from sklearn.svm import OneClassSVM
 
 from skcoft import COFTDetector
+from skcoft.datasets import make_plates
 from skcoft.model_selection import OneClassShuffleSplit
 
 pytest.importorskip("pyod")
@@ -260,3 +261,45 @@ def test_documentation(name):
     ignored = {"ES01", "EX01", "SA01", "GL08", "YD01"}
     errors = validate(f"skcoft.pyod.PyODDetector{name}")["errors"]
     assert not [error for error in errors if error[0] not in ignored]
+
+
+READING = {  # methods of PyODDetector that read X, and their arguments
+    "predict": [{}, {"return_confidence": True}],
+    "predict_proba": [{}, {"return_confidence": True}, {"method": "unify"}],
+    "predict_confidence": [{}],
+    "predict_with_rejection": [{}],
+    "decision_function": [{}],
+    "fit_predict": [{}],
+}
+
+
+@pytest.mark.filterwarnings("ignore:The cost of rejection", "ignore:Function fit_predict")
+@pytest.mark.parametrize("method", READING)
+def test_streams_are_read_once_and_embedded_once(method, monkeypatch):
+    plates = make_plates(14, 0, size=32, random_state=0).images
+    options = {"max_iter": 0, "image_size": 32, "random_state": 0}
+    detector = PyODDetector(COFTDetector("embedded", **options)).fit(plates[:8])
+    calls = []
+    original = COFTDetector.score_samples
+    monkeypatch.setattr(
+        COFTDetector, "score_samples", lambda self, X: calls.append(1) or original(self, X)
+    )
+    for arguments in READING[method]:
+        expected = getattr(detector, method)(plates, **arguments)
+        calls.clear()
+        actual = getattr(detector, method)(iter(plates), **arguments)
+        assert len(calls) == (method != "fit_predict")
+        is_pair = isinstance(expected, tuple)
+        pairs = zip(actual, expected, strict=True) if is_pair else [(actual, expected)]
+        for values, others in pairs:
+            assert_array_equal(values, others)
+
+
+def test_unreadable_samples_are_anomalous():
+    plates = make_plates(14, 0, size=32, random_state=0).images
+    options = {"max_iter": 0, "image_size": 32, "random_state": 0, "on_error": "nan"}
+    detector = PyODDetector(COFTDetector("embedded", **options)).fit(plates[:8])
+    with pytest.warns(UserWarning):
+        labels, confidence = detector.predict([plates[8], None], return_confidence=True)
+    assert labels[1] == 1 and np.isnan(confidence[1])
+    assert_array_equal(labels[:1], detector.predict(plates[8:9]))

@@ -6,12 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from joblib import cpu_count
 from PIL import Image
 from sklearn import get_config
 
 from .pixels import is_one_image
-from .recognize import Source, iter_items, recognize
+from .recognize import Source, iter_items, recognize, recognize_chunk
 from .types import ImagesLike
 
 MAX_CHUNK_SIZE = 1024  # images; embeddings of this many are in memory at once
@@ -31,8 +32,10 @@ def iter_chunks(X: ImagesLike | Source) -> Iterator[tuple[int, Source]]:
     """
     source = recognize(X)
     if source.form in ("stream", "lazy"):
+        chunk = None
         for first, items in _batches(iter_items(source)):
-            yield first, recognize(items)
+            chunk = recognize_chunk(items, chunk)
+            yield first, chunk
     elif source.form in ("array", "tensor") and _is_sliceable(source.values):
         step = _images_per_chunk(source.values)
         for first in range(0, max(len(source), 1), step):
@@ -121,4 +124,9 @@ def _item_bytes(item: Any) -> int:
         return sum(map(_item_bytes, item.values()))
     if isinstance(item, Image.Image):
         return item.width * item.height * len(item.getbands())
-    return getattr(item, "nbytes", 0)
+    if isinstance(item, (bytes, bytearray)):
+        return len(item)
+    if isinstance(item, torch.Tensor):  # sparse ones have no nbytes
+        return item.numel() * item.element_size()
+    n_bytes = getattr(item, "nbytes", 0)
+    return n_bytes if isinstance(n_bytes, int) else 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from io import BytesIO
+from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ JPEG_DISTANCE_RATIO = 1.2  # a duplicate lies at most this many JPEG distances a
 MEDIAN_DISTANCE_RATIO = 0.5  # ... and within this share of the median distance to the others
 EQUAL_ROWS_TOL = 1e-6  # of the standard deviation of a column
 PLAIN_TOL = 1e-6  # range of a standardised thumbnail of one colour
+EQUAL_MODALITIES_RMS = 1e-3  # difference of thumbnails of the same image in two modalities
 
 
 class ImageBlocks(Protocol):
@@ -95,6 +97,16 @@ def plain_modalities(samples: Samples, thumbnails: np.ndarray) -> list[Any]:
         for name, part in zip(names, np.split(thumbnails, len(names), axis=1), strict=True)
         if np.ptp(part[:, :-1].reshape(len(part), 3, -1), axis=2).max() < PLAIN_TOL
     ]
+
+
+def equal_modalities(samples: Samples, thumbnails: np.ndarray) -> tuple[Any, Any] | None:
+    """Return the first two modalities whose images are the same in every sample, or None."""
+    names = list(samples.by_modality)
+    parts = np.split(thumbnails, len(names), axis=1)
+    for (first, one), (second, other) in combinations(zip(names, parts, strict=True), 2):
+        if np.linalg.norm(one - other, axis=1).max() < EQUAL_MODALITIES_RMS:
+            return first, second
+    return None
 
 
 def find_duplicates(

@@ -18,18 +18,18 @@ class UnreadableImageError(ValueError):
         super().__init__(printable(message))
 
 
-def require_all_values(array: Any, name: str) -> None:
-    """Raise ValueError if an array is masked, or a tensor is not an ordinary dense one."""
+def require_all_values(array: Any, name: str, error: type[ValueError] = ValueError) -> None:
+    """Raise an error if an array is masked, or a tensor is not an ordinary dense one."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise ValueError(
+        raise error(
             f"{name} is an array with {np.count_nonzero(array.mask)} masked values. Fill them "
             f"with {name}.filled(value)."
         )
     if not isinstance(array, torch.Tensor):
         return
     if array.is_meta:
-        raise ValueError(f"{name} is a tensor on the device 'meta', which has no values.")
+        raise error(f"{name} is a tensor on the device 'meta', which has no values.")
     if array.is_quantized:
-        raise ValueError(f"{name} is a quantized tensor. Pass {name}.dequantize().")
+        raise error(f"{name} is a quantized tensor. Pass {name}.dequantize().")
     if array.layout != torch.strided:
-        raise ValueError(f"{name} is a tensor of layout {array.layout}. Pass {name}.to_dense().")
+        raise error(f"{name} is a tensor of layout {array.layout}. Pass {name}.to_dense().")

@@ -1,20 +1,23 @@
 """Read X: the one function that returns validated images or a table."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from os import fspath
+from os import fsdecode
+from os.path import splitext
 from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from .._utils.params import as_python_numbers
+from .containers import column_names, first_row, is_frame
 from .decode import ImageItem, check_file, check_pil_image
 from .errors import UnreadableImageError, require_all_values
+from .ground_truth import is_ground_truth, select_columns
 from .images import Images, item_name
-from .items import is_bytes, is_image, is_open_file, is_path, read_content
+from .items import UnreadItem, is_bytes, is_image, is_path
 from .modalities import Modalities
 from .pixels import check_batch
 from .recognize import Source, by_modality, in_memory, recognize
@@ -25,6 +28,7 @@ ACCEPTED_X = (
     "images as a uint8 array (n, H, W[, C]) with values 0..255, a float array with values 0..1, "
     "a torch tensor (n, C, H, W), or a collection of paths, files, PIL images or arrays"
 )
+MAX_PATH_LENGTH = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -109,36 +113,38 @@ def _unflatten(X: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _check_table(X: Any) -> np.ndarray:
-    """Return a table as a float64 array; ValueError if it holds no finite numbers."""
+    """Return a table as a float64 array; an error of ours if it holds no finite numbers."""
     try:
         return check_array(X, dtype=np.float64, input_name="X")
-    except ValueError as error:
-        if not hasattr(X, "columns") or not _holds_text(np.asarray(X, dtype=object).ravel()):
+    except (ValueError, TypeError) as error:
+        if not is_frame(X):
+            if isinstance(error, TypeError) and not issparse(X):  # objects without a number
+                raise TypeError(
+                    f"X must be {ACCEPTED_X}, or a table of numbers: {error}"
+                ) from error
             raise
+        names = column_names(X)
+        values = first_row(X, names)
+        images = [name for name, value in values.items() if is_image(value)]
+        if not images:
+            raise
+        photographs = [name for name in images if not is_ground_truth(name)] or images
         raise ValueError(
-            f"X has the columns {list(X.columns)}, and some of them hold text. Pass the column "
-            "of images, X[name], or only columns of numbers."
+            f"X has the columns {names}, and some of them hold text or images. Pass the column of "
+            f"images, {select_columns(photographs[:1])}, or only columns of numbers."
         ) from error
-
-
-def _holds_text(values: Iterable[Any]) -> bool:
-    """Whether any value is text that is no number."""
-    for value in values:
-        if isinstance(value, str):
-            try:
-                float(value)
-            except ValueError:
-                return True
-    return False
 
 
 def _to_array(X: Any) -> np.ndarray:
     try:
         array = np.asarray(X)
-    except ValueError as error:
+    except Exception as error:  # any, depending on the library
+        what = f"a {type(X).__name__} that is no array: {error}"
+        if isinstance(X, (list, tuple)):
+            what = "nested sequences of unequal lengths"
         raise ValueError(
-            f"X must be {ACCEPTED_X}; got nested sequences of unequal lengths. Pass images of "
-            "different sizes as a list of arrays."
+            f"X must be {ACCEPTED_X}; got {what}. Pass images of different sizes as a list of "
+            "arrays, [np.asarray(item) for item in X]."
         ) from error
     if array.ndim == 0:
         hint = " Pass list(X)." if hasattr(X, "__iter__") else ""
@@ -172,24 +178,40 @@ def _check_item(item: Any, i: int, modality: Any) -> ImageItem:
     name = item_name(modality, i)
     if is_path(item):
         of_modality = "" if modality is None else f" of {name}"
-        return check_file(fspath(item), repr(fspath(item)) + of_modality)
-    if is_bytes(item) or is_open_file(item):
-        return check_file(read_content(item, name), name)
+        return check_file(fsdecode(item), repr(fsdecode(item)) + of_modality)
+    if is_bytes(item):
+        return _check_content(bytes(item), name)
+    if isinstance(item, UnreadItem):
+        raise UnreadableImageError(f"{name} {item.reason}") from item.error
     if isinstance(item, Image.Image):
         return check_pil_image(item, name)
     if is_image(item):
         return _check_array_item(item, name)
-    got = type(item).__name__
+    got, hint = type(item).__name__, ""
     if isinstance(item, (np.ndarray, torch.Tensor)):
         got = f"{got} of shape {tuple(item.shape)}"
+        if item.ndim == 1 and item.dtype == np.uint8:
+            hint = f" If it is the content of a file, pass bytes({name})."
     raise UnreadableImageError(
-        f"{name} must be a path, a file, a PIL image or an array (H, W[, C]); got {got}."
+        f"{name} must be a path, a file, a PIL image or an array (H, W[, C]); got {got}." + hint
     )
+
+
+def _check_content(content: bytes, name: str) -> bytes:
+    """Return the content of a file; UnreadableImageError if it is no image, or a path."""
+    is_printed = len(content) < MAX_PATH_LENGTH and all(byte >= ord(" ") for byte in content)
+    if is_printed and (b"/" in content or splitext(content)[1]):
+        raise UnreadableImageError(
+            f"{name} is {content!r}. Bytes are read as the content of a file, but these look like "
+            "a path. Pass paths as text, [os.fsdecode(path) for path in X]."
+        )
+    check_file(content, name)
+    return content
 
 
 def _check_array_item(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
     """Return one array or tensor of a list as a tensor with channels first."""
-    require_all_values(item, name)
+    require_all_values(item, name, UnreadableImageError)
     if isinstance(item, torch.Tensor):
         batch = item.detach().cpu()[(None,) * (2 if item.ndim == 2 else 1)]
         return check_batch(batch, channels_first=True, name=name, is_item=True)[0]

@@ -3,24 +3,41 @@
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from numbers import Integral
-from os import fspath
-from pathlib import Path
-from typing import Any, Literal
+from os import fsdecode
+from os.path import isdir
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy.sparse import issparse
 
+from .containers import (
+    column_names,
+    column_values,
+    first_row,
+    has,
+    has_numbers,
+    is_column,
+    is_frame,
+    readable_frame,
+    text_values,
+)
 from .errors import UnreadableImageError, require_all_values
+from .ground_truth import is_ground_truth, refuse_ground_truth, select_items
 from .items import (
+    STORED_IMAGE_KEYS,
+    UnreadItem,
+    is_archive_member,
     is_bytes,
+    is_gap,
     is_image,
-    is_labelled,
     is_mapping,
     is_open_file,
     is_path,
     is_sample,
+    is_stored_image,
+    plain_item,
 )
 from .types import ImagesLike
 
@@ -73,20 +90,22 @@ def recognize(X: ImagesLike | Source) -> Source:
         return X
     _refuse_collection(X)
     if is_mapping(X):
-        return Source("modalities", check_modalities(dict(X)))
+        return _recognize_columns(check_modalities(dict(X)), {})
     if isinstance(X, torch.Tensor):
         return Source("tensor", X)
     if issparse(X):
         return Source("table", X)
     if isinstance(X, np.ndarray):
         return _recognize_array(X)
-    if hasattr(X, "columns") and getattr(X, "ndim", 2) == 2:
+    if is_frame(X):
         return _recognize_frame(X)
-    if getattr(X, "ndim", 1) == 1:
-        if hasattr(X, "compute"):  # a lazy column of Dask
-            return recognize(X.compute())
-        if hasattr(X, "to_list") or hasattr(X, "to_pylist"):
-            return _recognize_list(_column_values(X), X)
+    if is_column(X):
+        return _recognize_column(X, X)
+    text = text_values(X)
+    if text is not None:
+        return _recognize_array(text)
+    if has(X, "compute") and not has(X, "__array__"):  # a bag of Dask
+        return recognize(cast(Any, X).compute())
     if is_stream(X):
         return Source("stream", X)
     if isinstance(X, (list, tuple)):
@@ -95,6 +114,13 @@ def recognize(X: ImagesLike | Source) -> Source:
     if is_sequence and not hasattr(X, "__array__"):
         return Source("lazy", X)
     return Source("array", X)
+
+
+def recognize_chunk(items: list[Any], earlier: Source | None) -> Source:
+    """Return a chunk of a stream or lazy sequence, in the form of the first chunk."""
+    if earlier is None or earlier.form not in ("items", "samples"):
+        return recognize(items)
+    return Source(earlier.form, list(map(plain_item, items)), earlier.names)
 
 
 def in_memory(source: Source) -> Source:
@@ -106,7 +132,17 @@ def iter_items(source: Source) -> Iterator[Any]:
     """Yield the items of a stream or of a lazy sequence, each read once."""
     if source.form == "stream":
         return iter(source.values)
-    return (source.values[i] for i in range(len(source.values)))
+    return (_item_of(source.values, i) for i in range(len(source.values)))
+
+
+def _item_of(values: Any, i: int) -> Any:
+    """Return an item of a lazy sequence; an :class:`UnreadItem` if the sequence fails."""
+    try:
+        return values[i]
+    except MemoryError:
+        raise
+    except Exception as error:  # any, for example of an image file that is damaged
+        return UnreadItem(f"cannot be read: {type(error).__name__}: {error}", False, error)
 
 
 def to_items(source: Source) -> Source:
@@ -131,20 +167,27 @@ def as_items(X: ImagesLike) -> list[Any] | None:
 
 
 def as_rereadable(X: ImagesLike) -> ImagesLike:
-    """Return X, with lists in place of streams, so that it can be read more than once."""
+    """Return X so that it can be read more than once.
+
+    Lists take the place of streams, and contents that of open files.
+    """
     if is_mapping(X):
         return {name: as_rereadable(column) for name, column in X.items()}
-    return list(X) if is_stream(X) else X
+    is_objects = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if is_stream(X) or is_objects or isinstance(X, (list, tuple)):
+        return list(map(plain_item, X))
+    return X
 
 
 def is_stream(X: Any) -> bool:
     """Whether X can only be iterated over, as iterators and torch's IterableDataset."""
-    other = "__len__", "__array__", "shape", "columns", "compute"
-    return isinstance(X, Iterable) and not any(hasattr(X, name) for name in other)
+    other = "__len__", "__array__", "shape", "compute"
+    is_other = any(hasattr(X, name) for name in other) or is_frame(X)
+    return isinstance(X, Iterable) and not is_other
 
 
 def _recognize_array(X: np.ndarray) -> Source:
-    if X.dtype.kind in "OUT":
+    if X.dtype.kind in "OSUT":
         column = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X  # of a frame's values
         if column.ndim == 1:
             return _recognize_list(list(column), X)
@@ -152,43 +195,56 @@ def _recognize_array(X: np.ndarray) -> Source:
 
 
 def _recognize_frame(X: Any) -> Source:
-    """Return what a data frame of pandas, polars, Arrow or Dask is."""
-    names = list(getattr(X, "column_names", X.columns))  # of Arrow, or of others
+    """Return what a data frame is."""
+    X = readable_frame(X)
+    names = column_names(X)
     if len(names) == 1:
-        return _recognize_list(_column_values(X[names[0]]), X, "table")
-    if len(names) > 1 and _first_row_has_images(X, names):
-        return Source("modalities", {str(name): X[name] for name in names})
+        return _recognize_column(X[names[0]], X, "table")
+    if len(names) > 1 and not has_numbers(X):
+        row = first_row(X, names)
+        is_full = all(is_image(value) or value is None for value in row.values())
+        if is_full and any(map(is_image, row.values())):
+            return _recognize_columns({str(name): X[name] for name in names}, row)
     return Source("table", X)
 
 
-def _column_values(column: Any) -> list[Any]:
-    """Return the values of a column of pandas, polars, Arrow or Dask."""
-    if hasattr(column, "compute"):
-        column = column.compute()
-    return column.to_list() if hasattr(column, "to_list") else column.to_pylist()
+def _recognize_column(column: Any, X: Any, other: Form = "array") -> Source:
+    """Return the images in a column of a data frame X; other values are X in the other form."""
+    values = column_values(column)
+    if values and isinstance(values[0], (list, np.ndarray)) and not is_image(values[0]):
+        line = "to_list" if has(column, "to_list") else "to_pylist"
+        place = "X" if column is X else f"X[{column_names(X)[0]!r}]"
+        raise ValueError(
+            f"X is a column of lists or arrays, X[0] has the shape {np.shape(values[0])}. Pass "
+            f"rows of features as np.array({place}.{line}()). If they are images, add "
+            ".reshape(-1, H, W, C) with their height, width and channels."
+        )
+    return _recognize_list(values, X, other)
 
 
-def _first_row_has_images(X: Any, names: list[Any]) -> bool:
-    if any(getattr(dtype, "kind", "O") in "biufc" for dtype in getattr(X, "dtypes", [])):
-        return False  # without computing a lazy frame
-    X = X.head(1) if hasattr(X, "head") else X.slice(0, 1)  # Arrow's tables have no head
-    row = [value for name in names for value in _column_values(X[name])]
-    return bool(row) and all(map(is_image, row))
+def _recognize_columns(columns: dict[Any, Any], row: dict[Any, Any]) -> Source:
+    """Return collections by name as modalities, or as one column if they store one image."""
+    if set(columns) == STORED_IMAGE_KEYS:
+        parts = [to_items(recognize(columns[name])).values for name in columns]
+        samples = [dict(zip(columns, pair, strict=True)) for pair in zip(*parts, strict=True)]
+        return _recognize_list(samples, samples)
+    refuse_ground_truth(columns, row, in_columns=True)
+    return Source("modalities", columns)
 
 
 def _recognize_list(values: list[Any], X: Any, other: Form = "array") -> Source:
-    """Return the items or samples in a list; without any image, X in the ``other`` form."""
-    if not values:
-        return Source("items", [])
-    values = [item[0] if is_labelled(item) else item for item in values]
-    first = values[0]
-    if is_sample(first):
-        return Source("samples", values, tuple(first))
-    if not is_image(first):
-        _refuse_first(first)
-        if first is not None and not any(map(is_image, values)):
-            return Source(other, X)
-    return Source("items", values)
+    """Return the items or samples in a list; without any image, X in the ``other`` form.
+
+    Single items of the wrong kind do not decide.
+    """
+    items = list(map(plain_item, values))
+    samples, n_images = list(filter(is_sample, items)), sum(map(is_image, items))
+    if samples and len(samples) >= n_images:
+        return Source("samples", items, tuple(samples[0]))
+    if n_images or all(map(is_gap, items)):
+        return Source("items", items)
+    _refuse_first(items[0])
+    return Source(other, X)
 
 
 def check_modalities(columns: dict[Any, Any]) -> dict[Any, Any]:
@@ -241,33 +297,47 @@ def by_modality(source: Source, first: int = 0) -> dict[Any, Any] | None:
     if source.form != "samples":
         return None
     names = source.names
+    refuse_ground_truth(names, _first_sample(source))
     for i, sample in enumerate(source.values, first):
         if not isinstance(sample, Mapping) or set(sample) != set(names):
             got = list(sample) if isinstance(sample, Mapping) else type(sample).__name__
             raise UnreadableImageError(
-                f"X[{i}] must have an image of each of {list(names)}, as the first sample has; "
+                f"X[{i}] must have an image of each of {list(names)}, as other samples have; "
                 f"got {got}."
             )
     columns = {name: [sample[name] for sample in source.values] for name in names}
     return {name: Source("items", column) for name, column in check_modalities(columns).items()}
 
 
+def _first_sample(source: Source) -> dict[Any, Any]:
+    """Return the first complete sample."""
+    return next(filter(is_sample, source.values), {})
+
+
 def _refuse_collection(X: Any) -> None:
     """Raise ValueError if X is one image, has no order, or does not hold its values."""
     name = type(X).__name__
-    if is_path(X) and Path(fspath(X)).is_dir():
+    if is_path(X) and isdir(X):
         raise ValueError(
-            f"X={fspath(X)!r} is a folder. Pass its image files, "
-            f"skcoft.datasets.load_folder({fspath(X)!r}).paths."
+            f"X={fsdecode(X)!r} is a folder. Pass its image files, "
+            f"skcoft.datasets.load_folder({fsdecode(X)!r}).paths."
         )
-    if is_path(X) or isinstance(X, Image.Image) or is_bytes(X) or is_open_file(X):
+    if is_archive_member(X) and X.is_dir():
+        raise ValueError(
+            "X is a folder in an archive. Pass its files, [path for path in X.iterdir() if "
+            "path.is_file()]."
+        )
+    is_stream_of_bytes = is_open_file(X) and (has(X, "seek") or not has(X, "__getitem__"))
+    is_file = is_path(X) or is_bytes(X) or is_archive_member(X) or is_stream_of_bytes
+    if is_file or isinstance(X, Image.Image) or is_stored_image(X):
         raise ValueError(f"X must be a collection of images; got a single {name}. Pass [X].")
     if isinstance(X, Set):
         raise ValueError(
             f"X must be an ordered collection of images; got a {name}. Pass a list of its values."
         )
-    if hasattr(type(X), "columns") and hasattr(X, "collect"):
-        raise ValueError(f"X is a {name}, which does not hold values yet. Pass X.collect().")
+    if has(X, "columns") and has(X, "collect"):
+        line = "X.toPandas()" if has(X, "toPandas") else "X.collect()"
+        raise ValueError(f"X is a {name}, which does not hold values yet. Pass {line}.")
     if hasattr(X, "dataset") and not hasattr(X, "__getitem__"):
         raise ValueError(
             f"X is a {name}, which returns batches and may shuffle them, so the order of the "
@@ -280,12 +350,13 @@ def _refuse_first(item: Any) -> None:
     """Raise ValueError if the first item of a collection holds an image in another form."""
     name = type(item).__name__
     if issparse(item):
-        raise ValueError(f"X[0] is a {name}. Pass arrays, item.toarray().")
+        raise ValueError(f"X[0] is a {name}. Pass arrays, [item.toarray() for item in X].")
     if isinstance(item, Mapping):
         images = [key for key, value in item.items() if is_image(value)]
+        images = [key for key in images if not is_ground_truth(key)] or images
         raise ValueError(
-            f"X holds {name}s with the keys {list(item)}. Pass only the images, for example "
-            f"X[{[*images, *item, 'image'][0]!r}]."
+            f"X holds mappings with the keys {list(item)}. Pass only the images, for example "
+            f"{select_items(images or [*item, 'image'][:1])}."
         )
     if isinstance(item, (tuple, list)) and any(map(is_image, item)):
         types = ", ".join(type(part).__name__ for part in item)

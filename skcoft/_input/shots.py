@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._utils.warning import warn_user
+from .duplicates import equal_modalities
 from .images import item_name
 from .labels import normal_positions
 from .types import InputData
@@ -58,11 +59,7 @@ class ShotRegistry:
         bit_depths = {name: images.bit_depth for name, images in inputs.by_modality.items()}
         empty = cls(*inputs.empty_thumbnails(), [], np.empty(0, int), 0)
         registry = empty.extend(inputs, groups, bit_depths, mirrored)
-        for modality in inputs.plain_modalities(registry.thumbnails):
-            warn_user(
-                f"Every one of the {len(inputs)} images of {item_name(modality)} is of one colour "
-                "all over. Nothing can be learned from them. Check the images."
-            )
+        _check_modalities_differ(inputs, registry.thumbnails)
         return registry
 
     def extend(
@@ -139,6 +136,33 @@ def count_before(ids: np.ndarray) -> np.ndarray:
         result[i] = counts[name]
         counts[name] += 1
     return result
+
+
+def _check_modalities_differ(inputs: InputData, thumbnails: np.ndarray) -> None:
+    """Raise ValueError if a modality of several tells nothing; warn if the images are plain.
+
+    Ground truth of normal images is one colour, and a path beside an image is the same image.
+    """
+    names = list(inputs.by_modality)
+    for name in inputs.plain_modalities(thumbnails):
+        what = (
+            f"Every one of the {len(inputs)} images of {item_name(name)} is of one colour all "
+            "over. Nothing can be learned from them."
+        )
+        if len(names) == 1:
+            warn_user(f"{what} Check the images.")
+            continue
+        others = [other for other in names if other != name]
+        raise ValueError(
+            f"{what} Masks of normal images look like this, and a mask must not become evidence. "
+            f"Leave out the modality {name!r} and pass {others} alone."
+        )
+    pair = equal_modalities(inputs, thumbnails)
+    if pair is not None:
+        raise ValueError(
+            f"{item_name(pair[0])} and {item_name(pair[1])} are the same image in each of the "
+            f"{len(inputs)} samples, so it would count twice. Leave out one of the two."
+        )
 
 
 def _warn_of_duplicates(duplicates: list[tuple[int, int]], start: int) -> None:

@@ -19,6 +19,7 @@ U8 = np.zeros((4, 8, 8), np.uint8)
 TENSORS = torch.zeros(4, 1, 8, 8)
 HOLED = np.where(np.arange(4)[:, None, None] == 2, np.nan, U8)
 MASKED = np.ma.masked_array(U8, np.eye(8)[None].repeat(4, 0))
+STORED = {"bytes": b"", "path": "a"}
 PICTURE = Image.new("L", (8, 8))
 
 
@@ -43,6 +44,12 @@ CASES = {  # what is passed, and what the message names
     "loader": (DataLoader(TENSORS), "DataLoader", "X.dataset"),
     "lazy frame": (pl.LazyFrame({"x": ["a"]}), "LazyFrame", "X.collect()"),
     "frame with text": (pd.DataFrame({"path": ["a.png"], "label": [1]}), "['path', 'label']"),
+    "frame of stored images": (
+        pd.DataFrame({"im": [{"bytes": b"", "path": "a"}], "w": 1}),
+        "X['im']",
+    ),
+    "one stored image": (STORED, "dict", "[X]"),
+    "vector of a file": ([U8[0], U8[0, 0]], "X[1]", "bytes(X[1])"),
     "batches": ([TENSORS], "X[0]", "(4, 1, 8, 8)"),
     "sparse items": ([csr_matrix(U8[0])], "X[0]", "toarray()"),
     "sparse item": ([U8[0], csr_matrix(U8[0])], "X[1]", "csr_matrix"),
@@ -83,7 +90,7 @@ CASES = {  # what is passed, and what the message names
     "one colour image": (np.zeros((8, 9, 3), np.uint8), "X[None]"),
     "rows of one": ([*np.zeros((8, 9, 3), np.uint8)], "X[0]"),
     "set": ({"a.png"}, "set"),
-    "records": ([{"image": U8[0], "label": 1}], "X['image']"),
+    "records": ([{"image": U8[0], "label": 1}], "[item['image'] for item in X]"),
     "number": (5, "int"),
     "one file": (BytesIO(b""), "[X]"),
     "contents of one": (b"", "[X]"),
@@ -155,3 +162,9 @@ def test_the_number_of_an_image_counts_from_the_first_of_all(tiny_net, photos):
 
 def test_masked_arrays_without_a_masked_value_are_arrays():
     assert len(read_input(np.ma.masked_array(U8), ReadOptions())) == 4
+
+
+def test_objects_that_are_no_numbers():
+    with pytest.raises(TypeError) as caught:
+        COFTEmbedder(max_iter=0).fit([object(), object()])
+    assert str(caught.value).startswith("X must be")

@@ -215,10 +215,23 @@ def test_a_copy_is_one_in_every_modality(plates, depths):
     assert detector.shot_ids_.tolist() == [0, 0, 2, 3, 4, 5, 0]
 
 
-def test_a_modality_of_one_colour_is_noticed(plates, depths):
+@pytest.mark.parametrize("estimator", [COFTDetector, COFTEmbedder])
+def test_a_modality_of_one_colour_is_refused(estimator, plates, depths):
+    """Masks of normal images are black."""
     X = {"colour": plates.images[SHOTS], "depth": np.full_like(depths[SHOTS], 90)}
-    with pytest.warns(UserWarning, match=r"X\['depth'\]"):
+    with pytest.raises(ValueError, match=r"X\['depth'\].*pass \['colour'\] alone"):
+        estimator(**FAST).fit(X)
+    with pytest.warns(UserWarning):
+        estimator(**FAST).fit(X["depth"])
+
+
+def test_two_modalities_of_the_same_images_are_refused(plates, depths, files):
+    """As a path beside the image, however it is called."""
+    X = {"colour": plates.images[SHOTS], "where": [row[0] for row in files[SHOTS]]}
+    with pytest.raises(ValueError) as caught:
         COFTDetector(**FAST).fit(X)
+    assert "X['colour'] and X['where']" in str(caught.value)
+    assert len(COFTDetector(**FAST).fit({**X, "where": depths[SHOTS]}).embeddings_) == 6
 
 
 def test_a_mask_holds_for_every_modality(plates, depths):
