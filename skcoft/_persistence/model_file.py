@@ -29,7 +29,7 @@ from .fields import check_fields
 from .legacy import upgrade_detector_state
 from .schema import FITTED
 
-MAX_PROBED_PIXELS = 2**22  # of a network that is tried on loading
+MAX_PROBED_PIXELS = 2**28  # of an image on which a network is tried on loading
 VERSIONS = {"skcoft": __version__} | {name: version(name) for name in ("torch", "timm")}
 
 
@@ -147,10 +147,15 @@ def check_scores(joint: JointScore) -> None:
 @torch.inference_mode()
 def probe(score: BackboneScore) -> Features:
     """Return the features of one image or row."""
-    encoder = score.encoder
-    if encoder.image_size is None or np.prod(encoder.image_size) > MAX_PROBED_PIXELS:
+    encoder, sizing = score.encoder, score.encoder.sizing
+    if sizing is None:
         return Features(score.support.embeddings[:1], None, None)
-    batch = torch.zeros(1, 3, *encoder.image_size, device=encoder.device)
+    # a network for images in their own shapes takes a small one as well, in less time
+    side = 2 * sizing.multiple
+    height, width = sizing.size if sizing.pixels is None else (side, side)
+    if height * width > MAX_PROBED_PIXELS:
+        raise ValueError(f"it resizes images to {height} x {width} pixels")
+    batch = torch.zeros(1, 3, height, width, device=encoder.device)
     network = cast(Backbone, encoder.network)
     if any(component.needs_patches for component in score.components.values()):
         features, patches = network.features_and_patches(batch)

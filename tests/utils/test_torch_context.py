@@ -273,7 +273,7 @@ def test_partial_fit_rejects_other_components_than_those_of_fit():
     fitted = COFTDetector("embedded", max_iter=0, local=False, random_state=0).fit(X)
     for params, name in (
         ({"local": True, "multiscale": True}, "local=True"),
-        ({"local": False, "multiscale": False}, "multiscale=False"),
+        ({"local": False, "multiscale": False}, "multiscale differs"),
     ):
         with pytest.raises(ValueError, match=name):
             fitted.set_params(**params).partial_fit(X[:1] / 2)
