@@ -155,7 +155,7 @@ def test_it_is_kept_by_copies_files_and_more_shots(plates, fitted, tmp_path):
     again.partial_fit(plates.images[8:12])
     assert again._model.joint.components[0, "labelled"].weight == 4 / 9
     assert not np.allclose(again.score_samples(X), expected)
-    with pytest.raises(ValueError, match="negatives='cutpaste'"):
+    with pytest.raises(ValueError, match="negatives differs from its value in fit"):
         again.set_params(negatives="cutpaste").partial_fit(plates.images[12:14])
 
 
