@@ -117,9 +117,7 @@ class FittedModel:
             registry.ids,
             self.registry.n_images_seen,
         )
-        scores = self.joint.backbone_scores
-        if is_added.any():
-            scores = [score.extend(*arguments) for score in scores]
+        scores = [score.extend(*arguments) for score in self.joint.backbone_scores]
         return self.calibrate(settings, scores, registry), is_added
 
     def with_threshold(self, value: float, source: str) -> "FittedModel":

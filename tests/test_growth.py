@@ -117,6 +117,16 @@ def test_a_call_whose_image_is_not_kept_changes_no_score(streamed, images):
     assert fitted._model.registry.n_seen == 160  # models are never changed
 
 
+def test_settings_take_effect_even_if_no_image_is_kept(streamed, images):
+    again = copy(streamed[0]).set_params(density="gaussian", contamination=0.25)
+    again.partial_fit(images[160:161])
+    assert 160 not in again.shot_ids_
+    assert type(again.density_).__name__ == "GaussianDensity"
+    assert np.mean(again.held_out_scores_ < again.offset_) == 0.25
+    with pytest.raises(ValueError, match="local=False"):
+        again.set_params(local=False).partial_fit(images[160:161])
+
+
 def test_forgotten_images_are_scored_as_new_ones(streamed, images):
     fitted, _ = streamed
     forgotten = np.setdiff1d(np.arange(160), fitted.shot_ids_)

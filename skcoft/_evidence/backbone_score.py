@@ -8,7 +8,7 @@ import numpy as np
 
 from .._network.encoder import Encoder
 from .._network.support import MAX_CHANGED_SHOTS, MIN_CALIBRATION_SHOTS, Support
-from .._utils.cache import cached
+from .._utils.cache import cached, is_same_value
 from .._utils.settings import DetectorSettings
 from .component import COMPONENTS, PatchComponent, ScoreComponent
 from .image_density import ImageDensity, MeanOfDensities
@@ -101,18 +101,14 @@ class BackboneScore:
         kept_shots: np.ndarray,
         n_seen: int,
     ) -> "BackboneScore":
-        """Return the score with more shots, this one is not changed.
+        """Return the score with more shots; this one is not changed.
 
         Of the earlier shots, ``kept_shots`` remain. ``n_seen`` is the number of earlier images,
-        also of those that were not kept.
+        also of those that were not kept. There may be no image: components follow the settings.
         """
-        components = build_components(settings, self.encoder)
-        if set(components) != set(self.components):
-            raise ValueError(
-                f"local={settings.local!r}, negatives={settings.negatives!r} and "
-                f"prompts={settings.prompts!r} ask for the components {', '.join(components)}. "
-                f"The detector was fitted with {', '.join(self.components)}. Call fit."
-            )
+        components = self._rebuild_components(settings)
+        if not len(images) and self._has_settings_of(components):
+            return self
         is_kept = np.isin(self.support.shot_ids, kept_shots)
         support = self.support.take(is_kept)
         updated = deepcopy(with_patches(self.components))
@@ -124,6 +120,24 @@ class BackboneScore:
             )
             support = support.extend(added)
         return self.fit(self.encoder, self.scale, support, components | updated, self.views)
+
+    def _rebuild_components(self, settings: DetectorSettings) -> dict[str, ScoreComponent]:
+        """Return unfitted components; ValueError if the settings ask for others than in fit."""
+        components = build_components(settings, self.encoder)
+        if set(components) != set(self.components):
+            raise ValueError(
+                f"local={settings.local!r}, negatives={settings.negatives!r} and "
+                f"prompts={settings.prompts!r} ask for the components {', '.join(components)}. "
+                f"The detector was fitted with {', '.join(self.components)}. Call fit."
+            )
+        return components
+
+    def _has_settings_of(self, components: dict[str, Any]) -> bool:
+        """Return whether a fit of unfitted components on the same support would change nothing."""
+        if "prompts" in components:
+            return False
+        new, fitted = components["image"], cast(Any, self.components["image"])
+        return is_same_value(new.densities, fitted.densities)
 
     @classmethod
     def fit(

@@ -49,6 +49,11 @@ class ImageDensity:
             return MeanOfDensities.build(settings, encoder)
         return cls(build_density(settings.density, encoder))
 
+    @property
+    def densities(self) -> list[Any]:
+        """The density, not fitted."""
+        return [self.density]
+
     def fit(self, support: Support) -> Self:
         """Fit the density, and densities of the other shots for held-out scores."""
         support = support.without_probes()
@@ -95,6 +100,11 @@ class MeanOfDensities:
     def build(cls, settings: DetectorSettings, encoder: Encoder) -> Self:
         """Return the component for a list of densities."""
         return cls([ImageDensity(build_density(each, encoder)) for each in settings.density])
+
+    @property
+    def densities(self) -> list[Any]:
+        """The densities, not fitted."""
+        return [member.density for member in self.members]
 
     def fit(self, support: Support) -> Self:
         """Fit every density, and densities of the other shots for held-out scores."""

@@ -5,7 +5,6 @@ import os
 import re
 import threading
 import zipfile
-from pathlib import Path
 
 import dask.array
 import dask.bag
@@ -30,6 +29,7 @@ from form_strategies import (
 )
 from numpy.testing import assert_allclose, assert_array_equal
 
+import skcoft
 from skcoft import COFTDetector, COFTEmbedder
 from skcoft.report import score_images
 
@@ -302,7 +302,7 @@ def test_odd_items_of_later_chunks(tolerant, expected, monkeypatch):
 LISTS = [image.tolist() for image in (TEST[0], TEST[1][:20])]
 STORED = [ITEMS["stored"](i) for i in range(6)]
 ARCHIVE = zipfile.Path(FILES.folder / "all.zip")
-GLOB = f"sorted(Path({str(FILES.folder)!r}).glob('*.png'))"
+LISTED = f"skcoft.datasets.load_folder({str(FILES.folder)!r}).paths"
 COLUMN = "[item['image'] for item in X]"
 DECODED = "[os.fsdecode(path) for path in X]"
 ADVICE = {  # X, the line that the message shows, and the images that the line gives
@@ -325,7 +325,7 @@ ADVICE = {  # X, the line that the message shows, and the images that the line g
     ),
     "lazy frame": (pl.LazyFrame({"path": PATHS}), "X.collect()", TEST),
     "path": (PATHS[0], "[X]", TEST[:1]),
-    "folder": (str(FILES.folder), GLOB, TEST),
+    "folder": (str(FILES.folder), LISTED, TEST),
     "member of an archive": (FILES.member(0), "[X]", TEST[:1]),
     "archive": (ARCHIVE, "[path for path in X.iterdir() if path.is_file()]", TEST),
     "stored image": (STORED[0], "[X]", TEST[:1]),
@@ -343,7 +343,7 @@ def test_the_advised_line_works(name, detector):
     with pytest.raises(ValueError) as caught:
         detector.score_samples(X)
     assert line in str(caught.value)
-    advised = eval(line, {"X": X, "os": os, "np": np, "Path": Path})
+    advised = eval(line, {"X": X, "os": os, "np": np, "skcoft": skcoft})
     assert_allclose(detector.score_samples(advised), detector.score_samples(images), rtol=1e-6)
 
 

@@ -80,8 +80,8 @@ def test_files_of_others(path):
 
 
 def test_files_of_a_newer_format(content, path):
-    forge(content, path, metadata={"format_version": "5", "versions": '{"skcoft": "9.0"}'})
-    assert_refused(path, "format 5, .* up to 4")
+    forge(content, path, metadata={"format_version": "6", "versions": '{"skcoft": "9.0"}'})
+    assert_refused(path, "format 6, .* up to 5")
 
 
 def set_class(name):

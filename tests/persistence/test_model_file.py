@@ -191,7 +191,7 @@ def test_what_the_file_says_of_itself(path):
     detector, _ = fitted("images")
     detector.save(path)
     metadata, arrays = model_file.read(path)
-    assert metadata["format"] == "skcoft" and metadata["format_version"] == "4"
+    assert metadata["format"] == "skcoft" and metadata["format_version"] == "5"
     versions = json.loads(metadata["versions"])
     assert versions["skcoft"] == __version__ and versions["timm"] == timm.__version__
     assert versions["torch"] == torch.__version__.partition("+")[0] or versions["torch"]
