@@ -333,7 +333,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
     def partial_fit(self, X: ImagesLike, y: Any = None, groups: Any = None) -> Self:
         """Add normal images to the density and set the threshold anew, without fine-tuning.
 
-        At most 64 shots are kept (1,024 rows of tabular data), or as many as ``fit`` was given if
+        At most 128 shots are kept (1,024 rows of tabular data), or as many as ``fit`` was given if
         these are more. They are a uniform random sample of all shots so far. So the time of a
         call and the size of the model file are bounded. Each shot has at most 8 images; later
         duplicates of it are ignored.

@@ -11,8 +11,9 @@ from torch import nn
 from skcoft import COFTDetector
 from skcoft._input.shots import choose_shots
 
-MAX_SHOTS = 64
+MAX_SHOTS = 128
 SIDE = 32
+SEEN = 220
 
 
 class Maps(nn.Module):
@@ -42,10 +43,11 @@ def images():
 
 @pytest.fixture(scope="module")
 def streamed(images):
-    """A detector and its number of shots after 8 images and 152 single ones."""
+    """A detector and its number of shots after 8 images, 12 single ones and 20 batches."""
     fitted, counts = detector().fit(images[:8]), []
-    for i in range(8, 160):
-        counts.append(len(fitted.partial_fit(images[i : i + 1]).embeddings_))
+    starts = [*range(8, 20), *range(20, SEEN, 10)]
+    for start, stop in zip(starts, [*starts[1:], SEEN], strict=True):
+        counts.append(len(fitted.partial_fit(images[start:stop]).embeddings_))
     return fitted, counts
 
 
@@ -67,7 +69,8 @@ def sizes(fitted):
 
 def test_a_stream_keeps_a_stated_number_of_shots(streamed):
     fitted, counts = streamed
-    assert counts[:56] == list(range(9, 65)) and set(counts[56:]) == {MAX_SHOTS}
+    assert counts[:12] == list(range(9, 21)) and counts[12:22] == list(range(30, 121, 10))
+    assert set(counts[22:]) == {MAX_SHOTS}
     assert sizes(fitted) == {
         "thumbnails": MAX_SHOTS,
         "groups": MAX_SHOTS,
@@ -87,10 +90,10 @@ def test_harmless_changes_of_at_most_16_shots_are_remembered(streamed):
 
 
 def test_the_kept_shots_are_the_same_in_one_call_or_many(streamed, images):
-    at_once = detector().fit(images[:8]).partial_fit(images[8:160])
+    at_once = detector().fit(images[:8]).partial_fit(images[8:SEEN])
     assert_array_equal(np.sort(at_once.shot_ids_), np.sort(streamed[0].shot_ids_))
     assert_array_equal(
-        np.sort(streamed[0].shot_ids_), choose_shots(list(range(160)), MAX_SHOTS, encoder_seed())
+        np.sort(streamed[0].shot_ids_), choose_shots(list(range(SEEN)), MAX_SHOTS, encoder_seed())
     )
 
 
@@ -107,29 +110,29 @@ def test_early_and_late_images_are_kept_alike():
 
 def test_a_call_whose_image_is_not_kept_changes_no_score(streamed, images):
     fitted, _ = streamed
-    names = choose_shots(list(range(161)), MAX_SHOTS, fitted._model.encoders[0].seed)
-    assert 160 not in names
+    names = choose_shots(list(range(SEEN + 1)), MAX_SHOTS, fitted._model.encoders[0].seed)
+    assert SEEN not in names
     again = copy(fitted)
     scores, offset = again.score_samples(images[:20]), again.offset_
-    again.partial_fit(images[160:161])
+    again.partial_fit(images[SEEN : SEEN + 1])
     assert_array_equal(again.score_samples(images[:20]), scores)
-    assert again.offset_ == offset and again._model.registry.n_seen == 161
-    assert fitted._model.registry.n_seen == 160  # models are never changed
+    assert again.offset_ == offset and again._model.registry.n_seen == SEEN + 1
+    assert fitted._model.registry.n_seen == SEEN  # models are never changed
 
 
 def test_settings_take_effect_even_if_no_image_is_kept(streamed, images):
     again = copy(streamed[0]).set_params(density="gaussian", contamination=0.25)
-    again.partial_fit(images[160:161])
-    assert 160 not in again.shot_ids_
+    again.partial_fit(images[SEEN : SEEN + 1])
+    assert SEEN not in again.shot_ids_
     assert type(again.density_).__name__ == "GaussianDensity"
     assert np.mean(again.held_out_scores_ < again.offset_) == 0.25
     with pytest.raises(ValueError, match="local=False"):
-        again.set_params(local=False).partial_fit(images[160:161])
+        again.set_params(local=False).partial_fit(images[SEEN : SEEN + 1])
 
 
 def test_forgotten_images_are_scored_as_new_ones(streamed, images):
     fitted, _ = streamed
-    forgotten = np.setdiff1d(np.arange(160), fitted.shot_ids_)
+    forgotten = np.setdiff1d(np.arange(SEEN), fitted.shot_ids_)
     kept = np.sort(fitted.shot_ids_)
     model = fitted._model
     as_new = model.score_as_new(fitted._read(images[forgotten]))
@@ -141,7 +144,7 @@ def test_forgotten_images_are_scored_as_new_ones(streamed, images):
 
 def test_the_threshold_and_maps_hold_after_a_long_stream(streamed, images):
     fitted, _ = streamed
-    new = images[200:400]
+    new = images[SEEN:400]
     assert 0 <= np.mean(fitted.predict(new) == -1) < 0.15
     spoiled = new[:20].copy()
     spoiled[:, 8:16, 8:16] = 0.95
@@ -150,11 +153,11 @@ def test_the_threshold_and_maps_hold_after_a_long_stream(streamed, images):
 
 
 def test_all_shots_of_fit_count_even_if_they_are_more(images):
-    fitted = detector().fit(images[:70])
-    for i in range(70, 90):
-        fitted.partial_fit(images[i : i + 1])
-    assert len(fitted.embeddings_) == 70
-    assert fitted.shot_ids_.max() >= 70  # a later one has replaced one of them
+    fitted = detector().fit(images[:140])
+    for i in range(140, 160, 5):
+        fitted.partial_fit(images[i : i + 5])
+    assert len(fitted.embeddings_) == 140
+    assert fitted.shot_ids_.max() >= 140  # a later one has replaced one of them
 
 
 def test_a_camera_whose_image_never_changes_does_not_fill_the_detector(images):
@@ -174,20 +177,20 @@ def test_a_group_has_a_bounded_number_of_images(images):
 
 
 def test_a_wrong_image_in_a_batch_is_named_by_its_position(images):
-    fitted = detector().fit(images[:60])
+    fitted = detector().fit(images[:120])
     seed = fitted._model.encoders[0].seed
-    kept = [name for name in choose_shots(list(range(80)), MAX_SHOTS, seed) if name >= 60]
-    wrong, position = images[60:80].copy(), kept[-1] - 60
+    kept = [name for name in choose_shots(list(range(150)), MAX_SHOTS, seed) if name >= 120]
+    wrong, position = images[120:150].copy(), kept[-1] - 120
     wrong[position] = textures(1, low=0.0)[0] * 0.1
     with pytest.warns(UserWarning, match=rf"far less normal than the others: X\[{position}\]"):
         fitted.partial_fit(wrong)
 
 
 def test_clusters_are_right_after_shots_are_forgotten():
-    light, dark = textures(60, 1, low=0.6), textures(60, 2, low=0.05) * [1, 0.2, 0.2]
+    light, dark = textures(110, 1, low=0.6), textures(90, 2, low=0.05) * [1, 0.2, 0.2]
     fitted = detector().fit(light[:20])
-    fitted.partial_fit(np.concatenate([dark[:50], light[20:60]]))
-    is_dark = (fitted.shot_ids_ >= 20) & (fitted.shot_ids_ < 70)
+    fitted.partial_fit(np.concatenate([dark[:90], light[20:110]]))
+    is_dark = (fitted.shot_ids_ >= 20) & (fitted.shot_ids_ < 110)
     assert 10 < is_dark.sum() < MAX_SHOTS - 10
     first_is_dark = bool(is_dark.sum() > MAX_SHOTS / 2)  # the largest cluster is number 0
     assert_array_equal(fitted._model.joint.cluster_labels, is_dark != first_is_dark)
@@ -197,10 +200,10 @@ def test_clusters_are_right_after_shots_are_forgotten():
 @pytest.mark.parametrize("n_shots", [1, 2])
 def test_detectors_of_few_shots_can_be_fed_a_stream(n_shots, images):
     fitted = detector().fit(images[:n_shots])
-    for start in range(n_shots, 150, 30):
-        fitted.partial_fit(images[start : start + 30])
+    for start in range(n_shots, 360, 60):
+        fitted.partial_fit(images[start : start + 60])
     assert len(fitted.embeddings_) == MAX_SHOTS
-    assert np.isfinite(fitted.score_samples(images[150:170])).all()
+    assert np.isfinite(fitted.score_samples(images[380:400])).all()
     assert 0 not in fitted.shot_ids_
     patch = fitted._model.joint.backbone_scores[0].components["patch"]
     assert set(patch.coresets) == set(fitted.shot_ids_)  # no views of the forgotten shot of fit
@@ -209,13 +212,13 @@ def test_detectors_of_few_shots_can_be_fed_a_stream(n_shots, images):
 def test_files_stay_the_same_size_and_go_on(tmp_path):
     from skcoft.datasets import make_plates
 
-    plates = make_plates(72, 0, size=32, random_state=0).images
+    plates = make_plates(136, 0, size=32, random_state=0).images
     fitted = COFTDetector("embedded", max_iter=0, image_size=32, random_state=0)
-    fitted.fit(plates[:64]).save(tmp_path / "64")
-    fitted.partial_fit(plates[64:72]).save(tmp_path / "72")
-    ratio = (tmp_path / "72").stat().st_size / (tmp_path / "64").stat().st_size
+    fitted.fit(plates[:128]).save(tmp_path / "128")
+    fitted.partial_fit(plates[128:]).save(tmp_path / "136")
+    ratio = (tmp_path / "136").stat().st_size / (tmp_path / "128").stat().st_size
     assert 0.99 < ratio < 1.01
-    loaded = COFTDetector.load(tmp_path / "72")
+    loaded = COFTDetector.load(tmp_path / "136")
     assert_array_equal(loaded.score_samples(plates), fitted.score_samples(plates))
     loaded.partial_fit(plates[:1]), fitted.partial_fit(plates[:1])
     assert_array_equal(loaded.shot_ids_, fitted.shot_ids_)
