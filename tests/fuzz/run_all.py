@@ -1,6 +1,6 @@
 """All fuzz scripts, one after another, each for an equal share of the time.
 
-Run ``python tests/fuzz/run.py --seconds 600 --seed 0``. The exit code is 1 if any script failed.
+Run ``python tests/fuzz/run_all.py --seconds 600 --seed 0``. The exit code is 1 if any script failed.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = "folders.py", "forms.py", "model_files.py"
+SCRIPTS = "fuzz_folders.py", "fuzz_forms.py", "fuzz_model_files.py"
 
 
 def main():

@@ -1,6 +1,6 @@
 """Load model files that were changed at random: a ValueError, or a detector that scores.
 
-``PYTHONPATH=. python tests/fuzz/model_files.py --seconds 600 --seed 0`` changes arrays, JSON,
+``PYTHONPATH=. python tests/fuzz/fuzz_model_files.py --seconds 600 --seed 0`` changes arrays, JSON,
 metadata and bytes of files of images and rows, and makes the checksum right again. Loading must
 raise a ValueError that names the path, or return a detector whose scores are finite or that says
 in a ValueError why they are not. No code of a file may run. A failure prints how to repeat it.

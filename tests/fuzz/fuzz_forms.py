@@ -1,4 +1,4 @@
-"""Draw forms of X for some time: ``python tests/fuzz/forms.py --seconds 600 --seed 0``.
+"""Draw forms of X for some time: ``python tests/fuzz/fuzz_forms.py --seconds 600 --seed 0``.
 
 Each form must give the scores of the array, or an error of ours that names X; with
 ``on_error="nan"``, an odd item must cost its own score only. Failures are printed with their
