@@ -1,7 +1,7 @@
 """Random hostile folders through ``load_folder`` and the commands, until a time is over.
 
-Run ``python tests/fuzz/fuzz_folders.py --seconds 120 --seed 0``. Every round has a seed of its own. A
-round fails if a command raises an error or shows a traceback, changes a file of the folder, writes
+Run ``python tests/fuzz/fuzz_folders.py --seconds 120 --seed 0``. Every round has its own seed. It
+fails if a command raises an error or shows a traceback, changes a file of the folder, writes
 anything but its outputs, leaves a half-written file, or writes a table without a row per image.
 """
 

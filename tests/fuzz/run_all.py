@@ -1,6 +1,6 @@
 """All fuzz scripts, one after another, each for an equal share of the time.
 
-Run ``python tests/fuzz/run_all.py --seconds 600 --seed 0``. The exit code is 1 if any script failed.
+Run ``python tests/fuzz/run_all.py --seconds 600 --seed 0``. The exit code is 1 if a script failed.
 """
 
 import argparse
