@@ -33,7 +33,7 @@ from ._input.input_files import index_inputs
 from ._input.labels import are_classes, check_labels, normal_positions, split_by_label
 from ._input.mask import as_mask
 from ._input.reader import ReadOptions, read_input
-from ._input.recognize import Source, as_rereadable
+from ._input.recognize import Source, as_rereadable, without_stream
 from ._input.shots import parse_groups
 from ._input.types import ImagesLike
 from ._model import FittedModel, scored_scales
@@ -969,7 +969,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         True
         """
         model = fitted_model(self)
-        path, X = check_export(path), as_rereadable(X)
+        path, X = check_export(path), without_stream(X)
         refuse_input("path=", path, index_inputs(X=X))
         differences = export_onnx(path, model, self._read(X))
         if self.verbose:

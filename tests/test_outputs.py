@@ -41,7 +41,9 @@ def refused(work, capsys):
         before = contents(work)
         assert main(command.split()) == 2
         message = capsys.readouterr().err
-        assert message.startswith("skcoft: error: ") and message.count("\n") == 1
+        *notes, error = message.splitlines()
+        assert error.startswith("skcoft: error: ")
+        assert all(note.startswith("skcoft: 'new': ") for note in notes)
         assert all(word in message for word in words), message
         assert contents(work) == before
         return message

@@ -39,6 +39,11 @@ class Brightness:
         self.held_out_scores = np.append(self.held_out_scores, scores[support.is_calibration])
         self.held_out_minima = np.append(self.held_out_minima, minima[support.is_calibration])
 
+    def keep_rows(self, support, is_kept):
+        is_kept = is_kept[support.is_calibration]
+        self.held_out_scores = self.held_out_scores[is_kept]
+        self.held_out_minima = self.held_out_minima[is_kept]
+
     def fit(self, support):
         return self
 

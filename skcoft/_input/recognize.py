@@ -179,6 +179,13 @@ def as_rereadable(X: ImagesLike) -> ImagesLike:
     return X
 
 
+def without_stream(X: ImagesLike) -> ImagesLike:
+    """Return X with lists of the items in place of streams; the items stay as they are."""
+    if is_mapping(X):
+        return {name: without_stream(column) for name, column in X.items()}
+    return list(X) if is_stream(X) else X
+
+
 def is_stream(X: Any) -> bool:
     """Whether X can only be iterated over, as iterators and torch's IterableDataset."""
     other = "__len__", "__array__", "shape", "compute"

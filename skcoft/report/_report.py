@@ -18,6 +18,7 @@ from .._detector import COFTDetector, fitted_model
 from .._input.input_files import index_inputs
 from .._input.labels import check_labels
 from .._input.reader import ReadOptions, read_input
+from .._input.recognize import without_stream
 from .._input.types import ImagesLike
 from .._model import FittedModel
 from .._persistence.model_file import VERSIONS
@@ -111,13 +112,14 @@ def write_report(
     if not isinstance(title, str):
         raise ValueError(f"title must be a string; got {title!r}.")
     check_argument("worst", worst, number(Integral, 0))
+    X, shots = without_stream(X), without_stream(shots)
+    refuse_input("path=", path, index_inputs(X=X, shots=shots))
     items = as_collection(X)
     names = image_names(items, names)
     labels = None if y is None else check_labels(items, y)
     if shots is not None:
         shots = as_collection(shots)
         check_shots(detector, shots)
-    refuse_input("path=", path, index_inputs(X=items, shots=shots))
     results = score_images(detector, items, verbose=verbose)
     unreadable = np.flatnonzero(results.errors != "")
     readable = np.flatnonzero(results.errors == "")

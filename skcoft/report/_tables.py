@@ -19,7 +19,7 @@ from .._detector import COFTDetector, fitted_model
 from .._evidence.threshold import conformal_pvalues, labels_from_decision
 from .._input.input_files import index_inputs
 from .._input.reader import ReadOptions, read_input
-from .._input.recognize import Source, as_items
+from .._input.recognize import Source, as_items, without_stream
 from .._input.types import ImagesLike
 from .._utils.files import (
     atomic_write,
@@ -266,9 +266,10 @@ def write_regions(
     path,top,left,bottom,right,area,peak,mean
     """
     check_output_path(path)
+    X = without_stream(X)
+    refuse_input("path=", path, index_inputs(X=X))
     items = as_collection(X)
     names = image_names(items, names)
-    refuse_input("path=", path, index_inputs(X=items))
     rows = [
         [quote_name(name), *region.box, region.area, region.peak, region.mean]
         for name, regions in zip(
@@ -328,9 +329,9 @@ def write_maps(
     ...     print(sorted(os.listdir(os.path.join(folder, "new"))))
     ['a.jpg.png', 'b.png']
     """
-    items = as_collection(X)
+    X = without_stream(X)
+    inputs, items = index_inputs(X=X), as_collection(X)
     files = map_files(folder, image_names(items, names))
-    inputs = index_inputs(X=items)
     for file in files:
         refuse_input("The map ", file, inputs)
     for parent in {file.parent for file in files}:

@@ -226,7 +226,7 @@ def test_commands_use_the_images_of_their_split(layout, build, model, tmp_path, 
 def test_fit_uses_normal_training_images_only(layout, build, monkeypatch, tmp_path):
     fitted = []
     monkeypatch.setattr(
-        "skcoft._cli.COFTDetector.fit", lambda self, X: fitted.append(list(X)) or 1 / 0
+        "skcoft._cli.commands.COFTDetector.fit", lambda self, X: fitted.append(list(X)) or 1 / 0
     )
     root = build(layout)
     with pytest.raises(ZeroDivisionError):
@@ -238,12 +238,10 @@ def test_fit_uses_normal_training_images_only(layout, build, monkeypatch, tmp_pa
 
 
 def test_validation_images_calibrate(build, tmp_path, monkeypatch):
-    passed = []
-    monkeypatch.setattr(
-        "skcoft._cli.COFTDetector.set_threshold", lambda self, X, **_: passed.append(list(X))
-    )
-    monkeypatch.setattr("skcoft._cli.COFTDetector.fit", lambda self, X: self)
-    monkeypatch.setattr("skcoft._cli.COFTDetector.save", lambda self, path: 1 / 0)
+    passed, detector = [], "skcoft._cli.commands.COFTDetector"
+    monkeypatch.setattr(f"{detector}.set_threshold", lambda self, X, **_: passed.append(list(X)))
+    monkeypatch.setattr(f"{detector}.fit", lambda self, X: self)
+    monkeypatch.setattr(f"{detector}.save", lambda self, path: 1 / 0)
     root = build("MVTec LOCO")
     with pytest.raises(ZeroDivisionError):
         main(["fit", str(root), "-o", str(tmp_path / "m"), "--calibrate", str(root)])

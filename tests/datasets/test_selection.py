@@ -62,7 +62,7 @@ def test_normal_may_name_the_training_folder(run, photos, inspector, tmp_path):
     inspector.save(tmp_path / "m")
     photos("set/Train/good/1.png", "set/Test/good/2.png", anomalies=["set/Test/bad/3.png"])
     for options in ([], ["--normal", "Train"], ["--normal", "GOOD"]):
-        code, output, errors = run("score", "m", "set", "-o", "s.csv", *options)
+        code, output, errors = run("score", "m", "set", "-o", "s.csv", "--overwrite", *options)
         assert code == 0 and not errors
         assert "2 images" in output and "area under the ROC curve" in output
 
@@ -89,7 +89,7 @@ def test_known_anomalies_are_not_fitted_on(run, photos):
     code, output, errors = run("fit", "set", "-o", "m", *FROZEN)
     assert code == 0 and "fitted on 6 images" in output
     assert errors == "skcoft: 'set': Not used: images labelled anomalous (1).\n"
-    code, _, errors = run("fit", "set/defects/..", "-o", "m", *FROZEN, "--normal", "nothing")
+    code, _, errors = run("fit", "set/defects/..", "-o", "n", *FROZEN, "--normal", "nothing")
     assert code == 2 and "normal='nothing'" in errors
 
 

@@ -351,7 +351,7 @@ def test_what_is_not_finite_is_not_saved(path):
 
 def test_changes_at_random_are_refused_or_score():
     """A few cases of the script, which runs as long as one likes."""
-    file = Path(__file__).parents[1] / "fuzz" / "model_files.py"
+    file = Path(__file__).parents[1] / "fuzz" / "fuzz_model_files.py"
     spec = importlib.util.spec_from_file_location("fuzz_model_files", file)
     script = importlib.util.module_from_spec(spec)
     paths, threads = list(sys.path), torch.get_num_threads()
