@@ -204,9 +204,12 @@ def test_detectors_of_few_shots_can_be_fed_a_stream(n_shots, images):
         fitted.partial_fit(images[start : start + 60])
     assert len(fitted.embeddings_) == MAX_SHOTS
     assert np.isfinite(fitted.score_samples(images[380:400])).all()
-    assert 0 not in fitted.shot_ids_
-    patch = fitted._model.joint.backbone_scores[0].components["patch"]
-    assert set(patch.coresets) == set(fitted.shot_ids_)  # no views of the forgotten shot of fit
+    names = {*fitted._model.joint.backbone_scores[0].components["patch"].coresets}
+    kept = {*fitted.shot_ids_.tolist()}
+    if n_shots == 1:  # its views have kernels, under negative names, as long as it is kept
+        assert (min(names) < 0) == (0 in kept)
+        names, kept = {name for name in names if name >= 0}, kept - {0}
+    assert names == kept
 
 
 def test_files_stay_the_same_size_and_go_on(tmp_path):
