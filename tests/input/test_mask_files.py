@@ -117,7 +117,11 @@ def test_masks_that_can_be_read_in_two_ways_are_refused(kind, tmp_path):
     assert reason in str(caught.value) and "mask.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("wrap", [torch.from_numpy, Image.fromarray, list, np.float32], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [torch.from_numpy, Image.fromarray, list, np.float32],
+    ids=["tensor", "PIL", "list", "float32"],
+)
 def test_masks_of_any_array_type_are_those_of_the_array(wrap, photos):
     mask = np.zeros((24, 20), dtype=bool)
     mask[4:, 3:] = True
