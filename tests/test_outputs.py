@@ -97,6 +97,17 @@ def test_hard_links_and_links_to_inputs_count_as_inputs(refused, work):
     refused("score m.skcoft new -o s.csv --maps folder --overwrite", "--maps")
 
 
+def test_images_in_linked_folders_are_inputs(refused, work):
+    (work / "originals").mkdir()
+    shutil.copy(work / "new/6.png", work / "originals/1.png")
+    (work / "new/linked").symlink_to(work / "originals")
+    (work / "originals/loop").symlink_to(work / "new")
+    refused("score m.skcoft new -o originals/1.png --overwrite", "--output", "new/linked/1.png")
+    (work / "maps").mkdir()
+    (work / "maps/linked").symlink_to(work / "originals")
+    refused("score m.skcoft new -o s.csv --maps maps --overwrite", "maps/linked/1.png")
+
+
 def test_maps_are_not_written_through_links_that_lead_outside(refused, work):
     (work / "maps").mkdir()
     (work / "outside.png").write_bytes(b"a photograph")

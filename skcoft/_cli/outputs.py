@@ -101,9 +101,17 @@ def _iter_inputs(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 def _image_files(folder: Path) -> Iterable[str]:
-    """Yield the files in a folder that may be images or masks, whether they are used or not."""
-    suffixes = set(Image.registered_extensions())
-    for parent, _, names in os.walk(folder):
+    """Yield the files in a folder that may be images or masks, whether they are used or not.
+
+    Links to folders are followed, as by ``load_folder``; each folder is read once.
+    """
+    suffixes, seen = set(Image.registered_extensions()), set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in names:
             if os.path.splitext(name)[1].lower() in suffixes:
                 yield os.path.join(parent, name)
