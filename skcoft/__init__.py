@@ -36,7 +36,7 @@ if not TYPE_CHECKING:  # type checkers would take every name for one of this mod
 
 
 def __dir__() -> list[str]:
-    """Return the public names, also those that are not imported yet."""
+    """Return all public names, whether they are imported yet or not."""
     return sorted([*__all__, "__version__"])
 
 

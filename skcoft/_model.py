@@ -96,7 +96,7 @@ class FittedModel:
     def extend(
         self, settings: DetectorSettings, images: Any, groups: Any
     ) -> tuple["FittedModel", np.ndarray]:
-        """Return the model with more training images, and the mask of those that it keeps.
+        """Return a model with more training images, and a mask of the new images that it keeps.
 
         The network is not fine-tuned. At most ``defaults.max_shots`` shots are kept, or as many
         as there are if ``fit`` was given more.
@@ -109,15 +109,12 @@ class FittedModel:
         max_shots = max(self.defaults.max_shots, len(np.unique(self.registry.ids)))
         is_kept = registry.choose_kept(n_earlier, max_shots, self.encoders[0].seed)
         is_added = is_kept[n_earlier:]
-        registry = registry.take(is_kept)
-        arguments = (
-            settings,
-            images.take(is_added),
-            registry.ids[len(registry.ids) - is_added.sum() :],
-            registry.ids,
-            self.registry.n_images_seen,
-        )
-        scores = [score.extend(*arguments) for score in self.joint.backbone_scores]
+        added, added_ids = images.take(is_added), registry.ids[n_earlier:][is_added]
+        registry, n_seen = registry.take(is_kept), self.registry.n_images_seen
+        scores = [
+            score.extend(settings, added, added_ids, registry.ids, n_seen)
+            for score in self.joint.backbone_scores
+        ]
         return self.calibrate(settings, scores, registry), is_added
 
     def with_threshold(self, value: float, source: str) -> "FittedModel":

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skcoft import COFTDetector
+from skcoft._cli import main
 from skcoft.datasets import make_plates
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +89,30 @@ def plate_folder(plates, tmp_path_factory):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
     return root
+
+
+@pytest.fixture
+def work(plates, inspector, tmp_path, monkeypatch):
+    """An empty folder but for a model, its training images, and three new images."""
+    monkeypatch.chdir(tmp_path)
+    inspector.save("m.skcoft")
+    for i, image in enumerate(plates.images[:9]):
+        folder = tmp_path / ("normal" if i < 6 else "new")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty folder; return its exit code, output and error output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main([*map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(autouse=True)

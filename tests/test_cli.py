@@ -30,18 +30,6 @@ def model(inspector, tmp_path_factory):
     return str(path)
 
 
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; return its exit code, output and error output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main([*map(str, arguments)])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 def rows(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

@@ -21,18 +21,13 @@ HOSTILE = "a\x1b]0;title\x07\n\u202egnp.\u2028"
 
 
 @pytest.fixture
-def work(plates, inspector, tmp_path, monkeypatch):
-    """A folder with a model, training images, two new images and one that is unreadable."""
-    monkeypatch.chdir(tmp_path)
-    inspector.save("m.skcoft")
-    for i, image in enumerate(plates.images[:8]):
-        folder = tmp_path / ("normal" if i < 6 else "new")
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(image).save(folder / f"{i}.png")
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad/6.png").write_bytes((tmp_path / "new/6.png").read_bytes())
-    (tmp_path / "bad/no.png").write_text("no image")
-    return tmp_path
+def work(work):
+    """The same with two new images, and with a folder in which a file is unreadable."""
+    (work / "new/8.png").unlink()
+    (work / "bad").mkdir()
+    (work / "bad/6.png").write_bytes((work / "new/6.png").read_bytes())
+    (work / "bad/no.png").write_text("no image")
+    return work
 
 
 SCORE = ["score", "m.skcoft", "bad", "-o", "s.csv"]

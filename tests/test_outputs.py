@@ -15,18 +15,6 @@ from skcoft.report import score_images, write_maps, write_regions, write_report,
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 
 
-@pytest.fixture
-def work(plates, inspector, tmp_path, monkeypatch):
-    """An empty folder but for a model, new images, and the training images."""
-    monkeypatch.chdir(tmp_path)
-    inspector.save("m.skcoft")
-    for i, image in enumerate(plates.images[:9]):
-        folder = tmp_path / ("normal" if i < 6 else "new")
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(image).save(folder / f"{i}.png")
-    return tmp_path
-
-
 def contents(folder):
     """The hash of every file, links followed."""
     files = (path for path in folder.rglob("*") if path.is_file())

@@ -105,13 +105,14 @@ def _image_files(folder: Path) -> Iterable[str]:
 
     Links to folders are followed, as by ``load_folder``; each folder is read once.
     """
-    suffixes, seen = set(Image.registered_extensions()), set()
+    suffixes = set(Image.registered_extensions())
+    visited: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         for name in names:
             if os.path.splitext(name)[1].lower() in suffixes:
                 yield os.path.join(parent, name)

@@ -103,8 +103,9 @@ class BackboneScore:
     ) -> "BackboneScore":
         """Return the score with more shots; this one is not changed.
 
-        Of the earlier shots, ``kept_shots`` remain. ``n_seen`` is the number of earlier images,
-        also of those that were not kept. There may be no image: components follow the settings.
+        Only ``kept_shots`` of the earlier shots remain. ``n_seen`` is the number of all earlier
+        images, whether they were kept or not. If there are no new images, the components are
+        fitted again only if the settings have changed.
         """
         components = self._rebuild_components(settings)
         if not len(images) and self._has_settings_of(components):
@@ -194,8 +195,8 @@ def embed_and_update(
     """Embed shots, their mirror images and views; add their patches to components.
 
     Returns the support without patches, and the components. A search stores both on disk.
-    ``first`` is the number of earlier images. Of the first ``n_changed`` images, harmless changes
-    are embedded as well.
+    ``first`` is the number of earlier images. The first ``n_changed`` images are also embedded
+    with harmless changes.
     """
     support = encoder.embed_shots(
         images,

@@ -100,14 +100,13 @@ class PatchDensity:
 
     def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:
         """Forget the shots whose rows of the support are not kept."""
-        kept = {*support.shot_ids[is_kept].tolist()}
-        if not kept >= {*support.shot_ids.tolist()}:
-            # a single shot of fit has a group, of a negative number, for each of its views
-            self.coresets = {
-                name: points
-                for name, points in self.coresets.items()
-                if name in kept or (name < 0 and 0 in kept)
-            }
+        kept = set(support.shot_ids[is_kept].tolist())
+        # a single shot of fit has a group, of a negative number, for each of its views
+        self.coresets = {
+            name: points
+            for name, points in self.coresets.items()
+            if name in kept or (name < 0 and 0 in kept)
+        }
         self.patch_means = self.patch_means[is_kept]
         is_scored = is_kept[support.is_calibration]
         self.held_out_scores = self.held_out_scores[is_scored]

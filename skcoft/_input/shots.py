@@ -36,7 +36,7 @@ class ShotRegistry:
         The shot of each image, named by the number of its first image, counted over all calls.
         Duplicates are one shot, as are the images of a group.
     n_seen : int or None
-        Number of images in all calls, also of those that are not kept. None in models of earlier
+        Number of images in all calls, whether they are kept or not. None in models of earlier
         versions, which keep all images.
     """
 

@@ -227,7 +227,7 @@ class Encoder:
         first : int, default=0
             Number of earlier images. The views depend on it.
         n_changed : int, default=16
-            Number of images that harmless changes of are embedded, the first ones.
+            Number of images, from the first one on, that are also embedded with harmless changes.
         """
         n = len(shots)
         ids = np.arange(n) + first if ids is None else ids

@@ -12,7 +12,7 @@ from stat import S_ISDIR
 from typing import Any
 from uuid import uuid4
 
-# Of a temporary file: the machine and the process that write it, and a random part.
+# A temporary file is named after the machine and the process that write it, and a random part.
 TEMPORARY_NAME = re.compile(r"\.skcoft-(\w+)-(\d+)-\w+\.part")
 MAX_SECONDS_OF_WRITING = 24 * 3600  # an older temporary file is left over, whoever wrote it
 

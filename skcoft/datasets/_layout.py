@@ -121,8 +121,8 @@ def separate_masks(files: Sequence[FolderFile]) -> tuple[list[FolderFile], Masks
 def _masks_beside(files: Sequence[FolderFile]) -> set[FolderFile]:
     """Return the masks that lie in the folder of their image.
 
-    They are called "3_mask.png" where the image is "3.png", or "3.png" where it is "3.jpg". The
-    latter are read, because both may be images: a mask has two colors.
+    The mask of "3.png" is called "3_mask.png". The mask of "3.jpg" may be called "3.png". Both of
+    these may be images, so they are opened: a mask has two colors.
     """
     by_stem = defaultdict(list)
     for file in files:

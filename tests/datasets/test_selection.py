@@ -4,21 +4,8 @@ import pytest
 from PIL import Image
 
 from skcoft import COFTDetector
-from skcoft._cli import main
 
 FROZEN = "--backbone", "embedded", "--iterations", "0"
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; return its exit code, output and error output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main([*map(str, arguments)])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
