@@ -18,8 +18,8 @@ class InputDefaults:
     cpu_batch_size, accelerator_batch_size : int
         Largest number of samples that the network processes at once.
     max_shots : int
-        Number of shots that ``partial_fit`` keeps. More images gained little in our measurements
-        and made a call several times as slow; rows are cheap.
+        Number of shots that ``partial_fit`` keeps. More images gained little in our measurements,
+        and every call takes longer with more of them. Rows of a table are cheap.
     kernel_covariance : {"spherical", "full"}
         ``covariance_type`` of the kernel density for ``density="kde"``.
     trains_on_one_shot : bool
