@@ -2,12 +2,17 @@
 
 import inspect
 import re
+import sys
+from pathlib import Path
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 from sphinx.util import logging
 
 import skcoft
+
+DOCS = Path(__file__).resolve().parent
+sys.path.append(str(DOCS.parent / "benchmarks"))
 
 project = "skcoft"
 author = "The skcoft developers"
@@ -22,7 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "inventories"]
+exclude_patterns = ["_build", "_figures", "inventories"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skcoft {version}"
@@ -35,7 +40,7 @@ html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["skcoft.css"]
 html_math_renderer = "mathml"
-_childless = ["index", "faq", "embedded_backbone", "accuracy"]
+_childless = ["index", "faq", "embedded_backbone", "accuracy", "all_results"]
 html_sidebars = {page: [] for page in _childless}  # room for wide tables
 toc_object_entries_show_parents = "hide"
 autosummary_generate = True
@@ -93,6 +98,14 @@ def _mathml(display):
     return visit, None
 
 
+def _draw_accuracy(app):
+    """Draw the pictures and tables that accuracy.rst includes, from the measured lines."""
+    from draw import FOLDER, write_sections
+
+    write_sections(FOLDER, DOCS / "_figures", prefix="_figures/")
+
+
 def setup(app):
+    app.connect("builder-inited", _draw_accuracy)
     app.add_html_math_renderer("mathml", _mathml("inline"), _mathml("block"))
     app.connect("env-check-consistency", _check_public_names)
