@@ -18,7 +18,9 @@ from skcoft._network.encoder import Features
 from skcoft.datasets import make_plates
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peers")
+SCRIPTS = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("peers", "figure_files")
+)
 
 
 @pytest.fixture(autouse=True)
