@@ -38,9 +38,9 @@ COLORS = {
     "embedded": "#009E73",
 }
 MARKERS = dict(zip(COLORS, "oDs^v", strict=True))
-WIDTH = 4.7  # inches; the page shows 4.7 inches on 340 (phone) to 576 pixels
+WIDTH = 4.7  # inches; the page shows them on 340 (phone) to 544 pixels
 STYLE = {
-    "font.size": 10,
+    "font.size": 11.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -66,7 +66,7 @@ def draw_tasks(lines: Sequence[Line]) -> Figure:
     groups = [[task] for task in tasks] + [tasks] * (len(tasks) > 1)
     names = [TASKS.get(task, task) for task in tasks] + ["mean"]
     step = len(detectors) + 1.5  # between groups, in bars
-    figure = Figure((WIDTH, 0.8 + 0.2 * len(detectors) + BAR * step * len(groups)))
+    figure = Figure((WIDTH, 0.8 + 0.23 * len(detectors) + BAR * step * len(groups)))
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     lowest = 100.0
@@ -164,18 +164,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tasks_table(lines: Sequence[Line]) -> str:
-    """Return the AUROC of each task and detector, and the pixel AUROC if a task has masks."""
-    columns = [(d, "auroc") for d in detectors_of(lines)]
-    columns += [(d, "pixel_auroc") for d in detectors_of(x for x in lines if "pixel_auroc" in x)]
-    names = [DETECTORS[d].short + ", pixels" * (key != "auroc") for d, key in columns]
-    groups = {TASKS.get(task, task): [task] for task in tasks_of(lines)} | {"mean": None}
-
-    def value(detector: str, key: str, tasks: list[str] | None) -> str:
-        tasks = tasks or (tasks_of(lines) if key == "auroc" else tasks_with(lines, key))
-        return cell(mean_of(select(lines, detector=detector), key, tasks))
-
-    rows = [[name, *(value(*column, t) for column in columns)] for name, t in groups.items()]
-    return table(["task", *names], rows)
+    """Return a table of image AUROC and, if there are masks, one of pixel AUROC."""
+    texts = []
+    for key, title in (("auroc", "task"), ("pixel_auroc", "pixel AUROC")):
+        tasks = tasks_with(lines, key)
+        detectors = detectors_of(line for line in lines if key in line)
+        groups = {TASKS.get(task, task): [task] for task in tasks} | {"mean": tasks}
+        rows = [
+            [name, *(cell(mean_of(select(lines, detector=d), key, group)) for d in detectors)]
+            for name, group in groups.items()
+        ]
+        if tasks:
+            texts.append(table([title, *(DETECTORS[d].short for d in detectors)], rows))
+    return "\n\n".join(texts)
 
 
 def shots_table(lines: Sequence[Line]) -> str:
@@ -194,7 +195,7 @@ def cost_table(lines: Sequence[Line]) -> str:
     keys = {"auroc": "AUROC", "fit_seconds": "fit, s", "ms_per_image": "per image, ms"}
     rows = [
         [
-            DETECTORS[detector].label,
+            DETECTORS[detector].short,
             *(cell(mean_of(select(lines, detector=detector), k, tasks_of(lines))) for k in keys),
         ]
         for detector in detectors_of(lines)
@@ -203,8 +204,8 @@ def cost_table(lines: Sequence[Line]) -> str:
 
 
 def summary_table(lines: Sequence[Line]) -> str:
-    """Return the table of README."""
-    rows = [[DETECTORS[d].label, *map(cell, v)] for d, v in summary_rows(lines).items()]
+    """Return the table of README, with shorter names."""
+    rows = [[DETECTORS[d].short, *map(cell, v)] for d, v in summary_rows(lines).items()]
     return table(["detector", "mean", "thumbnails", "photographs", "pixels"], rows)
 
 
