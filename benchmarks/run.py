@@ -169,7 +169,7 @@ def measure(detector: Detector, task: Task, n_shots: int, seed: int) -> Line:
     score_end = time.perf_counter()
     anomalies = np.concatenate(list(scores.values()))
     kinds = {kind: auroc(normal, values) for kind, values in scores.items()}
-    line = {"auroc": float(np.mean(list(kinds.values()))), "kinds": kinds}
+    line = {"auroc": float(np.mean(list(kinds.values())))}
     if task.masks and hasattr(detector, "anomaly_map"):
         line["pixel_auroc"] = pixel_auroc(detector, task)
     if hasattr(detector, "offset_"):
@@ -178,7 +178,8 @@ def measure(detector: Detector, task: Task, n_shots: int, seed: int) -> Line:
     n_images = len(normal) + len(anomalies)
     line["fit_seconds"] = fit_end - start
     line["ms_per_image"] = 1e3 * (score_end - fit_end) / n_images
-    return {k: v if k == "kinds" else round(v, 4) for k, v in line.items()}
+    rounded = {key: round(value, 4) for key, value in line.items()}
+    return {**rounded, "kinds": {kind: round(value, 4) for kind, value in kinds.items()}}
 
 
 def missing_cases(args: argparse.Namespace, tasks: list[Task]) -> Iterator[tuple[Task, Line]]:
@@ -210,7 +211,7 @@ def measure_case(args: argparse.Namespace, builder: Builder, task: Task, case: L
 
 
 def print_means(lines: list[Line]) -> None:
-    """Print the means over the tasks that every detector of the file has."""
+    """Print the means of each detector over the tasks that it has."""
     print(f"{'':42s} {'shots':>5s} {'AUROC':>6s} {'pixel':>6s} {'flagged':>7s} {'found':>6s}")
     for name in detectors_of(lines):
         own = select(lines, detector=name)
