@@ -176,6 +176,9 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         and ``"negative"``.
     n_iter_ : int
         Number of fine-tuning iterations.
+    tuned_ : bool
+        Whether the backbone was fine-tuned. If False, it is frozen: because ``max_iter=0``, or
+        because the automatic learning rate is 0.
     device_ : str
         Device in use.
     weights_ : str or None
@@ -197,7 +200,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
     bit. Fine-tuning keeps the statistics of batch normalisation.
 
     With several backbones, or several images per sample, embeddings are concatenated at unit
-    length, and ``density_``, ``history_``, ``n_iter_`` and ``weights_`` are lists.
+    length, and ``density_``, ``history_``, ``n_iter_``, ``tuned_`` and ``weights_`` are lists.
 
     References
     ----------
@@ -1030,6 +1033,7 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
 
     history_ = property(attrgetter("embedder_.history_"), doc="Loss per iteration.")
     n_iter_ = property(attrgetter("embedder_.n_iter_"), doc="Number of fine-tuning iterations.")
+    tuned_ = property(attrgetter("embedder_.tuned_"), doc="Whether the backbone was fine-tuned.")
     device_ = property(attrgetter("embedder_.device_"), doc="Device in use.")
     weights_ = property(attrgetter("embedder_.weights_"), doc="Source of the initial weights.")
 

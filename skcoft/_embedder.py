@@ -69,6 +69,9 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionedE
         and ``"negative"``.
     n_iter_ : int
         Number of fine-tuning iterations.
+    tuned_ : bool
+        Whether the backbone was fine-tuned. If False, it is frozen: because ``max_iter=0``, or
+        because the automatic learning rate is 0.
     device_ : str
         Device in use.
     weights_ : str or None
@@ -88,8 +91,8 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionedE
     Notes
     -----
     With several backbones, or several images per sample, embeddings are concatenated at unit
-    length, and ``network_``, ``history_``, ``n_iter_``, ``weights_`` and ``image_size_`` are
-    lists.
+    length, and ``network_``, ``history_``, ``n_iter_``, ``tuned_``, ``weights_`` and
+    ``image_size_`` are lists.
 
     References
     ----------
@@ -278,6 +281,11 @@ class COFTEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionedE
     def n_iter_(self) -> Any:
         """Number of fine-tuning iterations."""
         return unwrap_single([len(history.get("loss", ())) for history in as_list(self.history_)])
+
+    @property
+    def tuned_(self) -> Any:
+        """Whether the backbone was fine-tuned."""
+        return unwrap_single([count > 0 for count in as_list(self.n_iter_)])
 
     @property
     def _n_features_out(self) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 from .._input.shots import choose_shots, mean_per_shot
 from .._network.encoder import Encoder, Features
 from .._network.patches import MAX_PATCHES
-from .._network.support import Support
+from .._network.support import Support, within_between_ratio
 from .._utils.settings import DetectorSettings
 from .._utils.warning import warn_user
 from .patch_kde import PatchKDE, metric_of_moves
@@ -20,7 +20,6 @@ from .torch_density import LogKernelDensity
 MAX_KERNELS = 2048  # shared among the shots
 MAX_KERNEL_SHOTS = 256  # shots that have kernels, if there are more
 SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
-MAX_RATIO = 100.0  # maximum within/between ratio
 
 
 class PatchDensity:
@@ -157,7 +156,7 @@ class PatchDensity:
 
     def fit(self, support: Support) -> Self:
         """Compute the weight from the similarity of all shots."""
-        self.weight = within_between_ratio(self.patch_means, support)
+        self.weight = ratio_of_support(self.patch_means, support)
         return self
 
     def summarize(self, features: Features) -> np.ndarray:
@@ -225,22 +224,11 @@ def mean_of_lowest(maps: np.ndarray) -> np.ndarray:
     return np.partition(flat, count - 1, axis=1)[:, :count].mean(axis=1)
 
 
-def within_between_ratio(points: np.ndarray, support: Support) -> float:
-    """Return the expected squared distance within shots divided by that between shots.
-
-    The distance within shots is that of two independent views of a shot, twice that of a view
-    from its shot. The ratio is 1 if shots differ as much as views of one shot do, and larger if
-    they differ less. The maximum, ``MAX_RATIO``, is reached by equal shots. Without two shots or
-    without views, the ratio is 1. ``points`` has a row for each row of the support.
-    """
+def ratio_of_support(points: np.ndarray, support: Support) -> float:
+    """Return the :func:`within_between_ratio` of points, one for each row of the support."""
     is_shot, is_view = support.is_shot, support.is_view
     order = np.argsort(support.shot_ids[is_shot], kind="stable")
     shot_ids = support.shot_ids[is_shot][order]
     shots = mean_per_shot(points[is_shot][order], shot_ids)
-    n = len(shots)
-    if n == 1 or not is_view.any():
-        return 1.0
-    between = 2 * n / (n - 1) * shots.var(axis=0).sum()
-    shot_of_view = shots[np.searchsorted(np.unique(shot_ids), support.shot_ids[is_view])]
-    within = 2 * np.square(points[is_view] - shot_of_view).sum(axis=1).mean()
-    return float(within / max(between, within / MAX_RATIO)) if within else 1.0
+    shot_of_view = np.searchsorted(np.unique(shot_ids), support.shot_ids[is_view])
+    return within_between_ratio(shots, points[is_view], shot_of_view)

@@ -12,6 +12,7 @@ from .tabular import HeldOutStandardizer
 SHOT, MIRROR, VIEW, PROBE = 0, 1, 2, 3  # the roles of rows
 MAX_CHANGED_SHOTS = 16  # enough to show how harmless changes move embeddings
 MIN_CALIBRATION_SHOTS = 4  # with fewer shots, their views are calibration rows as well
+MAX_RATIO = 100.0  # maximum within/between ratio
 ROW_ARRAYS = "embeddings", "shot_ids", "roles", "is_calibration"  # fields with an item per row
 
 
@@ -179,3 +180,28 @@ class Support:
     def without_patches(self) -> "Support":
         """Return the support without patch embeddings."""
         return replace(self, patches=None, patch_moves=None)
+
+
+def within_between_ratio(shots: np.ndarray, views: np.ndarray, shot_of_view: np.ndarray) -> float:
+    """Return the expected squared distance within shots divided by that between shots.
+
+    The distance within shots is that of two independent views of a shot, twice that of a view
+    from its shot. The ratio is 1 if shots differ as much as views of one shot do, and larger if
+    they differ less. The maximum, ``MAX_RATIO``, is reached by equal shots. Without two shots or
+    without views, the ratio is 1.
+
+    Parameters
+    ----------
+    shots : ndarray of shape (n_shots, d)
+        Embedding of each shot.
+    views : ndarray of shape (n_views, d)
+        Embeddings of views of the shots.
+    shot_of_view : ndarray of shape (n_views,)
+        Index of the shot of each view.
+    """
+    n = len(shots)
+    if n == 1 or not len(views):
+        return 1.0
+    between = 2 * n / (n - 1) * shots.var(axis=0).sum()
+    within = 2 * np.square(views - shots[shot_of_view]).sum(axis=1).mean()
+    return float(within / max(between, within / MAX_RATIO)) if within else 1.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -9,17 +10,62 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn import get_config
-from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from .._network.encoder import Encoder
+from .._network.last_stages import LastStages, TrainedNetwork
 from .._network.views import draw_labelled, make_synthesizer, make_views
 from .._utils.settings import EmbedderSettings
 from .objective import LoadFunction, uses_negatives
 
-BatchSampler: TypeAlias = Callable[[torch.Generator], tuple[torch.Tensor, list[torch.Tensor]]]
-"""From a generator to (shots, [first views, second views, anomalies if there are any])."""
+STORED_BATCHES = 8  # for the last stages; fresh batches in each iteration gain little more
+
+Batch: TypeAlias = tuple[torch.Tensor, list[torch.Tensor]]
+"""(shots, [first views, second views, anomalies if there are any])."""
+
+BatchSampler: TypeAlias = Callable[[torch.Generator], Batch]
+
+
+@dataclass(frozen=True)
+class StoredBatches:
+    """Batches whose images have passed the earlier stages of a network.
+
+    Attributes
+    ----------
+    batches : list of Batch
+        Activations at the cut instead of images.
+    views : ndarray of shape (n_views, d)
+        L2-normalised embeddings of all views by the network before fine-tuning.
+    view_shots : ndarray of shape (n_views,)
+        The shot of each view.
+    """
+
+    batches: list[Batch]
+    views: np.ndarray
+    view_shots: np.ndarray
+
+    @classmethod
+    def draw(
+        cls,
+        encoder: Encoder,
+        stages: LastStages,
+        sample_batch: BatchSampler,
+        count: int,
+        generator: torch.Generator,
+    ) -> "StoredBatches":
+        """Draw ``count`` batches and run the earlier stages on them."""
+        batches, views, view_shots = [], [], []
+        for _ in range(count):
+            shots, images = sample_batch(generator)
+            chunks = torch.cat(images).split(encoder.batch_size())
+            with autocast(encoder):
+                outputs = [stages.run_from_images(chunk) for chunk in chunks]
+            activations, features = (torch.cat(each) for each in zip(*outputs, strict=True))
+            batches.append((shots, list(activations.split(len(shots)))))
+            views.append(F.normalize(features[: 2 * len(shots)].float(), dim=1))
+            view_shots += [shots, shots]
+        return cls(batches, torch.cat(views).cpu().numpy(), torch.cat(view_shots).cpu().numpy())
 
 
 def make_batch_sampler(
@@ -76,42 +122,47 @@ def draw_shots(shot_ids: np.ndarray, batch_size: int, generator: torch.Generator
     )
 
 
-def embed_batch(
-    encoder: Encoder, batch: Sequence[torch.Tensor], max_stored: float
-) -> torch.Tensor:
-    """Return L2-normalised embeddings, with gradients, of the images of a list of tensors.
-
-    The images go through the network in chunks. Activations of the first ``max_stored`` images
-    are stored. Those of the other images are recomputed in the backward pass, in smaller chunks,
-    to bound memory.
-    """
-    network, device = encoder.network, torch.device(encoder.device)
-    images, batch_size = torch.cat(list(batch)), encoder.batch_size()
-    chunks = images.split(batch_size if len(images) <= max_stored else max(1, batch_size // 2))
-    recomputed = partial(checkpoint, network, use_reentrant=False)
+def autocast(encoder: Encoder) -> torch.autocast:
+    """Return a context that computes in bfloat16 on CUDA devices that support it."""
+    device = torch.device(encoder.device)
     bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    features, n_images = [], 0
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def embed_batch(
+    encoder: Encoder, trained: TrainedNetwork, batch: Sequence[torch.Tensor], max_stored: float
+) -> torch.Tensor:
+    """Return L2-normalised embeddings, with gradients, of the items of a list of tensors.
+
+    The items are images, or their activations if only last stages are trained. They go through
+    ``trained`` in chunks. Activations of the first ``max_stored`` items are stored. Those of the
+    other items are recomputed in the backward pass, in smaller chunks, to bound memory.
+    """
+    items, batch_size = torch.cat(list(batch)), encoder.batch_size()
+    chunks = items.split(batch_size if len(items) <= max_stored else max(1, batch_size // 2))
+    recomputed = partial(checkpoint, trained, use_reentrant=False)
+    features, n_items = [], 0
+    with autocast(encoder):
         for chunk in chunks:
-            n_images += len(chunk)
-            features.append((network if n_images <= max_stored else recomputed)(chunk))
+            n_items += len(chunk)
+            features.append((trained if n_items <= max_stored else recomputed)(chunk))
     return F.normalize(torch.cat(features).float(), dim=1)
 
 
-def count_storable_images(encoder: Encoder, image: torch.Tensor) -> float:
-    """Return how many images' activations fit into scikit-learn's ``working_memory``.
+def count_storable_items(encoder: Encoder, trained: TrainedNetwork, item: torch.Tensor) -> float:
+    """Return how many items' activations fit into scikit-learn's ``working_memory``.
 
     It is 1 GiB by default and only bounds the memory of a CPU. On an accelerator all activations
     are stored: lower ``batch_size`` if its memory does not suffice.
     """
     if torch.device(encoder.device).type != "cpu":
         return math.inf
-    pair = torch.cat([image, image])
-    per_image = activation_bytes(encoder.network, pair) - activation_bytes(encoder.network, image)
-    return get_config()["working_memory"] * 2**20 // max(1, per_image)
+    pair = torch.cat([item, item])
+    per_item = activation_bytes(trained, pair) - activation_bytes(trained, item)
+    return get_config()["working_memory"] * 2**20 // max(1, per_item)
 
 
-def activation_bytes(network: nn.Module, images: torch.Tensor) -> int:
+def activation_bytes(trained: TrainedNetwork, items: torch.Tensor) -> int:
     """Return the bytes that a forward pass stores for the backward pass, weights included."""
     sizes = {}
 
@@ -121,5 +172,5 @@ def activation_bytes(network: nn.Module, images: torch.Tensor) -> int:
         return tensor
 
     with saved_tensors_hooks(record, lambda tensor: tensor):
-        network(images)
+        trained(items)
     return sum(sizes.values())

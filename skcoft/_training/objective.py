@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._input.shots import mean_per_shot
-from .._network.encoder import Encoder
 from .._utils.random import seeded
 from .._utils.settings import EmbedderSettings
 from ..losses import negative_pair_loss, positive_pair_loss
@@ -51,21 +49,15 @@ class Objective(nn.Module):
 
 
 def build_objective(
-    encoder: Encoder,
-    load: LoadFunction,
-    shot_ids: np.ndarray,
-    settings: EmbedderSettings,
-    head_seed: int,
+    frozen_shots: np.ndarray, settings: EmbedderSettings, head_seed: int, device: str
 ) -> Objective:
     """Build the objective; its center is that of the shots' embeddings before fine-tuning."""
-    batches = encoder.iter_features(load, [np.arange(len(shot_ids))])
-    frozen = np.concatenate([features.embeddings for _, features in batches])
-    center = torch.from_numpy(mean_per_shot(frozen, shot_ids).mean(axis=0)).float()
+    center = torch.from_numpy(frozen_shots.mean(axis=0)).float()
     with seeded(head_seed):
         contrast = FAMILIES[settings.contrastive](center, settings.temperature)
     positive_weight = settings.positive_weight
     if positive_weight == "auto":
-        n_shots = len(np.unique(shot_ids))
+        n_shots = len(frozen_shots)
         positive_weight = min(AUTO_POSITIVE_WEIGHT_PER_SHOT * n_shots, MAX_AUTO_POSITIVE_WEIGHT)
     objective = Objective(contrast, float(positive_weight), settings.negative_weight)
-    return objective.to(encoder.device)
+    return objective.to(device)

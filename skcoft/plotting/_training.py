@@ -110,7 +110,7 @@ class TrainingDisplay:
         TypeError
             If ``detector`` is of another type.
         ValueError
-            If there is no history because of ``max_iter=0``.
+            If there is no history because the backbone was not fine-tuned.
         """
         import_pyplot(cls)
         detector, _ = split_pipeline(detector, (COFTDetector, COFTEmbedder))
@@ -161,8 +161,9 @@ class TrainingDisplay:
         for panel, lines, term in zip(self.axes_, self.lines_, terms, strict=True):
             panel.set_prop_cycle(**LINE_STYLES)
             for i, (history, label) in enumerate(zip(self.histories, labels, strict=True)):
-                iterations = np.arange(1, len(history[term]) + 1)
-                (lines[i],) = panel.plot(iterations, history[term], markersize=4, label=label)
+                values = history.get(term, ())  # none if this backbone was not fine-tuned
+                iterations = np.arange(1, len(values) + 1)
+                (lines[i],) = panel.plot(iterations, values, markersize=4, label=label)
             panel.set_title(PANEL_TITLES[term], fontsize="medium")
             panel.set_xlabel("iteration")
             panel.xaxis.get_major_locator().set_params(integer=True)
@@ -175,9 +176,11 @@ class TrainingDisplay:
 
     def _terms(self) -> list[str]:
         """Return the terms that were not turned off."""
-        if not all(len(history.get("loss", ())) for history in self.histories):
+        if not any(len(history.get("loss", ())) for history in self.histories):
             raise ValueError(
-                "There is no training history, because max_iter=0. Fit with max_iter > 0."
+                "There is no training history, because the backbone was not fine-tuned (tuned_ is "
+                "False). Fit with max_iter > 0 and, if the automatic learning rate is 0, with a "
+                "number as learning_rate."
             )
         return [
             term for term in PANEL_TITLES if any(np.any(h.get(term, 0)) for h in self.histories)

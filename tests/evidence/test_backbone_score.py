@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector
 from skcoft._evidence.backbone_score import N_PROBES, N_VIEWS
-from skcoft._evidence.patch_density import within_between_ratio
+from skcoft._evidence.patch_density import ratio_of_support
 from skcoft._network.support import MIRROR, PROBE, SHOT, VIEW
 from skcoft.density import KernelDensity
 
@@ -67,7 +67,7 @@ def test_densities_do_not_see_probes(photos):
     X = fitted.embed(photos)
     assert_array_equal(whole.fitted.score_samples(X), fresh.score_samples(X))
     assert len(local.patch_means) == len(support.roles) == 5 * 6
-    assert_allclose(local.weight, within_between_ratio(local.patch_means, support))
+    assert_allclose(local.weight, ratio_of_support(local.patch_means, support))
     grid = 6 * 5  # positions of an image
     assert sum(map(len, local.coresets.values())) == 5 * 2 * grid
     more = fitted.partial_fit(photos[5:7])._model.joint.backbone_scores[0].support

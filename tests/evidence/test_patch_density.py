@@ -10,11 +10,10 @@ from skcoft import COFTDetector
 from skcoft._evidence.patch_density import (
     MAX_KERNEL_SHOTS,
     MAX_KERNELS,
-    MAX_RATIO,
     SCORED_SHARE,
     PatchDensity,
     mean_of_lowest,
-    within_between_ratio,
+    ratio_of_support,
 )
 from skcoft._evidence.patch_kde import PatchKDE, metric_of_moves
 from skcoft._input.defaults import IMAGE_DEFAULTS
@@ -22,7 +21,7 @@ from skcoft._input.images import Images
 from skcoft._network.backbone import Backbone
 from skcoft._network.encoder import Features
 from skcoft._network.patches import MAX_PATCHES
-from skcoft._network.support import MIRROR, SHOT, Support
+from skcoft._network.support import MAX_RATIO, MIRROR, SHOT, Support
 
 
 def stripes(n, seed=0):
@@ -189,7 +188,7 @@ def test_weight_is_the_likeness_of_the_shots():
     part, support = learned(grid(20), n_views=3, mirror=True)
     part.fit(support)
     assert_array_equal(part.patch_means, support.patches.mean(axis=(1, 2), dtype=np.float64))
-    assert part.weight == within_between_ratio(part.patch_means, support)
+    assert part.weight == ratio_of_support(part.patch_means, support)
 
 
 def test_of_a_large_image_no_more_positions_count():
@@ -375,22 +374,22 @@ def spread_shots(spread, n=50, n_views=8, seed=0):
 
 def test_likeness_is_one_where_shots_differ_as_views_do():
     for spread, low, high in ((1, 0.97, 1.03), (2**0.5, 0.45, 0.55), (10**0.5, 0.07, 0.13)):
-        assert low <= within_between_ratio(*spread_shots(spread)) <= high
+        assert low <= ratio_of_support(*spread_shots(spread)) <= high
 
 
 def test_likeness_grows_where_shots_differ_less_than_views():
-    assert_allclose(within_between_ratio(*spread_shots(0.5)), 4, rtol=0.05)
+    assert_allclose(ratio_of_support(*spread_shots(0.5)), 4, rtol=0.05)
 
 
 def test_likeness_does_not_hang_on_order_scale_and_mirror_images():
     points, support = spread_shots(3, n=6)
-    expected = within_between_ratio(points, support)
+    expected = ratio_of_support(points, support)
     order = np.random.default_rng(0).permutation(len(points))
     shuffled = Support(None, 100 - support.shot_ids[order], support.roles[order], None)
-    assert_allclose(within_between_ratio(7 * points[order] - 3, shuffled), expected)
+    assert_allclose(ratio_of_support(7 * points[order] - 3, shuffled), expected)
     sides = Support.allot(range(6), 8, mirror=True)
     far = np.insert(points, [6] * 6, 1e6, axis=0)
-    assert_allclose(within_between_ratio(far, sides), expected)
+    assert_allclose(ratio_of_support(far, sides), expected)
 
 
 @pytest.mark.parametrize("n_views", [0, 3])
@@ -398,10 +397,10 @@ def test_likeness_is_bounded_for_equal_shots_and_one_without_a_pair(n_views):
     rng = np.random.default_rng(0)
     points = np.concatenate([np.ones((4, 5)), 1 + 0.1 * rng.normal(size=(4 * n_views, 5))])
     support = Support.allot(range(4), n_views, mirror=False)
-    assert_allclose(within_between_ratio(points, support), MAX_RATIO if n_views else 1)
-    assert within_between_ratio(np.ones_like(points), support) == 1
+    assert_allclose(ratio_of_support(points, support), MAX_RATIO if n_views else 1)
+    assert ratio_of_support(np.ones_like(points), support) == 1
     one = Support.allot(range(1), n_views, mirror=False)
-    assert within_between_ratio(points[: len(one.roles)], one) == 1
+    assert ratio_of_support(points[: len(one.roles)], one) == 1
 
 
 def test_noise_raises_the_anomaly_score_less_than_without_moves(monkeypatch):

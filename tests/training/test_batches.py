@@ -12,7 +12,7 @@ from skcoft._input.images import Images
 from skcoft._input.sizing import Sizing
 from skcoft._network.encoder import Encoder
 from skcoft._training import batches
-from skcoft._training.batches import count_storable_images, draw_shots, make_batch_sampler
+from skcoft._training.batches import count_storable_items, draw_shots, make_batch_sampler
 
 IMAGES = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
 
@@ -111,19 +111,59 @@ def test_activations_are_recomputed_only_beyond_the_number_that_fits(monkeypatch
     for max_stored, n_chunks in ((24, 0), (23, 1), (12, 3), (3, 6)):
         sizes.clear()
         monkeypatch.setattr(
-            "skcoft._training.loop.count_storable_images", lambda *args, n=max_stored: n
+            "skcoft._training.loop.count_storable_items", lambda *args, n=max_stored: n
         )
         embedder(max_iter=1).fit(IMAGES)
         assert sizes == [4] * n_chunks  # of 24 images
 
 
+@pytest.mark.parametrize(("max_iter", "count"), [(3, 3), (20, 8)])
+def test_last_stages_are_trained_on_a_few_batches_in_turn(monkeypatch, max_iter, count):
+    drawn, trained = [], []
+
+    def spy_draw(*args):
+        drawn.append(1)
+        return draw_shots(*args)
+
+    def spy_embed(encoder, network, batch, max_stored):
+        trained.append(batch[0])
+        return batches.embed_batch(encoder, network, batch, max_stored)
+
+    monkeypatch.setattr(batches, "draw_shots", spy_draw)
+    monkeypatch.setattr("skcoft._training.loop.embed_batch", spy_embed)
+    options = {"weights": None, "image_size": 64, "batch_size": 3, "max_iter": max_iter}
+    COFTEmbedder("resnet10t", **options, learning_rate=0.01, random_state=0).fit(IMAGES)
+    assert len(drawn) == count and len(trained) == max_iter
+    assert len({id(batch) for batch in trained}) == count
+    assert all(batch is trained[i % count] for i, batch in enumerate(trained))
+    assert trained[0].shape[:2] == (3, 256)  # activations before the last stage
+
+
+def test_whole_networks_are_trained_on_new_batches(monkeypatch):
+    drawn = []
+
+    def spy_draw(*args):
+        drawn.append(1)
+        return draw_shots(*args)
+
+    monkeypatch.setattr(batches, "draw_shots", spy_draw)
+    embedder(max_iter=11).fit(IMAGES)
+    assert len(drawn) == 11
+
+
 def test_stored_activations_fill_the_working_memory():
     weight = torch.ones(3, 4, 4, requires_grad=True)
-    encoder = SimpleNamespace(device="cpu", network=lambda images: (images * weight).exp())
+    encoder = SimpleNamespace(device="cpu")
+
+    def network(images):
+        return (images * weight).exp()
+
     image = torch.zeros(1, 3, 4, 4)
     image_bytes = 2 * 4 * image.numel()  # the image and its exponential
     for mebibytes in (0, 1, 1024):
         with sklearn.config_context(working_memory=mebibytes):
-            assert count_storable_images(encoder, image) == mebibytes * 2**20 // image_bytes
+            assert (
+                count_storable_items(encoder, network, image) == mebibytes * 2**20 // image_bytes
+            )
     encoder.device = "cuda"
-    assert count_storable_images(encoder, image) == np.inf
+    assert count_storable_items(encoder, network, image) == np.inf

@@ -7,9 +7,8 @@ from conftest import TinyNet
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcoft import COFTDetector, COFTEmbedder
-from skcoft._input.defaults import IMAGE_DEFAULTS, TABULAR_DEFAULTS
 from skcoft._training.batches import draw_shots
-from skcoft._training.contrastive import FAMILIES, MeanShifted, SimSiam
+from skcoft._training.contrastive import FAMILIES, SimSiam
 from skcoft._training.loop import build_optimizer
 from skcoft._training.objective import Objective
 
@@ -123,23 +122,14 @@ def test_a_fit_that_diverges_fails(params, name):
 class Weights(torch.nn.Module):
     """A network of two weights."""
 
-    def __init__(self, defaults=IMAGE_DEFAULTS):
+    def __init__(self):
         super().__init__()
-        self.defaults = defaults
         self.weight = torch.nn.Parameter(torch.zeros(2))
-
-
-@pytest.mark.parametrize("defaults, rate", [(IMAGE_DEFAULTS, 2e-5), (TABULAR_DEFAULTS, 1e-3)])
-def test_automatic_learning_rate_depends_on_the_input_type(defaults, rate):
-    objective = Objective(MeanShifted(torch.zeros(2), 1.0), 1.0, 1.0)
-    optimizer, _ = build_optimizer(Weights(defaults), objective, COFTEmbedder())
-    assert optimizer.param_groups[0]["initial_lr"] == rate
 
 
 def test_heads_learn_ten_times_as_fast_and_rates_follow_a_half_cosine():
     network, objective = Weights(), Objective(SimSiam(torch.zeros(2), 1.0), 1.0, 1.0)
-    settings = COFTEmbedder(learning_rate=0.5, max_iter=8)
-    optimizer, schedule = build_optimizer(network, objective, settings)
+    optimizer, schedule = build_optimizer(network, objective, 8, 0.5)
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 1e-4]
     assert optimizer.param_groups[0]["params"] == list(network.parameters())
