@@ -219,6 +219,11 @@ SHARED_DOCS = {
     "max_iter": """
         max_iter : int, default=20
             Number of fine-tuning iterations. 0 leaves the backbone frozen.
+
+            Only the last stages of a backbone of timm are trained: those after the maps of patch
+            embeddings. Eight batches pass the earlier stages once and are used in turn. Other
+            backbones, and those whose stages cannot be separated, are trained as a whole on a new
+            batch in each iteration.
     """,
     "batch_size": """
         batch_size : int, default=8
@@ -227,11 +232,14 @@ SHARED_DOCS = {
     """,
     "learning_rate": """
         learning_rate : float or "auto", default="auto"
-            Maximum learning rate of AdamW. It decays to 0 along a half cosine. ``"auto"`` means
-            2e-5 for images, because a larger rate destroys pre-trained features, and 1e-3 for
-            tabular data. With ``"auto"``, a backbone is not fine-tuned on a single image unless
-            labelled anomalies are given: against synthesised anomalies alone it lost accuracy in
-            our measurements.
+            Maximum learning rate of AdamW. It decays to 0 along a half cosine.
+
+            For images, ``"auto"`` means 1e-4 if the training images differ no more than augmented
+            views of one image do. If they differ more, it is smaller: 1e-4 times the square of
+            the ratio. If the ratio is below one half, or if there is a single image, the backbone
+            stays frozen and ``tuned_`` is False, unless labelled anomalies are given. On such
+            images fine-tuning did not help in our measurements. A backbone that cannot be cut, see
+            ``max_iter``, has the rate 2e-5. Tabular data has 1e-3.
     """,
     "contrastive": """
         contrastive : {"mean_shifted", "infonce", "simsiam"}, default="mean_shifted"

@@ -13,8 +13,8 @@ class InputDefaults:
     description : str
         How messages call the input.
     learning_rate : float
-        Learning rate for ``learning_rate="auto"``. It is small for images because a larger one
-        destroys pre-trained features.
+        Learning rate of whole networks for ``learning_rate="auto"``. It is small for images
+        because a larger one destroys pre-trained features.
     cpu_batch_size, accelerator_batch_size : int
         Largest number of samples that the network processes at once.
     max_shots : int
