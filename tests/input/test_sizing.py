@@ -15,7 +15,7 @@ from skcoft._input.sizing import (
 )
 from skcoft._network.encoder import MAX_TRAINING_PIXELS, SCALES
 from skcoft._network.factory import NATIVE_PIXELS_FACTOR
-from skcoft._training.loop import embed_batch
+from skcoft._training.batches import StoredBatches
 
 
 @pytest.mark.parametrize(
@@ -182,11 +182,13 @@ def test_fine_tuning_is_done_at_half_the_size(bars, monkeypatch):
     shots = [bars[0], bars[2], bars[4]]
     seen = []
 
-    def embed(encoder, batch, kept):
-        seen.append(tuple(batch[0].shape))
-        return embed_batch(encoder, batch, kept)
+    def spy(encoder, stages, sample_batch, count, generator):
+        shots, images = sample_batch(generator)
+        seen.append(tuple(images[0].shape))
+        return draw(encoder, stages, lambda generator: (shots, images), count, generator)
 
-    monkeypatch.setattr("skcoft._training.loop.embed_batch", embed)
+    draw = StoredBatches.draw
+    monkeypatch.setattr(StoredBatches, "draw", spy)
     params = dict(weights=None, max_iter=1, random_state=0)
     half = COFTEmbedder("resnet10t", max_pixels=12288, **params).fit(shots)
     asked = COFTEmbedder("resnet10t", image_size=96, **params).fit(shots)
