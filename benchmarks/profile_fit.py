@@ -37,7 +37,7 @@ STAGES = {
     "patch embeddings": ("skcoft._network.backbone", "patch_embeddings"),
     "views and changes": ("skcoft._network.encoder", "Encoder.embed_shots"),
     "image density": ("skcoft._evidence.image_density", "ImageDensity.fit"),
-    "image density, held out": ("skcoft._evidence.image_density", "score_held_out"),
+    "image density, held out": ("skcoft._evidence.image_density", "score_calibration_rows"),
     "patch kernels": ("skcoft._evidence.patch_density", "kmeans_plusplus"),
     "patch density": ("skcoft._evidence.patch_density", "PatchDensity.add_patches"),
     "patch density, held out": ("skcoft._evidence.patch_density", "score_patches"),

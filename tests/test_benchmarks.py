@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -493,22 +492,3 @@ def test_mixtures_of_products(data, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[0] == "product" and len(lines) == 2
     assert lines[0].startswith("parts in parts+things/a") and len(lines[1].split()) == 7
-
-
-def test_stages_of_a_fit(data, capsys):
-    from profile_fit import STAGES, Stopwatch, main, measure_stages
-
-    stopwatch = Stopwatch()
-    inner = stopwatch.wrap("inner", lambda: time.sleep(0.02))
-    stopwatch.wrap("outer", inner)()
-    assert stopwatch.seconds["inner"] >= 0.02 > stopwatch.seconds["outer"] > 0
-    detector = COFTDetector("resnet10t", weights=None, image_size=32, max_iter=0)
-    images = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
-    seconds = measure_stages(lambda: detector.fit(images))
-    assert {*STAGES} - {"fine-tuning"} <= {*seconds}  # every stage still exists in the package
-    arguments = ["--pixels", "32", "--shots", "4", "5", "--backbone", "resnet10t"]
-    main([*arguments, "--random-weights", "--images", str(data / "parts.npz")])
-    settings, columns, *lines = capsys.readouterr().out.splitlines()
-    assert settings.endswith("kde") and columns.split() == ["32", "px,", "4", "32", "px,", "5"]
-    assert [line[:24].strip() for line in lines] == [*STAGES, "rest", "fit"]
-    assert lines[-1].split()[3::4] == ["100", "100"]
