@@ -38,7 +38,7 @@ STAGES = {
     "views and changes": ("skcoft._network.encoder", "Encoder.embed_shots"),
     "image density": ("skcoft._evidence.image_density", "ImageDensity.fit"),
     "image density, held out": ("skcoft._evidence.image_density", "score_calibration_rows"),
-    "patch kernels": ("skcoft._evidence.patch_density", "kmeans_plusplus"),
+    "patch kernels": ("skcoft._evidence.patch_density", "choose_kernels"),
     "patch density": ("skcoft._evidence.patch_density", "PatchDensity.add_patches"),
     "patch density, held out": ("skcoft._evidence.patch_density", "score_patches"),
     "threshold": ("skcoft._model", "FittedModel.calibrate"),
