@@ -19,6 +19,7 @@ from ._utils.params import any_of, check_parameters, number, one_of
 __all__ = ["GaussianDensity", "KernelDensity"]
 
 LOG_2PI = np.log(2 * np.pi)
+MIN_SHRINKAGE = 1e-12  # that a rule may estimate
 
 
 class KernelDensity(DensityMixin, VersionedEstimator):
@@ -348,10 +349,10 @@ class GaussianDensity(DensityMixin, VersionedEstimator):
         if d == 1 or n == 1:  # the rules are undefined here, but shrinkage has no effect either
             return 1.0
         if self.shrinkage == "oas":
-            return float(np.clip(oas_shrinkage(centered), 1e-12, 1))
+            return oas_shrinkage(*trace_and_squared_norm(centered), n, d)
         if self.shrinkage == "ledoit_wolf":
             rho = ledoit_wolf_shrinkage(centered, assume_centered=True)
-            return float(np.clip(rho, 1e-12, 1))
+            return float(np.clip(rho, MIN_SHRINKAGE, 1))
         return float(self.shrinkage)
 
     def _set_variances(self, spanned: np.ndarray, ridge: float) -> None:
@@ -518,17 +519,17 @@ def trace_and_squared_norm(centered: np.ndarray) -> tuple[float, float]:
     return float(np.trace(gram) / n), float(np.square(gram).sum() / n**2)
 
 
-def oas_shrinkage(centered: np.ndarray) -> float:
-    """Return the oracle approximating shrinkage of the covariance of centered rows.
+def oas_shrinkage(trace: float, squared_norm: float, n: int, d: int) -> float:
+    """Return the oracle approximating shrinkage of the covariance of n rows in d dimensions.
 
+    It follows from the trace and the squared Frobenius norm of the covariance.
     :func:`sklearn.covariance.oas` builds the d x d covariance, which takes minutes if there are
     thousands of features.
     """
-    n, d = centered.shape
-    trace, squared_norm = trace_and_squared_norm(centered)
     squares, mean = squared_norm / d**2, trace / d
     denominator = (n + 1) * (squares - mean**2 / d)
-    return min((squares + mean**2) / denominator, 1.0) if denominator > 0 else 1.0
+    shrinkage = min((squares + mean**2) / denominator, 1.0) if denominator > 0 else 1.0
+    return max(shrinkage, MIN_SHRINKAGE)
 
 
 def in_chunks(

@@ -12,7 +12,7 @@ from .._input.labels import asks_for_labelled
 from .._network.encoder import Encoder, embeddings_of
 from .._network.support import Support
 from .._utils.settings import DetectorSettings
-from .image_density import leave_groups_out
+from .held_out import leave_groups_out
 from .torch_density import doubles
 
 RIDGE_SHARE = 0.1  # penalty of the regression, relative to the total variance of the embeddings

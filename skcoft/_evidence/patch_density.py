@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
-from sklearn.cluster import kmeans_plusplus
 from torch import nn
 
 from .._input.shots import choose_shots, mean_per_shot
@@ -14,7 +13,7 @@ from .._network.patches import MAX_PATCHES
 from .._network.support import Support, within_between_ratio
 from .._utils.settings import DetectorSettings
 from .._utils.warning import warn_user
-from .patch_kde import PatchKDE, metric_of_moves
+from .patch_kde import PatchKDE, choose_kernels, metric_of_moves
 from .torch_density import LogKernelDensity
 
 MAX_KERNELS = 2048  # shared among the shots
@@ -123,13 +122,8 @@ class PatchDensity:
             if name in self.coresets:  # more images of an earlier shot
                 arrays.insert(0, self.coresets[name])
             points = np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
-            _, chosen = kmeans_plusplus(
-                points.astype(np.float64),  # here, because it would be converted for every kernel
-                min(per_group, len(points)),
-                random_state=self.seed,
-                n_local_trials=1,
-            )
-            self.coresets[name] = points[chosen]
+            n_kernels = min(per_group, len(points))
+            self.coresets[name] = points[choose_kernels(points, n_kernels, self.seed)]
         # the first ones are spread out most
         self.coresets = {
             name: points[:per_group] for name, points in self.coresets.items() if name in names

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn import get_config
+from sklearn.utils.extmath import row_norms
 
 from ..density import log_constant, scott_bandwidth
 from .torch_density import LogKernelDensity
@@ -103,3 +104,29 @@ def metric_of_moves(moves: Sequence[np.ndarray], bandwidth: float) -> np.ndarray
     variances, directions = np.linalg.eigh(second_moment)
     scales = (1 + variances.clip(min=0) / bandwidth**2) ** -0.5
     return ((directions * scales) @ directions.T).astype(np.float32)
+
+
+def choose_kernels(points: np.ndarray, n_kernels: int, seed: int) -> np.ndarray:
+    """Return the indices of points that are spread out: k-means++ seeding, float64.
+
+    They are those of :func:`sklearn.cluster.kmeans_plusplus` with one trial per kernel. It checks
+    its arrays for every kernel, which takes longer than the distances of the patches of a shot.
+    """
+    random_state = np.random.RandomState(seed)
+    points = points.astype(np.float64)
+    doubled, transposed, ones = -2 * points, points.T, np.ones(len(points))
+    squares, closest = row_norms(points, squared=True), np.full(len(points), np.inf)
+    distances, cumulated = np.empty((2, len(points)))
+    chosen = np.empty(n_kernels, dtype=int)
+    chosen[0] = random_state.choice(len(points), p=ones / len(points))
+    for i in range(n_kernels):
+        if i:
+            np.cumsum(closest, out=cumulated)
+            threshold = random_state.uniform() * (closest @ ones)
+            chosen[i] = min(np.searchsorted(cumulated, threshold), len(points) - 1)
+        # squared distances, added up in the order of scikit-learn, whose rounding they share
+        np.dot(doubled[chosen[i]], transposed, out=distances)
+        distances += squares[chosen[i]]
+        distances += squares
+        np.minimum(closest, np.maximum(distances, 0, out=distances), out=closest)
+    return chosen

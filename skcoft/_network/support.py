@@ -152,10 +152,14 @@ class Support:
 
     def moves_held_out(self, is_training: np.ndarray) -> np.ndarray | None:
         """Return the moves of shots that have training rows; all moves of a single shot."""
+        is_selected = self.selected_moves(is_training)
+        return None if self.moves is None or not is_selected.any() else self.moves[is_selected]
+
+    def selected_moves(self, is_training: np.ndarray) -> np.ndarray:
+        """Return the mask of the moves that :meth:`moves_held_out` returns, (n_moves,)."""
         if self.moves is None or self.move_ids is None or self.n_shots == 1:
-            return self.moves
-        moves = self.moves[np.isin(self.move_ids, self.shot_ids[is_training])]
-        return moves if len(moves) else None
+            return np.ones(0 if self.moves is None else len(self.moves), dtype=bool)
+        return np.isin(self.move_ids, self.shot_ids[is_training])
 
     def without_probes(self) -> "Support":
         """Return the rows that densities are fitted on."""

@@ -10,12 +10,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 
 from skcoft import COFTDetector
-from skcoft._evidence.image_density import (
-    MAX_FOLDS,
-    ImageDensity,
-    MeanOfDensities,
-    score_held_out,
-)
+from skcoft._evidence.held_out import MAX_FOLDS, score_held_out
+from skcoft._evidence.image_density import ImageDensity, MeanOfDensities
 from skcoft._evidence.threshold import automatic_offset
 from skcoft._input.defaults import IMAGE_DEFAULTS, TABULAR_DEFAULTS
 from skcoft._network.support import SHOT, VIEW, Support

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from skcoft._evidence.image_density import score_held_out
+from skcoft._evidence.held_out import score_held_out
 from skcoft._evidence.limits import is_suspect, lower_limit, median_and_deviation
 from skcoft.density import KernelDensity
 

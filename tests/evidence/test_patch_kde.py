@@ -5,8 +5,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+from sklearn.cluster import kmeans_plusplus
 
-from skcoft._evidence.patch_kde import PatchKDE, metric_of_moves
+from skcoft._evidence.patch_kde import PatchKDE, choose_kernels, metric_of_moves
 from skcoft.density import KernelDensity
 
 
@@ -84,3 +85,17 @@ def test_a_metric_adds_the_mean_square_of_moves_to_the_covariance_of_kernels():
 
 def test_a_metric_of_small_moves_changes_nothing():
     assert_allclose(metric_of_moves([np.zeros((3, 2))], 1.0), np.eye(2))
+
+
+@pytest.mark.parametrize(("n", "n_kernels"), [(1, 1), (5, 5), (40, 33), (900, 200)])
+def test_kernels_are_those_of_kmeans_plusplus(n, n_kernels):
+    """To the last one: another kernel would move the scores."""
+    for seed in range(4):
+        close = 0.99 + 0.01 * units(n, 128, seed=seed)
+        doubled = units(n, 6, seed=seed)
+        doubled[n // 2 :] = doubled[: n - n // 2]  # some kernels are duplicates of earlier ones
+        for points in (units(n, 128, seed=seed), close, doubled, np.ones((n, 3), np.float32)):
+            _, expected = kmeans_plusplus(
+                points.astype(np.float64), n_kernels, random_state=seed, n_local_trials=1
+            )
+            assert_array_equal(choose_kernels(points, n_kernels, seed), expected)
