@@ -48,8 +48,11 @@ class LastStages:
         A network can be cut if it has maps, if timm says which module makes each of them, and if
         the stages after that module need nothing but its output. ``images`` are used to try it.
         """
+        name = _module_of_last_map(network)
+        if name is None:
+            return None
         called = _call_order(network, images)
-        cut = _find_cut(network, called)
+        cut = _next_sibling(network.body, name, called)
         if cut is None:
             return None
         trained = _parameters_from(network, called, cut)
@@ -108,22 +111,22 @@ def _call_order(network: nn.Module, images: torch.Tensor) -> list[nn.Module]:
     return called
 
 
-def _find_cut(network: Any, called: list[nn.Module]) -> nn.Module | None:
-    """Return the sibling that is called after the module of the last map for patches."""
-    stages = getattr(getattr(network, "body", None), "feature_info", None)
-    if not network.layers or not isinstance(stages, list):
-        return None
-    name = stages[network.layers[-1]].get("module", "")
+def _module_of_last_map(network: Any) -> str | None:
+    """Return the name of the module that makes the last map for patches, if timm tells it."""
     try:
-        last = network.body.get_submodule(name)
-        parent = network.body.get_submodule(name.rpartition(".")[0])
-    except AttributeError:  # timm's name of a module that its network does not have
+        name = network.body.feature_info[network.layers[-1]]["module"]
+        network.body.get_submodule(name)
+    except (AttributeError, IndexError, KeyError, TypeError):  # not a network of timm, or no maps
         return None
-    siblings = set(parent.children())
-    if last not in called:
-        return None
-    later = called[called.index(last) + 1 :]
-    return next((module for module in later if module in siblings), None)
+    return name
+
+
+def _next_sibling(body: nn.Module, name: str, called: list[nn.Module]) -> nn.Module | None:
+    """Return the module that is called next after a named one, of those in the same container."""
+    siblings = set(body.get_submodule(name.rpartition(".")[0]).children())
+    module = body.get_submodule(name)
+    later = called[called.index(module) + 1 :] if module in called else []
+    return next((each for each in later if each in siblings), None)
 
 
 def _agrees_with_network(stages: LastStages, images: torch.Tensor) -> bool:

@@ -95,3 +95,10 @@ def test_a_network_is_cut_only_if_nothing_passes_beside_the_cut(skips):
     stages, network, _ = stages_of(Residual(skips), image_size=64)
     assert network.layers == [0]
     assert (stages is None) == skips
+
+
+@pytest.mark.parametrize("info", [None, [], ["first"], [{"module": "other"}], [{"stage": 1}]])
+def test_a_module_with_other_information_about_its_features_is_not_cut(info):
+    network = Residual(False)
+    network.feature_info = info
+    assert stages_of(network, image_size=64)[0] is None
