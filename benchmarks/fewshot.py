@@ -106,10 +106,16 @@ def pixel_auroc(detector: Detector, task: Task) -> float:
     return 100 * roc_auc_score(np.concatenate(is_defect), np.concatenate(maps))
 
 
+def score_images(detector: Detector, task: Task) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the scores of the normal test images, and of each kind of anomaly."""
+    normal = detector.score_samples(task.normal)
+    return normal, {kind: detector.score_samples(x) for kind, x in task.anomalies.items()}
+
+
 def score_task(detector: Detector, task: Task) -> tuple[np.ndarray, dict[str, float]]:
     """Return the scores of the normal test images, and the AUROC of each kind of anomaly."""
-    normal = detector.score_samples(task.normal)
-    return normal, {k: auroc(normal, detector.score_samples(x)) for k, x in task.anomalies.items()}
+    normal, anomalies = score_images(detector, task)
+    return normal, {kind: auroc(normal, scores) for kind, scores in anomalies.items()}
 
 
 def measure(
@@ -120,9 +126,11 @@ def measure(
     start = time.perf_counter()
     detector.fit(shots)
     fit_end = time.perf_counter()
-    normal, aurocs = score_task(detector, task)
+    normal, anomalies = score_images(detector, task)
     score_end = time.perf_counter()
-    n_images = len(task.normal) + sum(map(len, task.anomalies.values()))
+    aurocs = {kind: auroc(normal, scores) for kind, scores in anomalies.items()}
+    all_anomalies = np.concatenate(list(anomalies.values()))
+    n_images = len(normal) + len(all_anomalies)
     row = {
         "task": task.name,
         "seed": seed,
@@ -133,6 +141,7 @@ def measure(
     }
     if hasattr(detector, "offset_"):
         row["flagged"] = 100 * float(np.mean(normal < detector.offset_))
+        row["found"] = 100 * float(np.mean(all_anomalies < detector.offset_))
     if pixels and task.masks:
         row["pixel_auroc"] = pixel_auroc(detector, task)
     return row

@@ -33,11 +33,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import fewshot
 import numpy as np
 import peers
 import timm
 import torch
-from fewshot import POOL, Detector, Task, auroc, draw_shots, pixel_auroc, read_tasks
+from fewshot import POOL, Detector, Task, read_tasks
 from figure_files import (
     CASE,
     DETECTORS,
@@ -75,6 +76,7 @@ USUAL = {  # detectors of a figure; those of "tasks" for the others
     "tasks": ["default", "frozen", "gaussian", "patch_memory"],
     "summary": ["default", "patch_memory", "gaussian", "embedded"],
 }
+MEASURES = ("auroc", "pixel_auroc", "flagged", "found", "fit_seconds", "ms_per_image")
 MAX_SIDE = 1024  # pixels of images from --folder; the default settings use fewer
 
 
@@ -159,27 +161,13 @@ def read_folder(folder: Path, max_test: int | None = None) -> Task:
 
 
 def measure(detector: Detector, task: Task, n_shots: int, seed: int) -> Line:
-    """Fit and test a detector; return its figures, in percent."""
-    shots = draw_shots(task, n_shots, seed)
-    start = time.perf_counter()
-    detector.fit(shots)
-    fit_end = time.perf_counter()
-    normal = detector.score_samples(task.normal)
-    scores = {kind: detector.score_samples(x) for kind, x in task.anomalies.items()}
-    score_end = time.perf_counter()
-    anomalies = np.concatenate(list(scores.values()))
-    kinds = {kind: auroc(normal, values) for kind, values in scores.items()}
-    line = {"auroc": float(np.mean(list(kinds.values())))}
-    if task.masks and hasattr(detector, "anomaly_map"):
-        line["pixel_auroc"] = pixel_auroc(detector, task)
-    if hasattr(detector, "offset_"):
-        line["flagged"] = 100 * float(np.mean(normal < detector.offset_))
-        line["found"] = 100 * float(np.mean(anomalies < detector.offset_))
-    n_images = len(normal) + len(anomalies)
-    line["fit_seconds"] = fit_end - start
-    line["ms_per_image"] = 1e3 * (score_end - fit_end) / n_images
-    rounded = {key: round(value, 4) for key, value in line.items()}
-    return {**rounded, "kinds": {kind: round(value, 4) for kind, value in kinds.items()}}
+    """Fit and test a detector; return its figures, in percent, as in ``fewshot.py``."""
+    has_maps = hasattr(detector, "anomaly_map")
+    row = fewshot.measure(lambda seed: detector, task, n_shots, seed, has_maps)
+    kinds = row.pop("kinds")
+    row["fit_seconds"], row["ms_per_image"] = row.pop("fit_s"), row.pop("score_ms")
+    figures = {key: round(row[key], 4) for key in MEASURES if key in row}
+    return {**figures, "kinds": {kind: round(value, 4) for kind, value in kinds.items()}}
 
 
 def missing_cases(args: argparse.Namespace, tasks: list[Task]) -> Iterator[tuple[Task, Line]]:

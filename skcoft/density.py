@@ -331,9 +331,7 @@ class GaussianDensity(DensityMixin, VersionedEstimator):
         self.location_ = rows.mean(axis=0)
         centered = rows - self.location_
         self.shrinkage_ = self._estimate_shrinkage(centered)
-        ridge = self.shrinkage_ * np.square(centered).sum() / n / d
-        if ridge <= np.finfo(np.float64).tiny:  # all rows are equal; any scale ranks the same
-            ridge = 1.0
+        ridge = ridge_of(self.shrinkage_, np.square(centered).sum() / n, d)
         spans = [centered * np.sqrt((1 - self.shrinkage_) / n)]  # their squares: the covariance
         if moves is not None:
             moves = check_moves(moves, d)
@@ -517,6 +515,15 @@ def trace_and_squared_norm(centered: np.ndarray) -> tuple[float, float]:
     n, d = centered.shape
     gram = centered @ centered.T if n < d else centered.T @ centered
     return float(np.trace(gram) / n), float(np.square(gram).sum() / n**2)
+
+
+def ridge_of(shrinkage: float, trace: float, d: int) -> float:
+    """Return the ridge of a covariance with this trace; 1 if all rows are equal.
+
+    Any scale ranks the same then.
+    """
+    ridge = shrinkage * trace / d
+    return ridge if ridge > np.finfo(np.float64).tiny else 1.0
 
 
 def oas_shrinkage(trace: float, squared_norm: float, n: int, d: int) -> float:

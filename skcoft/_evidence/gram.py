@@ -19,9 +19,11 @@ from ..density import (
     log_constant,
     logsumexp_rows,
     oas_shrinkage,
+    ridge_of,
 )
 
-# Largest squared length, in units of the ridge, of which inner products leave enough digits.
+# Inner products lose digits if rows are long compared to the ridge. This is the maximum of their
+# squared length, divided by the ridge.
 MAX_SQUARED_LENGTH = 1e8
 
 
@@ -162,5 +164,4 @@ def estimate_ridge(products: np.ndarray, d: int, rule: float | str) -> tuple[flo
         shrinkage = oas_shrinkage(trace, float(np.square(products).sum()) / n**2, n, d)
     else:
         shrinkage = float(rule)
-    ridge = shrinkage * trace / d
-    return shrinkage, ridge if ridge > np.finfo(np.float64).tiny else 1.0
+    return shrinkage, ridge_of(shrinkage, trace, d)

@@ -10,7 +10,7 @@ from .batches import StoredBatches
 # of the within/between ratio: fine-tuning pulls all shots together, and for different objects of
 # one kind that is the wrong lesson.
 LAST_STAGES_RATE = 1e-4
-MIN_RATIO = 0.5  # below, fine-tuning lost accuracy in our measurements
+MIN_RATIO = 0.5  # below, fine-tuning did not help in our measurements
 ONE_SHOT_RATIO = 0.5  # one shot does not show how much shots differ
 
 

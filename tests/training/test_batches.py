@@ -117,38 +117,39 @@ def test_activations_are_recomputed_only_beyond_the_number_that_fits(monkeypatch
         assert sizes == [4] * n_chunks  # of 24 images
 
 
+def count_draws(monkeypatch):
+    """Return a list that grows with every batch that is drawn."""
+    draws = []
+
+    def spy(*args):
+        draws.append(1)
+        return draw_shots(*args)
+
+    monkeypatch.setattr(batches, "draw_shots", spy)
+    return draws
+
+
 @pytest.mark.parametrize(("max_iter", "count"), [(3, 3), (20, 8)])
 def test_last_stages_are_trained_on_a_few_batches_in_turn(monkeypatch, max_iter, count):
-    drawn, trained = [], []
-
-    def spy_draw(*args):
-        drawn.append(1)
-        return draw_shots(*args)
+    draws, trained = count_draws(monkeypatch), []
 
     def spy_embed(encoder, network, batch, max_stored):
         trained.append(batch[0])
         return batches.embed_batch(encoder, network, batch, max_stored)
 
-    monkeypatch.setattr(batches, "draw_shots", spy_draw)
     monkeypatch.setattr("skcoft._training.loop.embed_batch", spy_embed)
     options = {"weights": None, "image_size": 64, "batch_size": 3, "max_iter": max_iter}
     COFTEmbedder("resnet10t", **options, learning_rate=0.01, random_state=0).fit(IMAGES)
-    assert len(drawn) == count and len(trained) == max_iter
+    assert len(draws) == count and len(trained) == max_iter
     assert len({id(batch) for batch in trained}) == count
     assert all(batch is trained[i % count] for i, batch in enumerate(trained))
     assert trained[0].shape[:2] == (3, 256)  # activations before the last stage
 
 
 def test_whole_networks_are_trained_on_new_batches(monkeypatch):
-    drawn = []
-
-    def spy_draw(*args):
-        drawn.append(1)
-        return draw_shots(*args)
-
-    monkeypatch.setattr(batches, "draw_shots", spy_draw)
+    draws = count_draws(monkeypatch)
     embedder(max_iter=11).fit(IMAGES)
-    assert len(drawn) == 11
+    assert len(draws) == 11
 
 
 def test_stored_activations_fill_the_working_memory():
