@@ -12,6 +12,7 @@ from sklearn.utils.extmath import row_norms
 from ..density import log_constant, scott_bandwidth
 from .torch_density import LogKernelDensity
 
+BANDWIDTH_FACTOR = 0.5  # of Scott's rule, which is for one cluster: patches form many
 MAX_CHUNK_ROWS = 256  # the exponents of so many rows fit in the cache of a CPU core
 
 
@@ -27,7 +28,7 @@ class PatchKDE:
     points : ndarray of shape (n, d)
         Locations of the kernels.
     bandwidth : float or None
-        Standard deviation of the kernels. None means Scott's rule.
+        Standard deviation of the kernels. None means half of Scott's rule.
     metric : ndarray of shape (d, d) or None
         Matrix by which points and rows are multiplied first, see :func:`metric_of_moves`.
     """
@@ -51,7 +52,9 @@ class PatchKDE:
         points = points if metric is None else points @ metric
         center = points.mean(axis=0, dtype=np.float64)
         centered = points - center
-        self.bandwidth = scott_bandwidth(centered, len(points)) if bandwidth is None else bandwidth
+        if bandwidth is None:
+            bandwidth = BANDWIDTH_FACTOR * scott_bandwidth(centered, len(points))
+        self.bandwidth = bandwidth
         scaled = centered / self.bandwidth
         self.center = center.astype(np.float32)
         self.scaled = scaled.astype(np.float32)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 MAX_PATCHES = 32**2  # maximum number of patches of an image of up to 2 · 260² pixels
 PIXELS_PER_PATCH = 132  # a larger image may have one patch per this many pixels
-MAX_PATCH_WIDTH = 128  # maximum number of values per patch; wider patches are projected at random
+MAX_PATCH_WIDTH = 256  # maximum number of values per patch; wider patches are projected at random
 
 
 def choose_layers(sizes: Sequence[tuple[int, int]]) -> list[int]:

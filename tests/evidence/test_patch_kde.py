@@ -26,12 +26,13 @@ def kernels_and_images():
 
 def test_log_densities_are_those_of_double_precision():
     points, images = kernels_and_images()
-    for bandwidth in (None, 0.05, 0.5):
-        exact = KernelDensity(bandwidth or "scale").fit(points)
+    scott = KernelDensity("scale").fit(points).bandwidth_
+    for bandwidth, expected_bandwidth in ((None, 0.5 * scott), (0.05, 0.05), (0.5, 0.5)):
+        exact = KernelDensity(expected_bandwidth).fit(points)
         kernels = PatchKDE(points, bandwidth)
         expected = exact.score_samples(images.reshape(-1, 128)).reshape(3, 20, 30)
         found = kernels.log_maps(torch.from_numpy(images))
-        assert found.dtype == np.float64 and kernels.bandwidth == exact.bandwidth_
+        assert found.dtype == np.float64 and kernels.bandwidth == expected_bandwidth
         near = expected > -1000
         assert near.sum() >= 1770
         assert_allclose(found[near], expected[near], rtol=0, atol=1e-3)
@@ -65,7 +66,7 @@ def test_memory_for_exponents_is_bounded(monkeypatch):
 def test_equal_points_have_a_density(value):
     points = np.full((32, 8), value, dtype=np.float32)
     maps = PatchKDE(points).log_maps(torch.full((1, 2, 2, 8), value))
-    assert_allclose(maps, -4 * np.log(2 * np.pi))
+    assert_allclose(maps, -4 * np.log(2 * np.pi * 0.5**2))
 
 
 def test_a_metric_adds_the_mean_square_of_moves_to_the_covariance_of_kernels():

@@ -91,14 +91,14 @@ def test_random_weights_depend_on_the_seed():
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
 
-def test_wide_patches_are_projected_to_128_values():
+def test_wide_patches_are_projected_to_256_values():
     """The projection depends on the seed only and keeps lengths on average."""
     first, repeated, other = (build("resnet10t", image_size=64, seed=s)[0] for s in (0, 0, 1))
-    assert first.projection.shape == (384, 128)
+    assert first.projection.shape == (384, 256)
     assert torch.equal(first.projection, repeated.projection)
     assert not torch.equal(first.projection, other.projection)
     assert first.projection.square().sum(1).mean() == pytest.approx(1, abs=0.05)
-    assert build("embedded", "pretrained", 64)[0].projection is not None
+    assert build("embedded", "pretrained", 64)[0].projection is None
 
 
 def test_a_module_of_the_user_is_copied(tiny_net):

@@ -20,10 +20,10 @@ def test_layers_of_a_pyramid_and_of_a_transformer():
 @pytest.mark.parametrize(
     ("name", "size", "layers", "shape"),
     [
-        ("embedded", (96, 64), [2, 3], (12, 8, 128)),
+        ("embedded", (96, 64), [2, 3], (12, 8, 192)),
         ("mobilenetv2_050", (64, 64), [2, 3], (8, 8, 64)),
-        ("convnext_atto", (64, 96), None, (8, 12, 128)),  # layers depend on the version of timm
-        ("vit_tiny_patch16_224", (64, 64), [5, 8], (4, 4, 128)),
+        ("convnext_atto", (64, 96), None, (8, 12, 240)),  # layers depend on the version of timm
+        ("vit_tiny_patch16_224", (64, 64), [5, 8], (4, 4, 256)),
     ],
 )
 def test_features_and_patches_come_from_one_forward_pass(name, size, layers, shape):
