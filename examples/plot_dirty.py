@@ -20,7 +20,7 @@ from skcoft import COFTDetector
 from skcoft.datasets import make_plates
 from skcoft.plotting import NearestShotsDisplay
 
-plates = make_plates(40, 24, size=128, random_state=0)
+plates = make_plates(40, 24, size=128, random_state=2)
 normal, defective = plates.images[:40], plates.images[40:]
 empty = np.random.default_rng(0).integers(50, 70, (1, 128, 128, 3), dtype=np.uint8)
 shots = np.concatenate([normal[:5], empty, normal[5:7]])

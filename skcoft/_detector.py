@@ -341,8 +341,8 @@ class COFTDetector(OutlierMixin, VersionedEstimator):
         call and the size of the model file are bounded. Each shot has at most 8 images; later
         duplicates of it are ignored.
 
-        The held-out patch scores of earlier images stay as they are. They do not count the later
-        images.
+        The patches of earlier images are not stored. Their held-out patch scores are changed by an
+        estimate of what the later images change.
 
         The parameters ``density``, ``prompts``, ``contamination``, ``on_error``, ``memory``,
         ``n_jobs`` and ``verbose`` may be changed before the call. All others must have their

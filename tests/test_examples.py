@@ -46,7 +46,7 @@ def test_materials(run):
     _, half_auroc, _, half_right, half_others = numbers_in(half)
     _, whole_auroc, whole_left, whole_right, whole_others = numbers_in(whole)
     assert min(half_auroc, whole_auroc) > 0.95 and half_others == whole_others == 100
-    assert max(whole_left, whole_right) <= 15 < half_right  # the target is 5 % if shots cover it
+    assert max(whole_left, whole_right) <= 10  # the target is 5 % if shots cover the wall
     assert half_right >= whole_right + 10
 
 
@@ -86,7 +86,7 @@ def test_large(run):
 def test_labelled(run):
     counts, worn, others = zip(*map(numbers_in, run("plot_labelled.py").splitlines()), strict=True)
     assert counts == (0, 1, 5, 10) and worn == tuple(sorted(worn))
-    assert worn[2] > worn[0] + 0.03 and min(others) > others[0] - 0.01
+    assert worn[2] > worn[0] + 0.03 and min(others) > others[0] - 0.02
 
 
 @pytest.mark.slow

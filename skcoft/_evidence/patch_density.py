@@ -19,6 +19,7 @@ from .torch_density import LogKernelDensity
 MAX_KERNELS = 2048  # shared among the shots
 MAX_KERNEL_SHOTS = 256  # shots that have kernels, if there are more
 SCORED_SHARE = 0.01  # share of the patches that the score of an image is computed from
+COMPARED_SHARE = 0.05  # of a shot's kernels, which stand for its scored patches
 
 
 class PatchDensity:
@@ -28,7 +29,7 @@ class PatchDensity:
     kernels. They are spread out by k-means++ seeding, similar to the coreset of PatchCore (arXiv
     2106.08265). So a shot is left out by leaving out its kernels. If there are more than
     ``MAX_KERNEL_SHOTS`` shots, only so many of them, chosen at random, have kernels. If shots are
-    added later, the scores of earlier shots stay as they are.
+    added later, the held-out scores of earlier shots follow, see :meth:`_update_held_out`.
 
     Attributes
     ----------
@@ -42,6 +43,8 @@ class PatchDensity:
         Scores of the calibration rows under the kernels of other shots.
     held_out_minima : ndarray
         Lowest log density of any patch of each calibration row, under the same kernels.
+    held_out_ids : ndarray
+        Shot of each calibration row. A component from a model file has it after ``keep_rows``.
     weight : float
         The :func:`within_between_ratio` of the shots.
     """
@@ -66,6 +69,7 @@ class PatchDensity:
         self.bandwidth: float | None = None
         self.metric: np.ndarray | None = None
         self.held_out_scores = self.held_out_minima = np.empty(0)
+        self.held_out_ids = np.empty(0, dtype=np.int64)
         self.patch_means: Any = None  # an array after add_patches
 
     @classmethod
@@ -90,25 +94,32 @@ class PatchDensity:
         if not self.coresets and support.n_shots == 1:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
+        earlier = dict(self.coresets)
         self._add_kernels(patches, groups, support.patch_moves)
+        self._update_held_out(earlier)
         rows = np.flatnonzero(support.is_calibration)
         scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
         self.held_out_scores = np.append(self.held_out_scores, scores)
         self.held_out_minima = np.append(self.held_out_minima, minima)
+        self.held_out_ids = np.append(self.held_out_ids, support.shot_ids[rows])
 
     def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:
         """Forget the shots whose rows of the support are not kept."""
         kept = set(support.shot_ids[is_kept].tolist())
         # a single shot of fit has a group, of a negative number, for each of its views
+        earlier = self.coresets
         self.coresets = {
             name: points
-            for name, points in self.coresets.items()
+            for name, points in earlier.items()
             if name in kept or (name < 0 and 0 in kept)
         }
         self.patch_means = self.patch_means[is_kept]
         is_scored = is_kept[support.is_calibration]
         self.held_out_scores = self.held_out_scores[is_scored]
         self.held_out_minima = self.held_out_minima[is_scored]
+        self.held_out_ids = support.shot_ids[is_kept & support.is_calibration]
+        if len(self.coresets) < len(earlier):
+            self._update_held_out(earlier)
 
     def _add_kernels(
         self, patches: list[np.ndarray], groups: np.ndarray, moves: list[np.ndarray] | None
@@ -137,6 +148,34 @@ class PatchDensity:
     def _fit_density(self, coresets: dict[int, np.ndarray]) -> PatchKDE:
         """Return the density of some shots, with bandwidth and metric of the first fit of all."""
         return PatchKDE(np.concatenate(list(coresets.values())), self.bandwidth, self.metric)
+
+    def _update_held_out(self, earlier: dict[int, np.ndarray]) -> None:
+        """Let the held-out scores of earlier shots follow from the earlier kernels to these.
+
+        More shots have fewer kernels each, so an image like the earlier shots scores lower. The
+        patches of earlier shots are not stored, but their kernels are the most different ones of
+        them. So a shot's scores change as do those of its least likely kernels, under the kernels
+        of other shots. A shot without kernels changes as the others do on average.
+        """
+        scored = {name: points for name, points in earlier.items() if name in self.coresets}
+        if not scored or min(len(earlier), len(self.coresets)) < 2:
+            return
+        changes = self._score_kernels(scored, self.coresets) - self._score_kernels(scored, earlier)
+        by_name = dict(zip(scored, changes, strict=True))
+        mean = changes.mean(axis=0)
+        rows = np.array([by_name.get(name, mean) for name in self.held_out_ids.tolist()])
+        self.held_out_scores = self.held_out_scores + rows[:, 0]
+        self.held_out_minima = self.held_out_minima + rows[:, 1]
+
+    def _score_kernels(
+        self, scored: dict[int, np.ndarray], coresets: dict[int, np.ndarray]
+    ) -> np.ndarray:
+        """Return the score and the lowest log density of each shot's kernels (n_shots, 2)."""
+        rows, shots = np.concatenate(list(scored.values())), owners(scored)
+        density = self._fit_density(coresets)
+        values = density.log_density_of_others(rows, shots, owners(coresets))
+        lowest = [lowest_share(values[shots == name]) for name in scored]
+        return np.array([(each.mean(), each[0]) for each in lowest])
 
     def _score_held_out(self, patches: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
         scores = np.empty((len(patches), 2))
@@ -176,6 +215,16 @@ class PatchDensity:
     def to_graph(self) -> nn.Module:
         """Return scores and log densities as a module of patch embeddings."""
         return PatchGraph(self.kde.to_torch())
+
+
+def owners(coresets: dict[int, np.ndarray]) -> np.ndarray:
+    """Return the shot of each kernel."""
+    return np.repeat(list(coresets), [len(points) for points in coresets.values()])
+
+
+def lowest_share(values: np.ndarray) -> np.ndarray:
+    """Return the lowest ``COMPARED_SHARE`` of values, sorted."""
+    return np.sort(values)[: max(1, round(COMPARED_SHARE * len(values)))]
 
 
 class PatchGraph(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn import get_config
 from sklearn.utils.extmath import row_norms
 
@@ -81,6 +82,18 @@ class PatchKDE:
         log_density = self.to_torch(patches.device)
         maps = [log_density(image.flatten(0, 1), self.chunk_size) for image in patches]
         return np.stack([log_map.view(patches.shape[1:3]).numpy() for log_map in maps])
+
+    def log_density_of_others(
+        self, rows: np.ndarray, owners: np.ndarray, kernel_owners: np.ndarray
+    ) -> np.ndarray:
+        """Return the log density (n,) of rows (n, d) under the kernels that others own."""
+        rows = rows if self.metric is None else rows @ self.metric
+        z = (rows - self.center) / self.bandwidth
+        is_own = owners[:, None] == kernel_owners
+        exponents = np.where(is_own, -np.inf, z @ self.scaled.T + self.exponents)
+        shares = 1 - is_own.mean(axis=1)  # of the kernels
+        sums = logsumexp(exponents, axis=1) - np.log(shares)
+        return sums - 0.5 * np.square(z).sum(axis=1) - self.constant
 
     @property
     def chunk_size(self) -> int:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,14 @@ from sklearn.metrics import roc_auc_score
 
 from skcoft import COFTDetector
 from skcoft._evidence.patch_density import (
+    COMPARED_SHARE,
     MAX_KERNEL_SHOTS,
     MAX_KERNELS,
     SCORED_SHARE,
     PatchDensity,
     mean_of_lowest,
     ratio_of_support,
+    score_patches,
 )
 from skcoft._evidence.patch_kde import PatchKDE, metric_of_moves
 from skcoft._input.defaults import IMAGE_DEFAULTS
@@ -75,6 +78,7 @@ def features(n, seed=0):
 
 def test_numbers_of_kernels_and_positions():
     assert (MAX_KERNELS, MAX_KERNEL_SHOTS, SCORED_SHARE, MAX_RATIO) == (2048, 256, 0.01, 100)
+    assert COMPARED_SHARE == 0.05
 
 
 def test_memory_is_bounded_and_a_held_out_shot_is_unseen():
@@ -147,13 +151,12 @@ def test_of_a_single_shot_every_view_is_held_out_alone():
     assert list(part.coresets) == [-3, -2, -1, 1]
 
 
-def test_shots_learned_before_keep_their_scores_and_the_bandwidth():
+def test_later_shots_keep_the_bandwidth():
     part, _ = learned(grid(4))
-    before = part.held_out_scores, part.bandwidth
+    bandwidth = part.bandwidth
     learned(grid(4, seed=1) * 3, part=part, first=4)
-    assert_array_equal(part.held_out_scores[:4], before[0])
-    assert len(part.held_out_minima) == 8
-    assert part.bandwidth == before[1]
+    assert len(part.held_out_scores) == len(part.held_out_minima) == 8
+    assert part.bandwidth == bandwidth
     assert {len(points) for points in part.coresets.values()} == {MAX_KERNELS // 8}
 
 
@@ -308,6 +311,36 @@ def unlike(n, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.random((n, 4, 6, 3))
     return coarse.repeat(16, axis=1).repeat(16, axis=2)
+
+
+def held_out_errors(part, scores, shots):
+    """Mean errors of held-out scores and minima (2, n) of earlier shots, for all their patches."""
+    expected = []
+    for i in range(scores.shape[1]):
+        others = [points for name, points in part.coresets.items() if name != i]
+        density = PatchKDE(np.concatenate(others), part.bandwidth, part.metric)
+        expected.append(score_patches(density, shots[i]))
+    return np.abs((scores - np.transpose(expected)).mean(axis=1))
+
+
+def test_held_out_scores_follow_the_kernels():
+    """They are nearly as if all patches of earlier shots were scored again."""
+    shots = grid(24) + np.repeat([0, 6], [16, 8])[:, None, None, None].astype(np.float32)
+    part, support = learned(shots[:16])
+    fewer = deepcopy(part)
+    earlier = np.stack([part.held_out_scores, part.held_out_minima])
+    assert held_out_errors(part, earlier, shots).max() < 1e-3
+
+    learned(shots[16:], part=part, first=16)
+    scores = np.stack([part.held_out_scores, part.held_out_minima])[:, :16]
+    before, after = held_out_errors(part, earlier, shots), held_out_errors(part, scores, shots)
+    assert min(before) > 2 and np.all(after < 0.25 * before)
+
+    fewer.keep_rows(support, support.shot_ids < 6)
+    scores = np.stack([fewer.held_out_scores, fewer.held_out_minima])
+    before = held_out_errors(fewer, earlier[:, :6], shots)
+    after = held_out_errors(fewer, scores, shots)
+    assert min(before) > 2 and np.all(after < 0.3 * before)
 
 
 def test_shots_that_differ_weigh_local_density_less(tiny_net):
