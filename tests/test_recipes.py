@@ -32,7 +32,7 @@ class Brightness:
     def build(cls, settings, encoder):
         return cls() if encoder.has_patches else None
 
-    def add_patches(self, support):
+    def add_patches(self, support, earlier=None):
         maps = [row.mean(axis=2, dtype=np.float64) for row in support.patches]
         scores = np.array([log_map.mean() for log_map in maps])
         minima = np.array([log_map.min() for log_map in maps])

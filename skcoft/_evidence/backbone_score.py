@@ -117,7 +117,7 @@ class BackboneScore:
             component.keep_rows(self.support, is_kept)
         if len(images):
             added, updated = embed_and_update(
-                self.scaled, images, shot_ids, self.views, updated, n_seen, support.n_unchanged
+                self.scaled, images, shot_ids, self.views, updated, n_seen, support
             )
             support = support.extend(added)
         return self.fit(self.encoder, self.scale, support, components | updated, self.views)
@@ -190,14 +190,15 @@ def embed_and_update(
     views: Views,
     components: dict[str, PatchComponent],
     first: int = 0,
-    n_changed: int = MAX_CHANGED_SHOTS,
+    earlier: Support | None = None,
 ) -> tuple[Support, dict[str, PatchComponent]]:
     """Embed shots, their mirror images and views; add their patches to components.
 
     Returns the support without patches, and the components. A search stores both on disk.
-    ``first`` is the number of earlier images. The first ``n_changed`` images are also embedded
-    with harmless changes.
+    ``first`` is the number of earlier images, and ``earlier`` has the rows of those that were
+    kept. The first ``MAX_CHANGED_SHOTS`` images are also embedded with harmless changes.
     """
+    n_changed = MAX_CHANGED_SHOTS if earlier is None else earlier.n_unchanged
     support = encoder.embed_shots(
         images,
         **views,
@@ -207,5 +208,5 @@ def embed_and_update(
         n_changed=n_changed,
     )
     for component in components.values():
-        component.add_patches(support)
+        component.add_patches(support, earlier)
     return support.without_patches(), components

@@ -67,10 +67,11 @@ class ScoreComponent(Protocol):
 class PatchComponent(ScoreComponent, Protocol):
     """A component that is fitted on patch embeddings."""
 
-    def add_patches(self, support: Support) -> None:
+    def add_patches(self, support: Support, earlier: Support | None = None) -> None:
         """Use ``support.patches`` of newly embedded shots, which are dropped afterwards.
 
-        This is called before ``fit``, also in ``partial_fit``.
+        This is called before ``fit``, also in ``partial_fit``. Then ``earlier`` has the rows of
+        the shots that were added before.
         """
 
     def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:

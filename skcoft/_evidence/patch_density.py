@@ -43,8 +43,6 @@ class PatchDensity:
         Scores of the calibration rows under the kernels of other shots.
     held_out_minima : ndarray
         Lowest log density of any patch of each calibration row, under the same kernels.
-    held_out_ids : ndarray
-        Shot of each calibration row. A component from a model file has it after ``keep_rows``.
     weight : float
         The :func:`within_between_ratio` of the shots.
     """
@@ -69,7 +67,6 @@ class PatchDensity:
         self.bandwidth: float | None = None
         self.metric: np.ndarray | None = None
         self.held_out_scores = self.held_out_minima = np.empty(0)
-        self.held_out_ids = np.empty(0, dtype=np.int64)
         self.patch_means: Any = None  # an array after add_patches
 
     @classmethod
@@ -83,43 +80,43 @@ class PatchDensity:
             )
         return cls(encoder.seed) if settings.local and encoder.has_patches else None
 
-    def add_patches(self, support: Support) -> None:
+    def add_patches(self, support: Support, earlier: Support | None = None) -> None:
         """Add the kernels of new shots and score these shots, held out."""
         patches = cast(list[np.ndarray], support.patches)
         means = np.stack([row.mean(axis=(0, 1), dtype=np.float64) for row in patches])
-        earlier = means[:0] if self.patch_means is None else self.patch_means
-        self.patch_means = np.concatenate([earlier, means])
+        earlier_means = means[:0] if self.patch_means is None else self.patch_means
+        self.patch_means = np.concatenate([earlier_means, means])
         support = support.without_probes()
         patches, groups = cast(list[np.ndarray], support.patches), support.shot_ids
         if not self.coresets and support.n_shots == 1:
             # groups of its views; negative, so that no later shot has their number
             groups = -1 - support.groups
-        earlier = dict(self.coresets)
+        earlier_coresets = dict(self.coresets)
         self._add_kernels(patches, groups, support.patch_moves)
-        self._update_held_out(earlier)
+        if earlier is not None:
+            self._update_held_out(earlier_coresets, earlier.shot_ids[earlier.is_calibration])
         rows = np.flatnonzero(support.is_calibration)
         scores, minima = self._score_held_out([patches[row] for row in rows], groups[rows]).T
         self.held_out_scores = np.append(self.held_out_scores, scores)
         self.held_out_minima = np.append(self.held_out_minima, minima)
-        self.held_out_ids = np.append(self.held_out_ids, support.shot_ids[rows])
 
     def keep_rows(self, support: Support, is_kept: np.ndarray) -> None:
         """Forget the shots whose rows of the support are not kept."""
         kept = set(support.shot_ids[is_kept].tolist())
         # a single shot of fit has a group, of a negative number, for each of its views
-        earlier = self.coresets
+        earlier_coresets = self.coresets
         self.coresets = {
             name: points
-            for name, points in earlier.items()
+            for name, points in earlier_coresets.items()
             if name in kept or (name < 0 and 0 in kept)
         }
         self.patch_means = self.patch_means[is_kept]
         is_scored = is_kept[support.is_calibration]
         self.held_out_scores = self.held_out_scores[is_scored]
         self.held_out_minima = self.held_out_minima[is_scored]
-        self.held_out_ids = support.shot_ids[is_kept & support.is_calibration]
-        if len(self.coresets) < len(earlier):
-            self._update_held_out(earlier)
+        if len(self.coresets) < len(earlier_coresets):
+            shot_ids = support.shot_ids[is_kept & support.is_calibration]
+            self._update_held_out(earlier_coresets, shot_ids)
 
     def _add_kernels(
         self, patches: list[np.ndarray], groups: np.ndarray, moves: list[np.ndarray] | None
@@ -149,13 +146,14 @@ class PatchDensity:
         """Return the density of some shots, with bandwidth and metric of the first fit of all."""
         return PatchKDE(np.concatenate(list(coresets.values())), self.bandwidth, self.metric)
 
-    def _update_held_out(self, earlier: dict[int, np.ndarray]) -> None:
+    def _update_held_out(self, earlier: dict[int, np.ndarray], shot_ids: np.ndarray) -> None:
         """Let the held-out scores of earlier shots follow from the earlier kernels to these.
 
         More shots have fewer kernels each, so an image like the earlier shots scores lower. The
         patches of earlier shots are not stored, but their kernels are the most different ones of
         them. So a shot's scores change as do those of its least likely kernels, under the kernels
-        of other shots. A shot without kernels changes as the others do on average.
+        of other shots. A shot without kernels changes as the others do on average. ``shot_ids``
+        are the shots of the scores.
         """
         scored = {name: points for name, points in earlier.items() if name in self.coresets}
         if not scored or min(len(earlier), len(self.coresets)) < 2:
@@ -163,7 +161,7 @@ class PatchDensity:
         changes = self._score_kernels(scored, self.coresets) - self._score_kernels(scored, earlier)
         by_name = dict(zip(scored, changes, strict=True))
         mean = changes.mean(axis=0)
-        rows = np.array([by_name.get(name, mean) for name in self.held_out_ids.tolist()])
+        rows = np.array([by_name.get(name, mean) for name in shot_ids.tolist()])
         self.held_out_scores = self.held_out_scores + rows[:, 0]
         self.held_out_minima = self.held_out_minima + rows[:, 1]
 

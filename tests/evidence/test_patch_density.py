@@ -51,7 +51,7 @@ def detector():
     return COFTDetector(local=True, max_iter=2, random_state=0).fit(stripes(8))
 
 
-def learned(positions, n_views=0, mirror=False, part=None, first=0, moves=None):
+def learned(positions, n_views=0, mirror=False, part=None, first=0, moves=None, earlier=None):
     """A part that has learned of shots (n, h, w, d) with views; and their support."""
     rounds = 1 + mirror + n_views
     rows = Support.allot(np.arange(len(positions) // rounds) + first, n_views, mirror)
@@ -64,7 +64,7 @@ def learned(positions, n_views=0, mirror=False, part=None, first=0, moves=None):
         patch_moves=moves,
     )
     part = part or PatchDensity(0)
-    part.add_patches(support)
+    part.add_patches(support, earlier)
     return part, support
 
 
@@ -331,7 +331,7 @@ def test_held_out_scores_follow_the_kernels():
     earlier = np.stack([part.held_out_scores, part.held_out_minima])
     assert held_out_errors(part, earlier, shots).max() < 1e-3
 
-    learned(shots[16:], part=part, first=16)
+    learned(shots[16:], part=part, first=16, earlier=support)
     scores = np.stack([part.held_out_scores, part.held_out_minima])[:, :16]
     before, after = held_out_errors(part, earlier, shots), held_out_errors(part, scores, shots)
     assert min(before) > 2 and np.all(after < 0.25 * before)
