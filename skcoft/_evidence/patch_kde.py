@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from sklearn import get_config
 from sklearn.utils.extmath import row_norms
 
-from ..density import log_constant, scott_bandwidth
+from ..density import log_constant, logsumexp_rows, scott_bandwidth
 from .torch_density import LogKernelDensity
 
 BANDWIDTH_FACTOR = 0.5  # of Scott's rule, which is for one cluster: patches form many
@@ -92,7 +91,7 @@ class PatchKDE:
         is_own = owners[:, None] == kernel_owners
         exponents = np.where(is_own, -np.inf, z @ self.scaled.T + self.exponents)
         shares = 1 - is_own.mean(axis=1)  # of the kernels
-        sums = logsumexp(exponents, axis=1) - np.log(shares)
+        sums = logsumexp_rows(exponents) - np.log(shares)
         return sums - 0.5 * np.square(z).sum(axis=1) - self.constant
 
     @property
