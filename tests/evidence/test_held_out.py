@@ -72,9 +72,10 @@ SUPPORTS = {
 def test_scores_from_inner_products(density, name):
     actual, expected = score_both_ways(density, SUPPORTS[name])
     assert len(expected) == SUPPORTS[name].is_calibration.sum() and np.ptp(expected) > 1e-5
-    # whitened rows of the fold lie outside of its span by round-off, see the next test
+    # whitened rows of the fold lie outside of its span by round-off, see the next test. It is up
+    # to 7e-8 on one processor and 1.2e-7 on another.
     is_whitened = isinstance(density, KernelDensity) and density.covariance_type == "full"
-    assert_allclose(actual, expected, rtol=1e-6 if is_whitened else 1e-9)
+    assert_allclose(actual, expected, rtol=3e-7 if is_whitened else 1e-9)
 
 
 @pytest.mark.parametrize("name", ["two shots", "eight shots", "shots of several images"])
