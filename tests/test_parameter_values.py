@@ -178,7 +178,7 @@ ANOTHER = {  # value: that of the other parameters is the default of images_dete
 }
 TAKES_EFFECT = {  # parameter: value, and what it changes
     "density": ("gaussian", "score_samples"),
-    "contamination": (0.3, "predict"),
+    "contamination": (0.5, "predict"),  # the automatic threshold labels fewer as anomalous
     "on_error": ("nan", None),
     "memory": ("cache", None),
     "n_jobs": (2, None),
