@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from torch import nn
 
 from .._input.defaults import InputDefaults
@@ -15,6 +14,7 @@ from .._network.open_clip import OPEN_CLIP_PREFIX
 from .._network.support import Support
 from .._utils.params import Constraint, as_list
 from .._utils.settings import DetectorSettings
+from ..density import logsumexp_rows
 from .torch_density import doubles
 
 CLIP_TEMPERATURE = 0.01  # of CLIP's training; cosine similarities are divided by it
@@ -65,7 +65,7 @@ class TextPrompts:
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the log odds of the normal prompts at CLIP's temperature."""
         normal, anomalous = (
-            logsumexp(embeddings @ self.texts[side].T / CLIP_TEMPERATURE, axis=1) for side in SIDES
+            logsumexp_rows(embeddings @ self.texts[side].T / CLIP_TEMPERATURE) for side in SIDES
         )
         return normal - anomalous
 
